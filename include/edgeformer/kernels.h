@@ -1,0 +1,114 @@
+/* What every kernel is given and what it must leave behind: argument structs and the table of function pointers.
+ *
+ * Rules for all kernels: they never allocate, print, abort or touch anything not named in their arguments; `_begin` is
+ * inclusive, `_end` exclusive; rows of floats start on a 64-byte boundary and their stride is a multiple of sixteen
+ * floats, so a kernel may read and write the padding up to the next multiple of sixteen columns, whose content is
+ * unspecified and must never reach a result. The result is the same to the last bit for every instruction set and however
+ * the ranges are cut.
+ */
+#ifndef EDGEFORMER_KERNELS_H
+#define EDGEFORMER_KERNELS_H
+
+#include "blocks.h"
+
+enum ef_activation { EF_ACT_NONE = 0, EF_ACT_RELU = 1, EF_ACT_GELU = 2 /* erf */, EF_ACT_GELU_TANH = 3, EF_ACT_SILU = 4 };
+enum ef_pairing { EF_PAIR_HALVES = 0 /* (i, i + d/2), GPT-NeoX and Hugging Face */, EF_PAIR_NEIGHBOURS = 1 /* (2i, 2i + 1), GGUF llama */ };
+enum ef_pool_kind { EF_POOL_MEAN = 0, EF_POOL_FIRST = 1, EF_POOL_LAST = 2 };
+
+/* output[r][n] = residual[r][n] + activation(sum_k input[r][k] * weight[n][k] + bias[n]). */
+typedef struct ef_matmul {
+    ef_matrix weight;
+    const void *input;      /* float rows, or ef_block_activation rows where ef_type_is_quantized(weight.type) */
+    int64_t input_stride;   /* bytes from row to row */
+    float *output;          /* may be written up to the padded width of the last panel */
+    int64_t output_stride;  /* bytes */
+    const float *bias;      /* NULL, or padded with zeros to a multiple of sixteen */
+    const float *residual;  /* NULL, or float rows; may be the same memory as output */
+    int64_t residual_stride; /* bytes */
+    int32_t activation;     /* enum ef_activation */
+} ef_matmul;
+
+/* Pages of sixteen positions: page -> layer -> keys of every head [key_dim][16], then values of every head
+ * [16][value_dim padded to 16]. Padding of the values is zero. */
+typedef struct ef_cache {
+    uint8_t *pages;         /* 64-byte aligned */
+    int64_t page_bytes;
+    int32_t type;           /* EF_F32 or EF_F16 */
+    int32_t num_layers, num_heads, key_dim, value_dim;
+} ef_cache;
+
+/* One sequence's part of a batch, seen from one cache. */
+typedef struct ef_segment {
+    int32_t first_row, num_rows; /* rows of the batch */
+    int32_t position;            /* cache position of the first row */
+    int32_t kv_length;           /* positions that a row may see where the mask is not causal */
+    int32_t first_page;          /* index into the page table of this sequence's first page */
+    int32_t reserved;
+} ef_segment;
+
+typedef struct ef_attention {
+    const float *query;     /* [row][num_heads * key_dim] */
+    int64_t query_stride;   /* bytes */
+    float *output;          /* [row][num_heads * value_dim]; only these columns are written */
+    int64_t output_stride;  /* bytes */
+    const ef_cache *cache;
+    const int32_t *page_table;
+    int32_t layer, num_heads;
+    int32_t causal;         /* row i of a segment sees positions 0 .. position + i, else 0 .. kv_length - 1 */
+    int32_t window;         /* 0, or how many of the latest positions a row sees */
+    float scale;            /* of the scores */
+} ef_attention;
+
+/* One row: LayerNorm, RMSNorm and kin. `output` may be `input`; nothing past n is written; bias may be NULL. */
+typedef void (*ef_row_function)(float *output, const float *input, const float *weight, const float *bias, int64_t n, float epsilon);
+
+typedef struct ef_kernels {
+    const char *name;
+
+    /* Packs GGUF rows [row_begin, row_end) of a matrix into `panels`; row_begin is a multiple of sixteen; source points to
+     * row_begin's bytes. Rows from row_end to the next multiple of sixteen are written as zeros. */
+    void (*pack)(uint8_t *panels, int32_t type, int64_t num_columns, const uint8_t *source, int64_t row_begin, int64_t row_end);
+    void (*matmul)(const ef_matmul *args, int32_t row_begin, int32_t row_end, int32_t panel_begin, int32_t panel_end);
+    /* One row of a packed matrix as floats: output[k] = (add ? add[k] : 0) + scale * weight[row][k], k < num_columns. */
+    void (*embed)(float *output, const ef_matrix *weight, int32_t row, float scale, const float *add);
+
+    void (*quantize)(ef_block_activation *output, const float *input, int64_t n);  /* n % 32 == 0 */
+    void (*activate)(float *output, const float *input, int64_t n, int32_t activation);
+    void (*gate)(float *output, const float *gate, const float *up, int64_t n, int32_t activation); /* activation(gate) * up */
+    void (*add)(float *output, const float *a, const float *b, int64_t n);
+    ef_row_function layer_norm, rms_norm, l2_norm;
+    /* cos_sin[i] = cos(position * frequency[i]) * scale, cos_sin[half + i] the sine, i < half. */
+    void (*rotary)(float *cos_sin, int32_t position, const float *frequency, int64_t half, float scale);
+    /* Rotates the first 2*half of each head's head_dim values, in place. */
+    void (*rope)(float *row, const float *cos_sin, int32_t num_heads, int32_t head_dim, int32_t half, int32_t pairing);
+    void (*softmax)(float *output, const float *input, int64_t n);     /* n >= 1 */
+    void (*log_softmax)(float *output, const float *input, int64_t n);
+
+    /* Writes one row's keys and values at `position` of the page. key: [num_heads * key_dim], value alike. */
+    void (*store_kv)(const ef_cache *cache, int32_t page, int32_t layer, int32_t slot, const float *key, const float *value);
+    /* Rows [row_begin, row_end) of the segment (0 = its first row), all query heads of one key-value head.
+     * scratch: ef_attention_scratch floats, private to the caller. */
+    void (*attention)(const ef_attention *args, const ef_segment *segment, int32_t kv_head, int32_t row_begin, int32_t row_end, float *scratch);
+    /* mean, first or last of rows [0, num_rows) of width n. */
+    void (*pool)(float *output, const float *input, int64_t input_stride, int32_t num_rows, int64_t n, int32_t kind);
+} ef_kernels;
+
+static inline int64_t ef_pad16(int64_t n) { return (n + 15) & ~(int64_t)15; }
+static inline int64_t ef_cache_element(const ef_cache *c) { return c->type == EF_F16 ? 2 : 4; }
+static inline int64_t ef_cache_head_key_bytes(const ef_cache *c) { return (int64_t)c->key_dim * 16 * ef_cache_element(c); }
+static inline int64_t ef_cache_head_value_bytes(const ef_cache *c) { return 16 * ef_pad16(c->value_dim) * ef_cache_element(c); }
+static inline int64_t ef_cache_layer_bytes(const ef_cache *c)
+{
+    return c->num_heads * (ef_cache_head_key_bytes(c) + ef_cache_head_value_bytes(c));
+}
+static inline uint8_t *ef_cache_key(const ef_cache *c, int32_t page, int32_t layer, int32_t head)
+{
+    return c->pages + page * c->page_bytes + layer * ef_cache_layer_bytes(c) + head * ef_cache_head_key_bytes(c);
+}
+static inline uint8_t *ef_cache_value(const ef_cache *c, int32_t page, int32_t layer, int32_t head)
+{
+    return c->pages + page * c->page_bytes + layer * ef_cache_layer_bytes(c) + c->num_heads * ef_cache_head_key_bytes(c) +
+           head * ef_cache_head_value_bytes(c);
+}
+
+#endif
