@@ -1,0 +1,215 @@
+"""The one tree of errors. Everything that edgeformer raises on purpose is an `EdgeformerError`.
+
+Where Python has a built-in exception of the same meaning (`ValueError`, `MemoryError`, `OSError`, `ImportError`), the
+error is that as well, so a caller who knows nothing of edgeformer still catches it. Every message says what was wrong
+and, where there is something to do about it, what to do. All of them pickle with their fields, so they cross process
+boundaries.
+"""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+__all__ = [
+    "CheckpointFormatError",
+    "ContextOverflowError",
+    "ConversionError",
+    "EdgeformerError",
+    "GenerationCancelled",
+    "InvalidInputError",
+    "InvalidOptionError",
+    "MissingDependencyError",
+    "ModelFileChangedError",
+    "ModelFormatError",
+    "ModelNotFoundError",
+    "NotEnoughMemoryError",
+    "NumericError",
+    "OutputError",
+    "UnsupportedCPUError",
+    "UnsupportedModelError",
+    "quote",
+]
+
+PathLike = str | os.PathLike[str]
+
+
+def quote(text: object, limit: int = 80) -> str:
+    """Text from a file or a user, safe to put into a message: quoted, escaped, and cut to `limit` characters."""
+    if isinstance(text, (str, bytes)) and len(text) > limit:
+        return f"{text[:limit]!r}... ({len(text)} long)"
+    quoted = repr(text)
+    return quoted if len(quoted) <= 2 * limit else f"{quoted[: 2 * limit]}..."
+
+
+def _rebuild(cls: type[EdgeformerError], args: tuple[Any, ...], fields: dict[str, Any]) -> EdgeformerError:
+    error = cls.__new__(cls)
+    error.args = args
+    error.__dict__.update(fields)
+    return error
+
+
+class EdgeformerError(Exception):
+    """Base of every error that edgeformer raises on purpose."""
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        # The default calls the class with `args`, which is the message alone here, not what the constructors take.
+        return _rebuild, (type(self), self.args, dict(self.__dict__))
+
+    def __str__(self) -> str:
+        # OSError and ImportError print themselves in ways of their own; here the message is always the message.
+        return str(self.args[0]) if self.args else ""
+
+
+class ModelNotFoundError(EdgeformerError, FileNotFoundError):
+    """There is no readable model file at the path: it is missing, a folder, a device, or may not be opened.
+
+    Attributes
+    ----------
+    path : str
+    """
+
+    def __init__(self, path: PathLike, what: str) -> None:
+        self.path = os.fspath(path)
+        super().__init__(f"{self.path}: {what}")
+
+
+class ModelFormatError(EdgeformerError):
+    """A file's bytes break the rules of its format: it is damaged, cut short, hostile, or of another format.
+
+    Attributes
+    ----------
+    path : str
+    offset : int or None
+        Byte position in the file of the field that is wrong, where there is one.
+    field : str
+        What the bytes there should have been, e.g. ``"tensor count"`` or ``"llama.block_count"``.
+    what : str
+        What is wrong with it.
+    """
+
+    def __init__(self, path: PathLike, offset: int | None, field: str, what: str) -> None:
+        self.path = os.fspath(path)
+        self.offset = offset
+        self.field = field
+        self.what = what
+        where = field if offset is None else f"{field} at byte {offset}"
+        super().__init__(f"{self.path}: {where}: {what}")
+
+
+class CheckpointFormatError(ModelFormatError):
+    """A checkpoint to convert from (torch, safetensors, JSON beside them) breaks the rules of its format."""
+
+
+class ModelFileChangedError(EdgeformerError):
+    """A model file was truncated, rewritten or replaced while it was open.
+
+    Attributes
+    ----------
+    path : str
+    """
+
+    def __init__(self, path: PathLike, what: str) -> None:
+        self.path = os.fspath(path)
+        super().__init__(f"{self.path}: {what}; the file changed while it was in use: load the model again")
+
+
+class UnsupportedModelError(EdgeformerError):
+    """The file is well-formed, but asks for something that edgeformer does not run."""
+
+
+class UnsupportedCPUError(EdgeformerError):
+    """The instruction set that was asked for is unknown, not compiled in, or absent from this CPU."""
+
+
+class ContextOverflowError(EdgeformerError):
+    """More positions are needed than the context has.
+
+    Attributes
+    ----------
+    needed, available : int
+        Positions (tokens).
+    """
+
+    def __init__(self, needed: int, available: int) -> None:
+        self.needed = needed
+        self.available = available
+        super().__init__(
+            f"{needed} positions are needed and the context has {available}: "
+            "shorten the input, ask for truncation, or load the model with a larger n_ctx"
+        )
+
+
+class NotEnoughMemoryError(MemoryError, EdgeformerError):
+    """Memory was refused by the system, or would exceed the limit that was set.
+
+    Attributes
+    ----------
+    needed : int
+        Bytes.
+    available : int or None
+        Bytes, where known.
+    """
+
+    def __init__(self, what: str, needed: int, available: int | None = None) -> None:
+        self.needed = needed
+        self.available = available
+        limit = "" if available is None else f" and {available} are available"
+        super().__init__(f"{what}: {needed} bytes are needed{limit}")
+
+
+class InvalidInputError(EdgeformerError, ValueError):
+    """An input to the model cannot be used: empty, of the wrong type or shape, a token out of range, invalid text."""
+
+
+class InvalidOptionError(EdgeformerError, ValueError):
+    """An option is unknown, out of range, unsupported by this model, or contradicts another."""
+
+
+class GenerationCancelled(EdgeformerError):
+    """The caller cancelled a run. The model stays usable."""
+
+    def __init__(self, message: str = "the run was cancelled") -> None:
+        super().__init__(message)
+
+
+class NumericError(EdgeformerError):
+    """NaN or infinity where numbers are needed; the message names the layer or tensor."""
+
+
+class MissingDependencyError(EdgeformerError, ImportError):
+    """An optional package is not installed.
+
+    Attributes
+    ----------
+    package : str
+        Name on the package index.
+    extra : str
+        The extra of edgeformer that installs it.
+    """
+
+    def __init__(self, package: str, extra: str) -> None:
+        self.package = package
+        self.extra = extra
+        super().__init__(f"{package} is not installed: pip install 'edgeformer[{extra}]'")
+
+
+class ConversionError(EdgeformerError):
+    """A checkpoint was read but cannot be converted; the message names the tensor or key and why."""
+
+
+class OutputError(EdgeformerError, OSError):
+    """A file could not be written. Nothing is left at its path, nor beside it.
+
+    Attributes
+    ----------
+    path : str
+    needed : int or None
+        Size of the whole file in bytes, where known.
+    """
+
+    def __init__(self, path: PathLike, what: str, needed: int | None = None) -> None:
+        self.path = os.fspath(path)
+        self.needed = needed
+        size = "" if needed is None else f" ({needed} bytes are needed)"
+        super().__init__(f"{self.path}: {what}{size}")
