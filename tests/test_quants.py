@@ -1,0 +1,142 @@
+"""Quantizers against gguf-py's, bit for bit, and their refusals."""
+
+from __future__ import annotations
+
+import tracemalloc
+
+import gguf
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from edgeformer.errors import ConversionError, InvalidInputError, InvalidOptionError
+from edgeformer.quants import STORED_TYPES, TYPES, QuantizationType, by_name
+
+ALL_TYPES = pytest.mark.parametrize("quantization", TYPES.values(), ids=lambda t: t.name)
+BLOCK_TYPES = [by_name("q8_0"), by_name("q4_0")]
+
+
+def reference_bytes(weights: np.ndarray, quantization: QuantizationType) -> np.ndarray:
+    encoded = gguf.quants.quantize(weights, gguf.GGMLQuantizationType(quantization.id))
+    return encoded.view(np.uint8).reshape(*weights.shape[:-1], -1)
+
+
+def assert_same_as_reference(weights: np.ndarray, quantization: QuantizationType) -> None:
+    encoded = quantization.quantize(weights)
+    np.testing.assert_array_equal(encoded, reference_bytes(weights, quantization))
+    decoded = quantization.dequantize(encoded, weights.shape)
+    expected = gguf.quants.dequantize(encoded, gguf.GGMLQuantizationType(quantization.id))
+    np.testing.assert_array_equal(decoded.view(np.uint32), expected.view(np.uint32).reshape(weights.shape))
+
+
+def test_sizes_are_those_of_gguf() -> None:
+    expected = {int(t): (t.name.lower(), *sizes) for t, sizes in gguf.GGML_QUANT_SIZES.items()}
+    expected[9] = ("q8_1", 32, 36)  # ggml.c: two halves and 32 bytes; gguf-py still has the two floats of long ago
+    assert {t.id: (t.name, t.block_size, t.type_size) for t in STORED_TYPES.values()} == expected
+
+
+@ALL_TYPES
+@pytest.mark.parametrize("shape", [(32,), (1, 64), (3, 96), (2, 3, 32), (5, 0), (0, 32), (700, 512)])
+def test_equals_reference(quantization: QuantizationType, shape: tuple[int, ...]) -> None:
+    weights = np.random.default_rng(1).standard_normal(shape, dtype=np.float32)
+    if weights.size == 0:
+        assert quantization.dequantize(quantization.quantize(weights), shape).shape == shape
+    else:
+        assert_same_as_reference(weights, quantization)
+
+
+@ALL_TYPES
+@pytest.mark.parametrize("scale", [1e-35, 1e-7, 1e-3, 1.0, 500.0])
+def test_equals_reference_over_magnitudes(quantization: QuantizationType, scale: float) -> None:
+    weights = np.random.default_rng(2).standard_normal((16, 64), dtype=np.float32) * np.float32(scale)
+    assert_same_as_reference(weights, quantization)
+
+
+@ALL_TYPES
+@settings(max_examples=100, deadline=None)
+@given(st.lists(st.integers(-254, 254), min_size=32, max_size=32))
+def test_equals_reference_on_ties(quantization: QuantizationType, halves: list[int]) -> None:
+    # Multiples of a half put many values exactly between two steps; extremes of both signs are often equally far out.
+    assert_same_as_reference(np.array(halves, dtype=np.float32)[None] / 2, quantization)
+
+
+@pytest.mark.parametrize("quantization", BLOCK_TYPES, ids=lambda t: t.name)
+def test_every_remainder_of_a_step(quantization: QuantizationType) -> None:
+    steps = np.linspace(-127.0, 127.0, 31 * 4096, dtype=np.float32).reshape(-1, 31)
+    weights = np.concatenate([steps, np.full((len(steps), 1), 127.0, dtype=np.float32)], axis=1)
+    assert_same_as_reference(weights, quantization)
+
+
+@ALL_TYPES
+@pytest.mark.parametrize("zero", [0.0, -0.0])
+def test_blocks_of_zeros_stay_zero(quantization: QuantizationType, zero: float) -> None:
+    weights = np.full((2, 32), zero, dtype=np.float32)
+    assert not quantization.dequantize(quantization.quantize(weights), (2, 32)).any()
+    if quantization.name != "q8_0":  # there the sign of a zero scale is gguf-py's own choice
+        assert_same_as_reference(weights, quantization)
+
+
+@pytest.mark.parametrize("quantization", BLOCK_TYPES, ids=lambda t: t.name)
+@pytest.mark.parametrize("tiny", [1e-45, 3e-44, 2e-39])
+def test_denormal_blocks_become_zero_without_a_warning(quantization: QuantizationType, tiny: float) -> None:
+    weights = np.full((1, 32), tiny, dtype=np.float32)
+    assert not quantization.dequantize(quantization.quantize(weights), (1, 32)).any()
+
+
+@ALL_TYPES
+@pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
+def test_not_a_number_is_refused(quantization: QuantizationType, bad: float) -> None:
+    weights = np.zeros((300, 1024), dtype=np.float32)
+    weights[299, 1000] = bad
+    with pytest.raises(ConversionError, match=rf"weight {299 * 1024 + 1000} is {bad}"):
+        quantization.quantize(weights)
+
+
+@pytest.mark.parametrize(("name", "value"), [("f16", 65520.0), ("q8_0", 1e8), ("q4_0", -1e7), ("bf16", 3.4e38)])
+def test_too_large_for_the_type_is_refused(name: str, value: float) -> None:
+    with pytest.raises(ConversionError, match="use "):
+        by_name(name).quantize(np.full((1, 32), value, dtype=np.float32))
+
+
+@ALL_TYPES
+def test_bad_scales_in_a_file_decode_without_a_warning(quantization: QuantizationType) -> None:
+    raw = np.full(quantization.row_bytes(64), 0x7C, dtype=np.uint8)
+    assert quantization.dequantize(raw, (64,)).shape == (64,)
+    raw = np.tile(np.array([0, 0x7C], dtype=np.uint8), quantization.row_bytes(64) // 2)
+    assert quantization.dequantize(raw, (64,)).dtype == np.float32
+
+
+def test_rows_that_are_not_whole_blocks_are_refused() -> None:
+    with pytest.raises(InvalidInputError, match="33 weights"):
+        by_name("q8_0").quantize(np.zeros((2, 33), dtype=np.float32))
+    with pytest.raises(InvalidInputError, match="scalar"):
+        by_name("f32").quantize(np.zeros((), dtype=np.float32))
+
+
+def test_wrong_number_of_bytes_is_refused() -> None:
+    with pytest.raises(InvalidInputError, match="34 bytes, not 33"):
+        by_name("q8_0").dequantize(np.zeros(33, dtype=np.uint8), (32,))
+
+
+def test_other_layouts_of_the_same_weights_give_the_same_bytes() -> None:
+    weights = np.random.default_rng(3).standard_normal((64, 64), dtype=np.float32)
+    expected = by_name("q4_0").quantize(np.ascontiguousarray(weights.T))
+    np.testing.assert_array_equal(by_name("q4_0").quantize(weights.T), expected)
+    np.testing.assert_array_equal(by_name("q4_0").quantize(weights.T.astype(np.float64)), expected)
+
+
+def test_scratch_memory_is_bounded() -> None:
+    weights = np.ones((2048, 2048), dtype=np.float32)
+    for quantization in TYPES.values():
+        tracemalloc.start()
+        encoded = quantization.quantize(weights)
+        peak = tracemalloc.get_traced_memory()[1]
+        tracemalloc.stop()
+        assert peak - encoded.nbytes < 8 << 20
+
+
+def test_by_name() -> None:
+    assert by_name("Q8_0") is TYPES[8]
+    with pytest.raises(InvalidOptionError, match="q8_0"):
+        by_name("q9_9")
