@@ -1,0 +1,390 @@
+"""From what a model says (a graph) to what the C loop runs (a recipe: flat ops over buffers in one arena).
+
+Passes, in order:
+
+1. `fuse`      bias, activation and residual sum move into the matrix product that feeds them;
+2. `merge`     products of the same input become one (query, key and value; gate and up; every layer's cross keys and values);
+3. `quantize`  an input of quantized weights is quantized once, by the op that makes it where that op can;
+4. `prune`     what the asked outputs do not need is dropped;
+5. `place`     every value gets a buffer, sums reuse their residual's; `Recipe.layout` packs the buffers by lifetime.
+
+Nothing here changes a bit of any result.
+"""
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from edgeformer.graph import ACTIVATIONS, OUTPUTS, PAIRINGS, POOLINGS, ROWS, SEGMENTS, SOURCES, CacheSpec, Graph, Node, Value
+
+ALIGNMENT = 64  # bytes; rows start on it and kernels read whole vectors of sixteen floats
+TILE = 16
+BLOCK_COLUMNS, BLOCK_BYTES = 32, 40  # ef_block_activation
+DOMAINS = (ROWS, OUTPUTS, SEGMENTS)  # ef_domain's order
+MAKES_QUANTIZED = ("norm", "gate", "activate")
+
+
+def padded(n: int, multiple: int = TILE) -> int:
+    """n rounded up to a multiple."""
+    return -(-n // multiple) * multiple
+
+
+@dataclass
+class Step:
+    """A node on its way to an op; the passes rewrite its fields."""
+
+    kind: str
+    inputs: list[Value]
+    outputs: list[Value]  # several for a merged product
+    tensors: list[tuple[str, ...]]  # one entry an output
+    attributes: dict[str, Any]
+    residual: Value | None = None
+    activation: str = "none"
+    quantized: Value | None = None  # the value whose quantized rows this step leaves
+    reads_quantized: bool = False
+    float_output: bool = True
+
+    @property
+    def reads(self) -> list[Value]:
+        """Everything that the step reads, quantized or not."""
+        return self.inputs if self.residual is None else [*self.inputs, self.residual]
+
+
+@dataclass(frozen=True)
+class Operand:
+    """Where a value's rows are: a buffer and the first column in it."""
+
+    buffer: int
+    column: int = 0
+
+
+@dataclass
+class Buffer:
+    """Rows of one domain, alive from op `first` to op `last`."""
+
+    domain: str
+    row_bytes: int
+    first: int
+    last: int
+
+
+@dataclass(frozen=True)
+class VectorSpec:
+    """A vector of the plan: tensors end to end, each padded to a whole tile (missing ones are zeros), or constants."""
+
+    parts: tuple[tuple[str | None, int], ...] = ()
+    constant: np.ndarray | None = None
+    divisor: str | None = None  # the constant is divided by this tensor
+
+
+@dataclass
+class Op:
+    """One op of the plan, in the fields of `ef_op` (plan.h)."""
+
+    kind: str
+    domain: str
+    inputs: tuple[Operand, ...] = ()
+    output: Operand | None = None
+    quantized: Operand | None = None
+    weight: int = -1
+    vectors: tuple[int, ...] = ()
+    width: int = 0
+    integers: tuple[int, ...] = ()
+    reals: tuple[float, ...] = ()
+    function: str | None = None
+
+
+@dataclass
+class Recipe:
+    """A compiled program, independent of weights in memory and of how many rows a run will have."""
+
+    ops: list[Op] = field(default_factory=list)
+    buffers: list[Buffer] = field(default_factory=list)
+    matrices: list[tuple[str, ...]] = field(default_factory=list)  # tensors stacked into one packed matrix
+    vectors: list[VectorSpec] = field(default_factory=list)
+    caches: list[CacheSpec] = field(default_factory=list)
+    outputs: dict[str, tuple[Operand, int, str]] = field(default_factory=dict)  # name -> place, width, domain
+
+    def layout(self, capacities: Sequence[int]) -> tuple[list[int], int]:
+        """Byte offset of every buffer and the size of the arena, for (rows, outputs, segments) at most.
+
+        Buffers whose lifetimes overlap never share bytes; largest first, each at the lowest place that is free.
+        """
+        sizes = [padded(b.row_bytes * capacities[DOMAINS.index(b.domain)], ALIGNMENT) for b in self.buffers]
+        offsets = [0] * len(sizes)
+        placed: list[int] = []
+        for index in sorted(range(len(sizes)), key=lambda i: -sizes[i]):
+            mine = self.buffers[index]
+            busy = sorted((offsets[o], offsets[o] + sizes[o]) for o in placed
+                          if self.buffers[o].first <= mine.last and mine.first <= self.buffers[o].last)
+            place = 0
+            for begin, end in busy:
+                if place + sizes[index] <= begin:
+                    break
+                place = max(place, end)
+            offsets[index] = place
+            placed.append(index)
+        return offsets, max((o + s for o, s in zip(offsets, sizes, strict=True)), default=0)
+
+
+def compile_graph(graph: Graph, outputs: Sequence[str], is_quantized: Callable[[str], bool], type_of: Callable[[str], int]) -> Recipe:
+    """The recipe that computes the named outputs of a graph.
+
+    Parameters
+    ----------
+    graph : Graph
+    outputs : sequence of str
+        Names given with `Graph.output`; caches are always written.
+    is_quantized, type_of : callable
+        Whether the weights of a tensor take quantized activations, and its type id (only equal types are merged).
+    """
+    steps = merge(fuse(graph), type_of)
+    steps = quantize(steps, graph, is_quantized)
+    steps = prune(steps, [graph.outputs[name] for name in outputs])
+    return place(steps, graph, outputs)
+
+
+def _consumers(graph: Graph) -> dict[int, list[Node]]:
+    consumers: dict[int, list[Node]] = {}
+    for node in graph.nodes:
+        for value in node.inputs:
+            consumers.setdefault(value.index, []).append(node)
+    return consumers
+
+
+def fuse(graph: Graph) -> list[Step]:
+    """Steps of the graph, with activation and residual taken into the product before them."""
+    consumers = _consumers(graph)
+    named = {value.index for value in graph.outputs.values()}
+    order = {node.output.index: i for i, node in enumerate(graph.nodes) if node.output}
+    absorbed: set[int] = set()
+
+    def only_consumer(value: Value, kind: str) -> Node | None:
+        nodes = consumers.get(value.index, [])
+        return nodes[0] if len(nodes) == 1 and nodes[0].kind == kind and value.index not in named else None
+
+    steps = []
+    for position, node in enumerate(graph.nodes):
+        if node.output and node.output.index in absorbed:
+            continue
+        step = Step(node.kind, list(node.inputs), [node.output] if node.output else [], [node.tensors], dict(node.attributes))
+        steps.append(step)
+        if node.kind != "linear":
+            continue
+        if (activate := only_consumer(step.outputs[0], "activate")) and activate.output:
+            step.activation = activate.attributes["activation"]
+            step.outputs = [activate.output]
+            absorbed.add(activate.output.index)
+        if (add := only_consumer(step.outputs[0], "add")) and add.output:
+            other = add.inputs[1] if add.inputs[0] == step.outputs[0] else add.inputs[0]
+            if order[other.index] < position and other != step.outputs[0]:
+                step.residual, step.outputs = other, [add.output]
+                absorbed.add(add.output.index)
+    return steps
+
+
+def merge(steps: list[Step], type_of: Callable[[str], int]) -> list[Step]:
+    """Plain products of the same input with weights of the same type become one, at the place of the first."""
+    merged: list[Step] = []
+    first: dict[tuple[int, int], Step] = {}
+    for step in steps:
+        if step.kind != "linear" or step.activation != "none" or step.residual is not None:
+            merged.append(step)
+            continue
+        key = (step.inputs[0].index, type_of(step.tensors[0][0]))
+        if key in first:
+            first[key].outputs += step.outputs
+            first[key].tensors += step.tensors
+        else:
+            first[key] = step
+            merged.append(step)
+    return merged
+
+
+def quantize(steps: list[Step], graph: Graph, is_quantized: Callable[[str], bool]) -> list[Step]:
+    """Gives every product of quantized weights its quantized input, made once."""
+    makers = {value.index: step for step in steps for value in step.outputs}
+    float_readers = {value.index for value in graph.outputs.values()}
+    wanted: dict[int, Value] = {}
+    for step in steps:
+        step.reads_quantized = step.kind == "linear" and is_quantized(step.tensors[0][0])
+        if step.reads_quantized:
+            wanted[step.inputs[0].index] = step.inputs[0]
+        float_readers |= {v.index for v in step.reads if not (step.reads_quantized and v is step.inputs[0])}
+    result = []
+    for step in steps:
+        result.append(step)
+        for value in [v for v in step.outputs if v.index in wanted]:
+            if makers[value.index].kind in MAKES_QUANTIZED and step.attributes.get("groups", 1) == 1:
+                step.quantized = value
+                step.float_output = value.index in float_readers
+            else:
+                result.append(Step("quantize", [value], [], [()], {}, quantized=value, float_output=False))
+    return result
+
+
+def prune(steps: list[Step], outputs: Sequence[Value]) -> list[Step]:
+    """Only the steps that the outputs, or the caches, depend on."""
+    needed = {value.index for value in outputs}
+    quantized: set[int] = set()
+    kept = []
+    for step in reversed(steps):
+        makes_quantized = step.quantized is not None and step.quantized.index in quantized
+        if not (step.kind == "store_kv" or makes_quantized or any(v.index in needed for v in step.outputs)):
+            continue
+        step.float_output = any(v.index in needed for v in step.outputs)
+        kept.append(step)
+        for value in step.reads:
+            (quantized if step.reads_quantized and value is step.inputs[0] else needed).add(value.index)
+    return kept[::-1]
+
+
+def place(steps: list[Step], graph: Graph, outputs: Sequence[str]) -> Recipe:
+    """Buffers for every value and the flat ops over them."""
+    placer = _Placer(steps, graph, outputs)
+    for position, step in enumerate(steps):
+        placer.emit(position, step)
+    recipe = placer.recipe
+    for name in outputs:
+        value = graph.outputs[name]
+        operand = placer.operands[value.index]
+        recipe.buffers[operand.buffer].last = len(steps)
+        recipe.outputs[name] = (operand, value.width, value.domain)
+    return recipe
+
+
+class _Placer:
+    """State of the last pass."""
+
+    def __init__(self, steps: list[Step], graph: Graph, outputs: Sequence[str]) -> None:
+        self.recipe = Recipe(caches=list(graph.caches))
+        self.operands: dict[int, Operand] = {}
+        self.quantized: dict[int, Operand] = {}
+        self.last_use = {v.index: i for i, step in enumerate(steps) for v in step.reads}
+        self.last_use |= {graph.outputs[name].index: len(steps) for name in outputs}
+        self.owners: dict[int, int] = {}  # buffer -> how many values live in it
+
+    def emit(self, position: int, step: Step) -> None:
+        """Appends the step's op."""
+        inputs = [self._read(position, step, value) for value in step.reads]
+        output = self._outputs(position, step) if step.float_output else None
+        quantized = self._quantized(position, step) if step.quantized is not None else None
+        main = step.outputs[0] if step.outputs else step.inputs[0]
+        op = Op(step.kind, main.domain, tuple(inputs), output, quantized, width=main.width)
+        getattr(self, f"_{step.kind}")(op, step)
+        self.recipe.ops.append(op)
+
+    def _read(self, position: int, step: Step, value: Value) -> Operand:
+        operand = self.quantized[value.index] if step.reads_quantized and value is step.inputs[0] else self.operands[value.index]
+        buffer = self.recipe.buffers[operand.buffer]
+        buffer.last = max(buffer.last, position)
+        return operand
+
+    def _buffer(self, position: int, domain: str, row_bytes: int) -> int:
+        self.recipe.buffers.append(Buffer(domain, padded(row_bytes, ALIGNMENT), position, position))
+        return len(self.recipe.buffers) - 1
+
+    def _outputs(self, position: int, step: Step) -> Operand | None:
+        if not step.outputs:
+            return None
+        reused = self._reusable(position, step)
+        if reused is not None:
+            self.operands[step.outputs[0].index] = reused
+            return reused
+        width = sum(padded(value.width) for value in step.outputs)
+        buffer = self._buffer(position, step.outputs[0].domain, width * 4)
+        self.owners[buffer] = len(step.outputs)
+        column = 0
+        for value in step.outputs:
+            self.operands[value.index] = Operand(buffer, column)
+            column += padded(value.width)
+        return Operand(buffer)
+
+    def _reusable(self, position: int, step: Step) -> Operand | None:
+        """The operand that the result may overwrite: a rope's input, or a summand that nobody reads later."""
+        if step.kind == "rope":
+            if self.last_use[step.inputs[0].index] != position:
+                raise ValueError("rope works in place: its input must have no later reader")
+            return self.operands[step.inputs[0].index]
+        summand = step.residual or (step.inputs[0] if step.kind in ("add", "embed") and step.inputs else None)
+        if summand is None or len(step.outputs) != 1 or self.last_use[summand.index] != position:
+            return None
+        if step.kind == "linear" and summand in step.inputs:
+            return None  # other panels still read it while the first are written
+        operand = self.operands[summand.index]
+        return operand if self.owners.get(operand.buffer) == 1 and operand.column == 0 else None
+
+    def _quantized(self, position: int, step: Step) -> Operand:
+        value = step.quantized
+        assert value is not None
+        buffer = self._buffer(position, value.domain, value.width // BLOCK_COLUMNS * BLOCK_BYTES)
+        self.quantized[value.index] = Operand(buffer)
+        return self.quantized[value.index]
+
+    def _vector(self, spec: VectorSpec) -> int:
+        self.recipe.vectors.append(spec)
+        return len(self.recipe.vectors) - 1
+
+    def _matrix(self, names: tuple[str, ...]) -> int:
+        if names not in self.recipe.matrices:
+            self.recipe.matrices.append(names)
+        return self.recipe.matrices.index(names)
+
+    def _cache(self, step: Step) -> int:
+        return [spec.name for spec in self.recipe.caches].index(step.attributes["cache"])
+
+    # -- one method a kind: the fields that plan.h gives it --------------------------------------------------------------
+
+    def _embed(self, op: Op, step: Step) -> None:
+        op.weight = self._matrix(step.tensors[0])
+        op.integers, op.reals = (SOURCES.index(step.attributes["source"]),), (step.attributes["scale"],)
+
+    def _linear(self, op: Op, step: Step) -> None:
+        op.weight = self._matrix(tuple(names[0] for names in step.tensors))
+        op.width = sum(padded(v.width) for v in step.outputs[:-1]) + step.outputs[-1].width
+        op.integers = (ACTIVATIONS.index(step.activation),)
+        if any(len(names) > 1 for names in step.tensors):
+            parts = [(names[1] if len(names) > 1 else None, v.width) for names, v in zip(step.tensors, step.outputs, strict=True)]
+            op.vectors = (self._vector(VectorSpec(tuple(parts))),)
+
+    def _norm(self, op: Op, step: Step) -> None:
+        groups = step.attributes["groups"]
+        op.width //= groups
+        op.function, op.integers, op.reals = step.attributes["function"], (groups,), (step.attributes["epsilon"],)
+        op.vectors = tuple(self._vector(VectorSpec(((name, op.width),))) for name in step.tensors[0])
+
+    def _quantize(self, op: Op, step: Step) -> None:
+        """Everything is in the operands."""
+
+    def _rotary(self, op: Op, step: Step) -> None:
+        divisor = step.tensors[0][0] if step.tensors[0] else None
+        op.vectors = (self._vector(VectorSpec(constant=step.attributes["frequencies"], divisor=divisor)),)
+        op.reals = (step.attributes["scale"],)
+
+    def _rope(self, op: Op, step: Step) -> None:
+        half = step.inputs[1].width // 2
+        op.integers = (step.attributes["num_heads"], step.attributes["head_dim"], half, PAIRINGS.index(step.attributes["pairing"]))
+
+    def _store_kv(self, op: Op, step: Step) -> None:
+        op.integers = (self._cache(step), step.attributes["layer"])
+
+    def _attention(self, op: Op, step: Step) -> None:
+        a = step.attributes
+        op.integers = (self._cache(step), a["layer"], a["num_heads"], int(a["causal"]), a["window"])
+        op.reals = (a["scale"],)
+
+    def _gate(self, op: Op, step: Step) -> None:
+        op.integers = (ACTIVATIONS.index(step.attributes["activation"]),)
+
+    _activate = _gate
+
+    def _add(self, op: Op, step: Step) -> None:
+        """Everything is in the operands."""
+
+    _select = _add
+
+    def _pool(self, op: Op, step: Step) -> None:
+        op.integers = (POOLINGS.index(step.attributes["pooling"]),)

@@ -1,0 +1,158 @@
+"""How much memory there is to plan with, and the plan: bytes for weights, caches and scratch before anything is loaded."""
+from __future__ import annotations
+
+import os
+import resource
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from edgeformer.cache import PAGE
+from edgeformer.compile import Recipe, compile_graph, padded
+from edgeformer.errors import NotEnoughMemoryError
+from edgeformer.gguf import GGUFFile
+from edgeformer.graph import Architecture, CacheSpec
+from edgeformer.models import build_architecture
+from edgeformer.quants import TYPES
+from edgeformer.weights import packed_bytes, supported_type
+
+MAX_ROWS = 512  # rows of one run of a decoder: large enough for the kernels' tiles, small enough for the caches
+MAX_PASS_ROWS = 2048  # rows of one run of an encoder, whose sequences cannot be cut
+MAX_SEQUENCES = 64  # contexts that the page pools may hold where memory allows
+MAX_OUTPUT_BYTES = 64 << 20  # of logits in one run
+ELEMENT_BYTES = {"f32": 4, "f16": 2}
+
+# What is compiled for each family: (program, outputs). The first line is what the memory plan counts.
+PROGRAMS: Mapping[str, Sequence[tuple[str, tuple[str, ...]]]] = {
+    "decoder": [("decode", ("logits",)), ("decode", ("hidden",))],
+    "encoder": [("encode", ("hidden",)), ("encode", ("pooled",)), ("encode", ("normalized",))],
+    "encoder-decoder": [("decode", ("logits",)), ("encode", ()), ("encode", ("hidden",))],
+}
+
+
+def compile_programs(architecture: Architecture, file: GGUFFile) -> dict[tuple[str, tuple[str, ...]], Recipe]:
+    """Every recipe of the family that the model's graphs can give."""
+    recipes = {}
+    for program, outputs in PROGRAMS[architecture.family]:
+        graph = architecture.programs[program]
+        if all(name in graph.outputs for name in outputs):
+            recipes[program, outputs] = compile_graph(
+                graph, outputs, lambda name: TYPES[supported_type(file, name)].block_size > 1, lambda name: supported_type(file, name))
+    return recipes
+
+
+def cache_page_bytes(spec: CacheSpec, kv_type: str) -> int:
+    """Bytes of one page of sixteen positions over all layers, as kernels.h lays it out."""
+    element = 4 if spec.lifetime == "pass" else ELEMENT_BYTES[kv_type]
+    return spec.num_layers * spec.num_heads * PAGE * (spec.key_dim + padded(spec.value_dim)) * element
+
+
+def cache_specs(recipes: Mapping[tuple[str, tuple[str, ...]], Recipe]) -> dict[str, CacheSpec]:
+    """The caches of all programs by name."""
+    return {spec.name: spec for recipe in recipes.values() for spec in recipe.caches}
+
+
+@dataclass(frozen=True)
+class MemoryPlan:
+    """Bytes that a model will take, as `edgeformer plan` prints them.
+
+    `cache` is what `sequences` contexts of `n_ctx` positions fill; `scratch` is the arenas for runs of `batch` rows.
+    """
+
+    weights: int
+    cache: int
+    scratch: int
+    n_ctx: int
+    batch: int
+    sequences: int
+
+    @property
+    def total(self) -> int:
+        """Weights, cache and scratch."""
+        return self.weights + self.cache + self.scratch
+
+
+def plan_memory(path: str | os.PathLike[str], n_ctx: int | None = None, batch: int | None = None, sequences: int = 1,
+                kv_type: str = "f16") -> MemoryPlan:
+    """What loading and running the model at `path` takes, from its header alone.
+
+    Raises
+    ------
+    ModelNotFoundError, ModelFormatError, UnsupportedModelError
+        As for loading.
+    """
+    with GGUFFile(path) as file:
+        architecture = build_architecture(file)
+        recipes = compile_programs(architecture, file)
+        return plan_recipes(file, architecture, recipes, n_ctx or architecture.context_length, batch, sequences, kv_type)
+
+
+def plan_recipes(file: GGUFFile, architecture: Architecture, recipes: Mapping[tuple[str, tuple[str, ...]], Recipe], n_ctx: int,
+                 batch: int | None, sequences: int, kv_type: str) -> MemoryPlan:
+    """`plan_memory` of an architecture that is compiled already."""
+    matrices = {names: None for recipe in recipes.values() for names in recipe.matrices}
+    rows = batch or min(MAX_ROWS if architecture.family == "decoder" else architecture.context_length, n_ctx)
+    capacity = 1 << (rows - 1).bit_length()
+    main = [key for key in recipes if key[1] in ((), ("logits",))] or list(recipes)[:1]
+    scratch = sum(recipes[key].layout([capacity, min(sequences, capacity), sequences])[1] for key in main)
+    cache = 0
+    for spec in cache_specs(recipes).values():
+        pages = -(-rows // PAGE) if spec.lifetime == "pass" else -(-n_ctx // PAGE) * sequences
+        cache += pages * cache_page_bytes(spec, kv_type)
+    return MemoryPlan(packed_bytes(file, matrices), cache, scratch, n_ctx, rows, sequences)
+
+
+def available_memory() -> int:
+    """Bytes that this process may still take: the least of the system's, the cgroup's and the address space limit."""
+    limits = [_meminfo_available(), _cgroup_headroom()]
+    soft, _ = resource.getrlimit(resource.RLIMIT_AS)
+    if soft != resource.RLIM_INFINITY:
+        limits.append(max(soft - _virtual_size(), 0) // 2)  # half: threads' stacks and Python need room, too
+    return min(limit for limit in limits if limit is not None)
+
+
+def _meminfo_available() -> int:
+    try:
+        for line in Path("/proc/meminfo").read_text().splitlines():
+            if line.startswith("MemAvailable:"):
+                return int(line.split()[1]) * 1024
+    except (OSError, ValueError):
+        pass
+    return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+
+
+def _cgroup_headroom() -> int | None:
+    for limit, usage in (("memory.max", "memory.current"), ("memory/memory.limit_in_bytes", "memory/memory.usage_in_bytes")):
+        try:
+            root = Path("/sys/fs/cgroup")
+            return max(int((root / limit).read_text()) - int((root / usage).read_text()), 0)
+        except (OSError, ValueError):  # no such controller, or "max"
+            continue
+    return None
+
+
+def _virtual_size() -> int:
+    try:
+        return int(Path("/proc/self/statm").read_text().split()[0]) * os.sysconf("SC_PAGE_SIZE")
+    except (OSError, ValueError):
+        return 0
+
+
+def pages_within(spec: CacheSpec, n_ctx: int, kv_type: str, budget: int) -> int:
+    """Pages to reserve for a cache: contexts for many sequences where `budget` bytes allow, at least one.
+
+    Raises
+    ------
+    NotEnoughMemoryError
+        Not even one context fits.
+    """
+    page_bytes = cache_page_bytes(spec, kv_type)
+    if spec.lifetime == "pass":
+        rows = max(MAX_PASS_ROWS, n_ctx)
+        return -(-rows // PAGE) + rows // 8  # every sequence leaves its last page partly unused
+    one = -(-n_ctx // PAGE)
+    if one * page_bytes > budget:
+        raise NotEnoughMemoryError(
+            f"the key-value cache of {n_ctx} positions takes {one * page_bytes} bytes, {max(budget, 0)} are available; pass a smaller n_ctx "
+            "or a larger max_memory")
+    return min(one * MAX_SEQUENCES, budget // page_bytes)
