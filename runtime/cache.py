@@ -41,11 +41,10 @@ class PagePool:
         if not self._free:
             self._collect()
         if not self._free:
-            pages, page_bytes = self.memory.num_pages, self.memory.page_bytes
+            held = self.memory.num_pages * self.memory.page_bytes
             raise NotEnoughMemoryError(
-                f"all {pages} pages of the key-value cache ({pages * page_bytes} bytes) are in use; close other generations, ask for fewer "
-                "sequences or beams at a time, or load with a larger max_memory"
-            )
+                "every page of the key-value cache is in use; close other generations, ask for fewer sequences or beams at a time, or load with "
+                "a larger max_memory", held + self.memory.page_bytes, held)
         page = self._free.pop()
         self._references[page] = 1
         return page

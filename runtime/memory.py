@@ -153,6 +153,5 @@ def pages_within(spec: CacheSpec, n_ctx: int, kv_type: str, budget: int) -> int:
     one = -(-n_ctx // PAGE)
     if one * page_bytes > budget:
         raise NotEnoughMemoryError(
-            f"the key-value cache of {n_ctx} positions takes {one * page_bytes} bytes, {max(budget, 0)} are available; pass a smaller n_ctx "
-            "or a larger max_memory")
+            f"the key-value cache of {n_ctx} positions does not fit: pass a smaller n_ctx or a larger max_memory", one * page_bytes, max(budget, 0))
     return min(one * MAX_SEQUENCES, budget // page_bytes)

@@ -389,8 +389,8 @@ def _fit_context(file: GGUFFile, architecture: Architecture, recipes: Any, n_ctx
             break
         if n_ctx is not None or wanted <= 256 or plan.total - plan.cache > limit:
             raise NotEnoughMemoryError(
-                f"{file.path}: {plan.total} bytes are needed (weights {plan.weights}, cache {plan.cache} for {wanted} positions, scratch "
-                f"{plan.scratch}), {limit} are available; use a smaller n_ctx, a smaller type (convert --type q4_0) or a larger max_memory")
+                f"{file.path} does not fit (weights {plan.weights}, cache of {wanted} positions {plan.cache}, scratch {plan.scratch}): use a "
+                "smaller n_ctx, a smaller type (convert --type q4_0) or a larger max_memory", plan.total, limit)
         wanted = max(wanted // 2, 256)
     if wanted < architecture.context_length and n_ctx is None:
         logger.warning("context cut from %d to %d positions to fit %d bytes of memory", architecture.context_length, wanted, limit)
