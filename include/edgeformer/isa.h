@@ -1,0 +1,60 @@
+/* Every kernel, compiled for one instruction set, and the table of them: EF_NAME(kernels).
+ *
+ * dispatch.h includes this file once per instruction set, inside a region that the compiler translates for it, with
+ *     EF_ISA       its name, the suffix of every symbol
+ *     EF_SIMD      the family of its vectors (simd.h)
+ *     EF_PRODUCT   how it multiplies eight-bit integers (kernels/products.h)
+ * and these are undefined again at the end. Neither this file nor the kernels have include guards.
+ */
+#include "kernels.h"
+#include "simd.h"
+
+#include "kernels/pack.h"
+#if __has_include("kernels/math.h")
+#include "kernels/math.h"
+#endif
+#if __has_include("kernels/matmul.h")
+#include "kernels/matmul.h"
+#endif
+#if __has_include("kernels/rows.h")
+#include "kernels/rows.h"
+#endif
+#if __has_include("kernels/attention.h")
+#include "kernels/attention.h"
+#endif
+
+#define EF_STRING_(x) #x
+#define EF_STRING(x) EF_STRING_(x)
+
+static const ef_kernels EF_NAME(kernels) = {
+    .name = EF_STRING(EF_ISA),
+    .pack = EF_NAME(pack),
+    .embed = EF_NAME(embed),
+#if __has_include("kernels/matmul.h")
+    .matmul = EF_NAME(matmul),
+#endif
+#if __has_include("kernels/rows.h")
+    .quantize = EF_NAME(quantize),
+    .activate = EF_NAME(activate),
+    .gate = EF_NAME(gate),
+    .add = EF_NAME(add),
+    .layer_norm = EF_NAME(layer_norm),
+    .rms_norm = EF_NAME(rms_norm),
+    .l2_norm = EF_NAME(l2_norm),
+    .rotary = EF_NAME(rotary),
+    .rope = EF_NAME(rope),
+    .softmax = EF_NAME(softmax),
+    .log_softmax = EF_NAME(log_softmax),
+    .pool = EF_NAME(pool),
+#endif
+#if __has_include("kernels/attention.h")
+    .store_kv = EF_NAME(store_kv),
+    .attention = EF_NAME(attention),
+#endif
+};
+
+#undef EF_STRING
+#undef EF_STRING_
+#undef EF_ISA
+#undef EF_SIMD
+#undef EF_PRODUCT

@@ -1,0 +1,140 @@
+/* The vocabulary of simd.h in four NEON registers (AArch64): register j holds lanes 4j .. 4j + 3.
+ * Division, square root, rounding and vmaxvq exist on AArch64 only; a 32-bit section would replace those. */
+
+typedef struct { float32x4_t v[4]; } ef_f32x16;
+typedef struct { int32x4_t v[4]; } ef_i32x16;
+
+/* `r` with r.v[j] = expression for every register j. */
+#define EF_QUARTERS(type, expression) \
+    type r;                           \
+    EF_UNROLL                         \
+    for (int j = 0; j < 4; j++)       \
+        r.v[j] = (expression);        \
+    return r
+
+/* All bits set in the lanes of register j that are < n. */
+static inline uint32x4_t EF_NAME(simd_first)(int j, int n)
+{
+    static const int32_t lane[16] = {0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15};
+    return vcltq_s32(vld1q_s32(lane + 4 * j), vdupq_n_s32(n));
+}
+
+static inline ef_f32x16 ef_f32x16_load(const float *p) { EF_QUARTERS(ef_f32x16, vld1q_f32(p + 4 * j)); }
+static inline void ef_f32x16_store(float *p, ef_f32x16 a)
+{
+    EF_UNROLL
+    for (int j = 0; j < 4; j++)
+        vst1q_f32(p + 4 * j, a.v[j]);
+}
+static inline ef_f32x16 ef_f32x16_load_part(const float *p, int n)
+{
+    float lanes[16] = {0};
+    memcpy(lanes, p, (size_t)n * 4);
+    return ef_f32x16_load(lanes);
+}
+static inline void ef_f32x16_store_part(float *p, ef_f32x16 a, int n)
+{
+    float lanes[16];
+    ef_f32x16_store(lanes, a);
+    memcpy(p, lanes, (size_t)n * 4);
+}
+static inline ef_f32x16 ef_f32x16_set1(float x) { EF_QUARTERS(ef_f32x16, vdupq_n_f32(x)); }
+static inline ef_f32x16 ef_f32x16_zero(void) { EF_QUARTERS(ef_f32x16, vdupq_n_f32(0.0f)); }
+
+static inline ef_f32x16 ef_f32x16_add(ef_f32x16 a, ef_f32x16 b) { EF_QUARTERS(ef_f32x16, vaddq_f32(a.v[j], b.v[j])); }
+static inline ef_f32x16 ef_f32x16_sub(ef_f32x16 a, ef_f32x16 b) { EF_QUARTERS(ef_f32x16, vsubq_f32(a.v[j], b.v[j])); }
+static inline ef_f32x16 ef_f32x16_mul(ef_f32x16 a, ef_f32x16 b) { EF_QUARTERS(ef_f32x16, vmulq_f32(a.v[j], b.v[j])); }
+static inline ef_f32x16 ef_f32x16_div(ef_f32x16 a, ef_f32x16 b) { EF_QUARTERS(ef_f32x16, vdivq_f32(a.v[j], b.v[j])); }
+static inline ef_f32x16 ef_f32x16_sqrt(ef_f32x16 a) { EF_QUARTERS(ef_f32x16, vsqrtq_f32(a.v[j])); }
+static inline ef_f32x16 ef_f32x16_fma(ef_f32x16 a, ef_f32x16 b, ef_f32x16 c) { EF_QUARTERS(ef_f32x16, vfmaq_f32(c.v[j], a.v[j], b.v[j])); }
+static inline ef_f32x16 ef_f32x16_fnma(ef_f32x16 a, ef_f32x16 b, ef_f32x16 c) { EF_QUARTERS(ef_f32x16, vfmsq_f32(c.v[j], a.v[j], b.v[j])); }
+/* Compare and select: fmax and fmin would treat a NaN otherwise than the definition in simd.h. */
+static inline ef_f32x16 ef_f32x16_max(ef_f32x16 a, ef_f32x16 b) { EF_QUARTERS(ef_f32x16, vbslq_f32(vcgtq_f32(a.v[j], b.v[j]), a.v[j], b.v[j])); }
+static inline ef_f32x16 ef_f32x16_min(ef_f32x16 a, ef_f32x16 b) { EF_QUARTERS(ef_f32x16, vbslq_f32(vcltq_f32(a.v[j], b.v[j]), a.v[j], b.v[j])); }
+static inline ef_f32x16 ef_f32x16_abs(ef_f32x16 a) { EF_QUARTERS(ef_f32x16, vabsq_f32(a.v[j])); }
+static inline ef_f32x16 ef_f32x16_neg(ef_f32x16 a) { EF_QUARTERS(ef_f32x16, vnegq_f32(a.v[j])); }
+static inline ef_f32x16 ef_f32x16_round(ef_f32x16 a) { EF_QUARTERS(ef_f32x16, vrndnq_f32(a.v[j])); }
+
+static inline ef_f32x16 ef_f32x16_select_lt(ef_f32x16 a, ef_f32x16 b, ef_f32x16 x, ef_f32x16 y)
+{
+    EF_QUARTERS(ef_f32x16, vbslq_f32(vcltq_f32(a.v[j], b.v[j]), x.v[j], y.v[j]));
+}
+
+static inline ef_f32x16 ef_f32x16_select_part(ef_f32x16 a, int n, float fill)
+{
+    EF_QUARTERS(ef_f32x16, vbslq_f32(EF_NAME(simd_first)(j, n), a.v[j], vdupq_n_f32(fill)));
+}
+
+static inline ef_f32x16 ef_f32x16_from_i32(ef_i32x16 a) { EF_QUARTERS(ef_f32x16, vcvtq_f32_s32(a.v[j])); }
+static inline ef_i32x16 ef_f32x16_to_i32(ef_f32x16 a) { EF_QUARTERS(ef_i32x16, vcvtnq_s32_f32(a.v[j])); }
+static inline ef_i32x16 ef_f32x16_to_bits(ef_f32x16 a) { EF_QUARTERS(ef_i32x16, vreinterpretq_s32_f32(a.v[j])); }
+static inline ef_f32x16 ef_f32x16_from_bits(ef_i32x16 a) { EF_QUARTERS(ef_f32x16, vreinterpretq_f32_s32(a.v[j])); }
+
+static inline ef_f32x16 ef_f32x16_load_f16(const uint16_t *p)
+{
+    EF_QUARTERS(ef_f32x16, vcvt_f32_f16(vreinterpret_f16_u16(vld1_u16(p + 4 * j))));
+}
+static inline ef_f32x16 ef_f32x16_load_f16_part(const uint16_t *p, int n)
+{
+    uint16_t halves[16] = {0};
+    memcpy(halves, p, (size_t)n * 2);
+    return ef_f32x16_load_f16(halves);
+}
+static inline void ef_f32x16_store_f16(uint16_t *p, ef_f32x16 a)
+{
+    EF_UNROLL
+    for (int j = 0; j < 4; j++)
+        vst1_u16(p + 4 * j, vreinterpret_u16_f16(vcvt_f16_f32(a.v[j])));
+}
+static inline void ef_f32x16_store_f16_part(uint16_t *p, ef_f32x16 a, int n)
+{
+    uint16_t halves[16];
+    ef_f32x16_store_f16(halves, a);
+    memcpy(p, halves, (size_t)n * 2);
+}
+static inline ef_f32x16 ef_f32x16_load_bf16(const uint16_t *p)
+{
+    EF_QUARTERS(ef_f32x16, vreinterpretq_f32_u32(vshll_n_u16(vld1_u16(p + 4 * j), 16)));
+}
+
+static inline float ef_f32x16_reduce_add(ef_f32x16 a)
+{
+    const float32x4_t four = vaddq_f32(vaddq_f32(a.v[0], a.v[2]), vaddq_f32(a.v[1], a.v[3]));
+    const float32x2_t two = vadd_f32(vget_low_f32(four), vget_high_f32(four));
+    return vget_lane_f32(two, 0) + vget_lane_f32(two, 1);
+}
+
+static inline float ef_f32x16_reduce_max(ef_f32x16 a)
+{
+    const float32x4_t even = vbslq_f32(vcgtq_f32(a.v[0], a.v[2]), a.v[0], a.v[2]);
+    const float32x4_t odd = vbslq_f32(vcgtq_f32(a.v[1], a.v[3]), a.v[1], a.v[3]);
+    const float32x4_t four = vbslq_f32(vcgtq_f32(even, odd), even, odd);
+    const float32x2_t low = vget_low_f32(four), high = vget_high_f32(four);
+    const float32x2_t two = vbsl_f32(vcgt_f32(low, high), low, high);
+    const float x = vget_lane_f32(two, 0), y = vget_lane_f32(two, 1);
+    return x > y ? x : y;
+}
+
+static inline ef_i32x16 ef_i32x16_load(const int32_t *p) { EF_QUARTERS(ef_i32x16, vld1q_s32(p + 4 * j)); }
+static inline void ef_i32x16_store(int32_t *p, ef_i32x16 a)
+{
+    EF_UNROLL
+    for (int j = 0; j < 4; j++)
+        vst1q_s32(p + 4 * j, a.v[j]);
+}
+static inline ef_i32x16 ef_i32x16_set1(int32_t x) { EF_QUARTERS(ef_i32x16, vdupq_n_s32(x)); }
+static inline ef_i32x16 ef_i32x16_add(ef_i32x16 a, ef_i32x16 b) { EF_QUARTERS(ef_i32x16, vaddq_s32(a.v[j], b.v[j])); }
+static inline ef_i32x16 ef_i32x16_sub(ef_i32x16 a, ef_i32x16 b) { EF_QUARTERS(ef_i32x16, vsubq_s32(a.v[j], b.v[j])); }
+static inline ef_i32x16 ef_i32x16_mul(ef_i32x16 a, ef_i32x16 b) { EF_QUARTERS(ef_i32x16, vmulq_s32(a.v[j], b.v[j])); }
+static inline ef_i32x16 ef_i32x16_shift_left(ef_i32x16 a, int n) { EF_QUARTERS(ef_i32x16, vshlq_s32(a.v[j], vdupq_n_s32(n))); }
+/* NEON shifts right by shifting left by a negative count. */
+static inline ef_i32x16 ef_i32x16_shift_right(ef_i32x16 a, int n) { EF_QUARTERS(ef_i32x16, vshlq_s32(a.v[j], vdupq_n_s32(-n))); }
+static inline ef_i32x16 ef_i32x16_shift_right_logical(ef_i32x16 a, int n)
+{
+    EF_QUARTERS(ef_i32x16, vreinterpretq_s32_u32(vshlq_u32(vreinterpretq_u32_s32(a.v[j]), vdupq_n_s32(-n))));
+}
+static inline ef_i32x16 ef_i32x16_and(ef_i32x16 a, ef_i32x16 b) { EF_QUARTERS(ef_i32x16, vandq_s32(a.v[j], b.v[j])); }
+static inline ef_i32x16 ef_i32x16_or(ef_i32x16 a, ef_i32x16 b) { EF_QUARTERS(ef_i32x16, vorrq_s32(a.v[j], b.v[j])); }
+static inline ef_i32x16 ef_i32x16_xor(ef_i32x16 a, ef_i32x16 b) { EF_QUARTERS(ef_i32x16, veorq_s32(a.v[j], b.v[j])); }
+
+#undef EF_QUARTERS
