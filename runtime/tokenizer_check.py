@@ -1,0 +1,386 @@
+"""Checks of a `tokenizer.json` before the tokenizers library sees it.
+
+That library is written in Rust and trusts its input: a missing template token or a pattern that backtracks without
+end makes it panic and print, a chain of replacements makes it grow without bound. So a description from a file is
+parsed and bounded here first, and only then handed over.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import secrets
+from dataclasses import dataclass
+from typing import Any, NoReturn
+
+from .errors import ModelFormatError, UnsupportedModelError, quote
+
+__all__ = ["PIECE_LIMIT", "Spec", "check_pattern", "parse_json", "seal"]
+
+JSON_LIMIT = 1 << 28  # characters; the largest published tokenizer.json is some 33 million
+PIECE_LIMIT = 1 << 22  # tokens; the largest published vocabularies have some 260,000
+ADDED_LIMIT = 1 << 20
+ID_GAP = 1 << 16  # ids that may be unused, so that one huge id cannot ask for a huge table
+NODE_LIMIT = 256  # normalizers, pre-tokenizers, template pieces
+GROWTH_LIMIT = 1024  # how many times longer a chain of replacements may make a text
+PATTERN_LIMIT = 1 << 16
+REPEAT_LIMIT = 1024
+UNBOUNDED_LIMIT = 4  # unbounded quantifiers in one alternative; the published patterns have at most two
+
+_GROUP_PREFIX = re.compile(r"\?(?:[:=!>]|<[=!]|<\w{1,32}>|[a-zA-Z-]{1,8}[:)])")
+_BRACE = re.compile(r"(\d{0,6})(,?)(\d{0,6})\}")
+
+
+def parse_json(text: str, path: str, field: str) -> Any:
+    """Parse JSON strictly: no duplicate keys, no NaN, no number longer than 32 characters, bounded depth and size.
+
+    Raises
+    ------
+    ModelFormatError
+        Naming `path` and `field`.
+    """
+
+    def fail(what: str) -> NoReturn:
+        raise ModelFormatError(path, None, field, what)
+
+    def pairs(items: list[tuple[str, Any]]) -> dict[str, Any]:
+        result = dict(items)
+        if len(result) != len(items):
+            seen: set[str] = set()
+            key = next(key for key, _ in items if key in seen or seen.add(key))  # type: ignore[func-returns-value]
+            fail(f"key {quote(key)} occurs twice in one object")
+        return result
+
+    def number(digits: str) -> int:
+        return int(digits) if len(digits) <= 32 else fail(f"a number of {len(digits)} digits")
+
+    if len(text) > JSON_LIMIT:
+        fail(f"{len(text)} characters, more than the {JSON_LIMIT} that are read")
+    try:
+        return json.loads(text, object_pairs_hook=pairs, parse_int=number, parse_constant=lambda name: fail(name))
+    except RecursionError:
+        fail("nested too deeply")
+    except ValueError as error:
+        fail(f"not JSON: {error}")
+
+
+@dataclass
+class Spec:
+    """A checked `tokenizer.json`: the library's description, and the table of its pieces.
+
+    Attributes
+    ----------
+    description : dict
+        As parsed, without truncation and padding (those are the caller's business).
+    pieces : list of str or None
+        Piece by token id; None where an id is unused.
+    control : set of int
+        Ids that only the API makes, never the user's text.
+    """
+
+    description: dict[str, Any]
+    pieces: list[str | None]
+    control: set[int]
+
+    @classmethod
+    def checked(cls, description: Any, path: str, field: str) -> Spec:
+        """Check a parsed description.
+
+        Raises
+        ------
+        ModelFormatError
+            Where a part is missing, out of range or unreasonable.
+        UnsupportedModelError
+            For a model type that is not BPE, Unigram, WordPiece or WordLevel.
+        """
+        return _Checker(path, field).check(description)
+
+
+class _Checker:
+    def __init__(self, path: str, field: str) -> None:
+        self.path = path
+        self.field = field
+        self.nodes = 0
+        self.growth = 1
+
+    def fail(self, where: str, what: str) -> NoReturn:
+        raise ModelFormatError(self.path, None, f"{self.field}: {where}", what)
+
+    def check(self, description: Any) -> Spec:
+        if not isinstance(description, dict) or not isinstance(description.get("model"), dict):
+            self.fail("model", "is missing")
+        description = {**description, "truncation": None, "padding": None}
+        model = description["model"]
+        pieces = self.model_pieces(model)
+        control = self.added_tokens(description.setdefault("added_tokens", []), pieces)
+        for name in ("normalizer", "pre_tokenizer", "post_processor", "decoder"):
+            self.component(description.setdefault(name, None), name, len(pieces), 0)
+        return Spec(description, pieces, control)
+
+    def model_pieces(self, model: dict[str, Any]) -> list[str | None]:
+        """Piece by id, of the model alone."""
+        kind = model.get("type")
+        if kind is None:  # files before version 1.0 of the library do not say
+            kind = "BPE" if "merges" in model else "Unigram" if isinstance(model.get("vocab"), list) else "WordPiece"
+            model["type"] = kind
+        if kind not in ("BPE", "Unigram", "WordPiece", "WordLevel"):
+            raise UnsupportedModelError(f"{self.path}: {self.field}: tokenizer model {quote(kind)} is not supported")
+        if model.get("dropout"):
+            raise UnsupportedModelError(f"{self.path}: {self.field}: BPE dropout makes tokens random; set it to null")
+        vocabulary = model.get("vocab")
+        if kind == "Unigram":
+            return self.unigram_pieces(vocabulary, model.get("unk_id"))
+        if not isinstance(vocabulary, dict):
+            self.fail("model.vocab", "is not an object")
+        pieces: list[str | None] = []
+        for piece, token in vocabulary.items():
+            self.place(pieces, token, piece, "model.vocab", len(vocabulary))
+        if kind == "BPE":
+            self.merges(model.get("merges"), vocabulary)
+        return pieces
+
+    def unigram_pieces(self, vocabulary: Any, unknown: Any) -> list[str | None]:
+        if not isinstance(vocabulary, list) or not 0 < len(vocabulary) <= PIECE_LIMIT:
+            self.fail("model.vocab", "is not a list of pieces and scores")
+        for item in vocabulary:
+            if not (isinstance(item, list) and len(item) == 2 and isinstance(item[0], str)):
+                self.fail("model.vocab", f"{quote(item)} is not a piece and its score")
+            if isinstance(item[1], bool) or not isinstance(item[1], (int, float)):
+                self.fail("model.vocab", f"the score of {quote(item[0])} is not a number")
+        if unknown is not None and (not isinstance(unknown, int) or not 0 <= unknown < len(vocabulary)):
+            self.fail("model.unk_id", f"{quote(unknown)} is not the id of a piece")
+        return [item[0] for item in vocabulary]
+
+    def place(self, pieces: list[str | None], token: Any, piece: str, where: str, count: int) -> None:
+        """Put a piece at its id; the table grows, but no further than the number of pieces explains."""
+        if isinstance(token, bool) or not isinstance(token, int) or not 0 <= token < min(PIECE_LIMIT, count + ID_GAP):
+            self.fail(where, f"id {quote(token)} of {quote(piece)} is out of range")
+        if token >= len(pieces):
+            pieces.extend([None] * (token + 1 - len(pieces)))
+        if pieces[token] not in (None, piece):
+            self.fail(where, f"{quote(pieces[token])} and {quote(piece)} have the same id {token}")
+        pieces[token] = piece
+
+    def merges(self, merges: Any, vocabulary: dict[str, int]) -> None:
+        if not isinstance(merges, list):
+            self.fail("model.merges", "is not a list")
+        for index, merge in enumerate(merges):
+            parts = merge.split(" ") if isinstance(merge, str) else merge
+            if not (isinstance(parts, list) and len(parts) == 2 and all(isinstance(p, str) and p for p in parts)):
+                self.fail(f"model.merges[{index}]", f"{quote(merge)} is not two pieces")
+            if not (parts[0] in vocabulary and parts[1] in vocabulary):
+                self.fail(f"model.merges[{index}]", f"{quote(merge)} names a piece that is not in the vocabulary")
+
+    def added_tokens(self, added: Any, pieces: list[str | None]) -> set[int]:
+        """Put the added tokens into the table of pieces; return the ids of the control tokens."""
+        if not isinstance(added, list) or len(added) > ADDED_LIMIT:
+            self.fail("added_tokens", f"is not a list of at most {ADDED_LIMIT} tokens")
+        control = set()
+        count = len(pieces) + len(added)
+        for token in added:
+            if not isinstance(token, dict) or not isinstance(token.get("content"), str) or not token["content"]:
+                self.fail("added_tokens", f"{quote(token)} is not a token")
+            identifier = token.get("id")
+            if isinstance(identifier, int) and 0 <= identifier < len(pieces):
+                pieces[identifier] = None  # an added token may rename a piece of the model
+            self.place(pieces, identifier, token["content"], "added_tokens", count)
+            if token.get("special"):
+                control.add(token["id"])
+        return control
+
+    def component(self, node: Any, where: str, vocabulary_size: int, depth: int) -> None:
+        """Walk a normalizer, pre-tokenizer, post-processor or decoder: bounded, patterns safe, ids in range."""
+        self.nodes += 1
+        if self.nodes > NODE_LIMIT or depth > 16:
+            self.fail(where, "too many parts")
+        if isinstance(node, list):
+            for item in node:
+                self.component(item, where, vocabulary_size, depth + 1)
+        if not isinstance(node, dict):
+            return
+        if "pattern" in node:
+            self.replacement(node, where)
+        if node.get("type") == "TemplateProcessing":
+            self.template(node, where, vocabulary_size)
+        for role in ("sep", "cls"):
+            if role in node and not _is_piece_and_id(node[role], vocabulary_size):
+                self.fail(f"{where}.{role}", f"{quote(node[role])} is not a token and its id")
+        for key in ("normalizers", "pretokenizers", "processors", "decoders"):
+            if key in node:
+                self.component(node[key], f"{where}.{key}", vocabulary_size, depth + 1)
+
+    def replacement(self, node: dict[str, Any], where: str) -> None:
+        pattern = node["pattern"]
+        if not (isinstance(pattern, dict) and len(pattern) == 1 and isinstance(next(iter(pattern.values())), str)):
+            self.fail(f"{where}.pattern", f"{quote(pattern)} is not a pattern")
+        if "Regex" in pattern:
+            problem = check_pattern(pattern["Regex"])
+            if problem:
+                self.fail(f"{where}.pattern", f"{quote(pattern['Regex'])}: {problem}")
+        self.growth *= max(1, len(node["content"])) if isinstance(node.get("content"), str) else 1
+        if self.growth > GROWTH_LIMIT:
+            self.fail(where, f"the replacements make a text more than {GROWTH_LIMIT} times longer")
+
+    def template(self, node: dict[str, Any], where: str, vocabulary_size: int) -> None:
+        tokens = node.get("special_tokens")
+        if not isinstance(tokens, dict) or len(tokens) > NODE_LIMIT:
+            self.fail(f"{where}.special_tokens", "is not an object")
+        for name, token in tokens.items():
+            ids = token.get("ids") if isinstance(token, dict) else None
+            if not isinstance(ids, list) or len(ids) > NODE_LIMIT or not all(_is_id(i, vocabulary_size) for i in ids):
+                self.fail(f"{where}.special_tokens", f"{quote(name)} has ids out of range")
+        for part in ("single", "pair"):
+            pieces = node.get(part)
+            if not isinstance(pieces, list) or len(pieces) > NODE_LIMIT:
+                self.fail(f"{where}.{part}", "is not a short list")
+            for piece in pieces:
+                special = piece.get("SpecialToken") if isinstance(piece, dict) else None
+                if special is not None and (not isinstance(special, dict) or special.get("id") not in tokens):
+                    self.fail(f"{where}.{part}", f"{quote(piece)} is not among the special tokens")
+
+
+def _is_id(value: Any, vocabulary_size: int) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and 0 <= value < vocabulary_size
+
+
+def _is_piece_and_id(value: Any, vocabulary_size: int) -> bool:
+    return isinstance(value, list) and len(value) == 2 and _is_id(value[1], vocabulary_size)
+
+
+def check_pattern(pattern: str) -> str | None:
+    """What makes a regular expression unsafe to run on a user's text, or None.
+
+    A backtracking matcher takes exponential time only where something of variable length is repeated without bound
+    (``(a+)+``, ``(a|aa)*``), and time of a high power of the length where many unbounded repeats stand in one row.
+    Both are refused, with back-references and recursion. No published tokenizer needs them.
+    """
+    if len(pattern) > PATTERN_LIMIT:
+        return f"longer than {PATTERN_LIMIT} characters"
+    return _PatternScan(pattern).problem()
+
+
+@dataclass
+class _Group:
+    """An open group of a pattern: can it match one text in several ways, and the unbounded repeats in this branch."""
+
+    varies: bool = False
+    unbounded: int = 0
+
+
+class _PatternScan:
+    """One pass over a pattern with a stack of its open groups."""
+
+    def __init__(self, pattern: str) -> None:
+        self.pattern = pattern
+        self.position = 0
+        self.stack = [_Group()]
+        self.atom_varies = False  # the atom that a quantifier would repeat has variable length
+
+    def problem(self) -> str | None:
+        while self.position < len(self.pattern):
+            character = self.pattern[self.position]
+            self.position += 1
+            problem = self.step(character)
+            if problem:
+                return problem
+            if self.stack[-1].unbounded > UNBOUNDED_LIMIT:
+                return "too many unbounded repeats in a row"
+        return None
+
+    def step(self, character: str) -> str | None:
+        if character == "(":
+            return self.open_group()
+        if character == ")" and len(self.stack) > 1:
+            group = self.stack.pop()
+            self.atom_varies = group.varies or group.unbounded > 0
+            self.stack[-1].varies |= self.atom_varies
+            self.stack[-1].unbounded += group.unbounded
+        elif character == "|":
+            self.stack[-1].varies |= len(self.stack) > 1
+            self.stack[-1].unbounded = 0
+        elif character in "*+?{":
+            return self.quantifier(character)
+        elif character == "\\":
+            if self.pattern[self.position : self.position + 1] in tuple("123456789kg"):
+                return "back-references and recursion are not supported"
+            self.position += 1
+            self.atom_varies = False
+        else:
+            if character == "[":
+                self.skip_class()
+            self.atom_varies = False
+        return None
+
+    def open_group(self) -> str | None:
+        if self.pattern.startswith("?", self.position):
+            prefix = _GROUP_PREFIX.match(self.pattern, self.position)
+            if prefix is None:
+                return "a kind of group that is not supported"
+            self.position = prefix.end()
+            if prefix.group().endswith(")"):
+                return None  # flags alone, such as (?i)
+        self.stack.append(_Group())
+        return "groups are nested too deeply" if len(self.stack) > 32 else None
+
+    def quantifier(self, character: str) -> str | None:
+        least, most = {"*": (0, REPEAT_LIMIT + 1), "+": (1, REPEAT_LIMIT + 1), "?": (0, 1)}.get(character, (1, 1))
+        if character == "{":
+            brace = _BRACE.match(self.pattern, self.position)
+            if brace is None:
+                return None  # a literal brace
+            self.position = brace.end()
+            low, comma, high = brace.groups()
+            least = int(low or 0)
+            most = int(high) if high else REPEAT_LIMIT + 1 if comma else least
+        if self.pattern[self.position : self.position + 1] in ("+", "?"):
+            self.position += 1  # possessive or lazy
+        if self.atom_varies and most > REPEAT_LIMIT:
+            return "a part of variable length is repeated without bound, which can take exponential time"
+        self.stack[-1].unbounded += most > REPEAT_LIMIT
+        self.stack[-1].varies |= least != most
+        return None
+
+    def skip_class(self) -> None:
+        """Step behind a character class; classes nest, and a `]` right after `[` or `[^` is a member."""
+        depth = 1
+        start = True
+        while depth and self.position < len(self.pattern):
+            character = self.pattern[self.position]
+            self.position += 1
+            if character == "[":
+                depth += 1
+                start = True
+                continue
+            if character == "^" and start:
+                continue
+            if character == "\\":
+                self.position += 1
+            elif character == "]" and not start:
+                depth -= 1
+            start = False
+
+
+def seal(spec: Spec) -> dict[str, Any]:
+    """A description that gives the same ids for every text, but in which no text spells a control token.
+
+    Each control piece is renamed, everywhere alike, to a string with a random part that no text contains, and merges
+    that would build one are dropped. The post-processor names ids, so it still adds its tokens.
+    """
+    nonce = secrets.token_hex(16)
+    names = {spec.pieces[token]: f"\ufdd0{nonce}:{token}" for token in spec.control}
+    description = dict(spec.description)
+    model = dict(description["model"])
+    if isinstance(model["vocab"], dict):
+        model["vocab"] = {names.get(piece, piece): token for piece, token in model["vocab"].items()}
+    else:
+        model["vocab"] = [[names.get(piece, piece), score] for piece, score in model["vocab"]]
+    if model.get("unk_token") in names:
+        model["unk_token"] = names[model["unk_token"]]
+    if "merges" in model:
+        pairs = (merge.split(" ") if isinstance(merge, str) else merge for merge in model["merges"])
+        model["merges"] = [pair for pair in pairs if not names.keys() & {pair[0], pair[1], pair[0] + pair[1]}]
+    description["model"] = model
+    description["added_tokens"] = [
+        {**token, "content": names.get(token["content"], token["content"])} for token in description["added_tokens"]
+    ]
+    return description
