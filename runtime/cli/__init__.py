@@ -1,0 +1,75 @@
+"""The command line. `main` is the entry point; one module per group of commands.
+
+Rules that hold for every command: results alone go to stdout; errors are one line on stderr, exit code 1 (2 for wrong
+usage, 130 after Ctrl-C); ``--json`` gives one JSON document; bars appear on stderr, at a terminal only, when something
+takes more than two seconds. Modules import what is heavy inside their functions, so ``--help`` stays quick.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Sequence
+from typing import cast
+
+__all__ = ["main"]
+
+EXIT_ERROR, EXIT_USAGE, EXIT_INTERRUPTED = 1, 2, 130
+
+
+def _complain(message: str) -> None:
+    """One line on stderr; a closed stderr is nobody's concern."""
+    line = " ".join(message.split())
+    try:
+        print(f"edgeformer: error: {line}", file=sys.stderr, flush=True)
+    except OSError:
+        pass
+
+
+def _silence_stdout() -> None:
+    """Point stdout at nothing, so that the interpreter's last flush cannot complain about a closed pipe."""
+    devnull = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(devnull, sys.stdout.fileno())
+    os.close(devnull)
+
+
+def _run(arguments: Sequence[str] | None) -> int:
+    import typer
+
+    from .app import command
+
+    # click's UsageError, which newer versions of typer carry privately
+    usage_error = cast("type[Exception]", typer.BadParameter.__base__)
+    try:
+        code = command()(args=arguments, prog_name="edgeformer", standalone_mode=False)
+    except usage_error as error:
+        context = getattr(error, "ctx", None)
+        path = context.command_path if context is not None else "edgeformer"
+        _complain(f"{error.format_message()} (see: {path} --help)")  # type: ignore[attr-defined]
+        return EXIT_USAGE
+    except typer.Abort:
+        return EXIT_INTERRUPTED
+    sys.stdout.flush()
+    return code if isinstance(code, int) else 0
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command line and return its exit code.
+
+    Parameters
+    ----------
+    arguments : sequence of str, optional
+        Without the program's name; default ``sys.argv[1:]``.
+    """
+    from edgeformer.errors import EdgeformerError
+
+    try:
+        return _run(arguments)
+    except KeyboardInterrupt:
+        return EXIT_INTERRUPTED
+    except BrokenPipeError:
+        _silence_stdout()
+        return EXIT_ERROR
+    except (EdgeformerError, OSError, MemoryError) as error:
+        _complain(str(error) or type(error).__name__)
+        return EXIT_ERROR

@@ -1,0 +1,68 @@
+"""The commands together."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from . import bench, convert, demo, doctor, encode, generate, hashes, inspect, plan, translate
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import Any
+
+HELP = """Run Transformers, quantized, on a small CPU.
+
+Start with: [bold]edgeformer demo[/bold] (offline, under a minute). Then convert a checkpoint of yours:
+
+edgeformer convert ./my-model my-model.gguf --type q8_0
+
+edgeformer generate my-model.gguf --prompt "Once upon a time"
+"""
+
+app = typer.Typer(
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="rich",
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+COMMANDS: dict[str, Callable[..., None]] = {
+    "demo": demo.demo,
+    "convert": convert.convert,
+    "inspect": inspect.inspect,
+    "plan": plan.plan,
+    "generate": generate.generate,
+    "translate": translate.translate,
+    "encode": encode.encode,
+    "bench": bench.bench,
+    "hash": hashes.hash_files,
+    "doctor": doctor.doctor,
+}
+for name, function in COMMANDS.items():
+    app.command(name)(function)
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        import edgeformer
+
+        print(f"edgeformer {edgeformer.__version__}")
+        raise typer.Exit
+
+
+@app.callback(invoke_without_command=True, help=HELP)
+def root(
+    context: typer.Context,
+    version: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version and exit.")
+    ] = False,
+) -> None:
+    if context.invoked_subcommand is None:
+        print(context.get_help())
+
+
+def command() -> Any:
+    """The click command that everything above makes."""
+    return typer.main.get_command(app)

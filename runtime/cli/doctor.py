@@ -1,0 +1,92 @@
+"""``edgeformer doctor``"""
+
+from __future__ import annotations
+
+import os
+import platform
+import sys
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+from . import options
+from .output import human_bytes, print_json, print_rows
+
+PACKAGES = ("numpy", "numba", "llvmlite", "tokenizers", "typer", "rich")
+VARIABLES = ("EDGEFORMER_ISA", "EDGEFORMER_NUMBA", "OMP_NUM_THREADS", "NUMBA_CACHE_DIR", "NUMBA_DISABLE_JIT")
+
+
+def _cpu_name() -> str:
+    """The processor's name for people; nothing is decided by it."""
+    try:
+        for line in Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace").splitlines():
+            if line.startswith(("model name", "Model")):
+                return line.partition(":")[2].strip()
+    except OSError:
+        pass  # not Linux
+    return platform.processor() or platform.machine()
+
+
+def _affinity() -> int | None:
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else None
+
+
+def _versions() -> dict[str, str | None]:
+    versions: dict[str, str | None] = {}
+    for name in PACKAGES:
+        try:
+            versions[name] = version(name)
+        except PackageNotFoundError:
+            versions[name] = None
+    return versions
+
+
+def diagnose() -> dict[str, Any]:
+    """What decides how models run on this machine."""
+    import edgeformer
+    from edgeformer._kernels import core
+    from edgeformer.memory import available_memory
+
+    versions = _versions()
+    return {
+        "edgeformer": edgeformer.__version__,
+        "python": platform.python_version(),
+        "system": f"{platform.system()} {platform.release()} {platform.machine()}",
+        "cpu": _cpu_name(),
+        "isa": core.best_isa(),
+        "isa_runnable": core.isa_names(),
+        "isa_compiled": core.compiled_isa_names(),
+        "cores": os.cpu_count(),
+        "cores_allowed": _affinity(),
+        "threads": core.default_threads(),
+        "memory_available": available_memory(),
+        "numba": versions["numba"] is not None and os.environ.get("EDGEFORMER_NUMBA") != "0",
+        "versions": versions,
+        "environment": {name: os.environ[name] for name in VARIABLES if name in os.environ},
+        "executable": sys.executable,
+    }
+
+
+def doctor(json: options.Json = False) -> None:
+    """Show what edgeformer finds here: processor, instruction sets, cores, memory, versions.
+
+    Paste its output into a bug report.
+
+    Example: edgeformer doctor
+    """
+    found = diagnose()
+    if json:
+        print_json(found)
+        return
+    rows: list[tuple[str, object]] = []
+    for name, value in found.items():
+        if name == "memory_available":
+            value = human_bytes(value)
+        elif name == "numba":
+            value = "yes" if value else "no: norms run as C, with the same bits"
+        elif isinstance(value, dict):
+            value = ", ".join(f"{key} {item or 'absent'}" for key, item in value.items()) or "nothing set"
+        elif isinstance(value, list):
+            value = ", ".join(value)
+        rows.append((name.replace("_", " "), value))
+    print_rows("edgeformer doctor", ("", ""), rows)

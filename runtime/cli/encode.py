@@ -1,0 +1,62 @@
+"""``edgeformer encode``"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from . import options
+from .output import input_texts, print_json
+
+
+def encode(
+    file: options.ModelFile,
+    texts: options.Texts = None,
+    output: Annotated[
+        str | None, typer.Option("--output", "-o", metavar="FILE.npy", help="Write the vectors here instead.", show_default=False)
+    ] = None,
+    threads: options.Threads = None,
+    json: options.Json = False,
+) -> None:
+    """Turn texts into vectors: a line of numbers for each, or a NumPy file with one row for each.
+
+    Example: edgeformer encode minilm.gguf "a cat" "a dog" --output vectors.npy
+    """
+    import edgeformer
+
+    sources = input_texts(texts)
+    with edgeformer.load(file, threads=threads) as model:
+        vectors = model.encode(sources)
+    if output is not None:
+        write_npy(Path(output), vectors)
+        if json:
+            print_json({"output": output, "shape": list(vectors.shape)})
+    elif json:
+        print_json([{"text": text, "vector": vector.tolist()} for text, vector in zip(sources, vectors, strict=True)])
+    else:
+        for vector in vectors:
+            print(" ".join(f"{value:.7g}" for value in vector))
+
+
+def write_npy(path: Path, array: object) -> None:
+    """Write a NumPy file that is whole or not there.
+
+    Raises
+    ------
+    OutputError
+        The disk is full, or the folder cannot be written.
+    """
+    import numpy as np
+
+    from edgeformer.errors import OutputError
+
+    part = path.with_name(path.name + ".part")
+    try:
+        with open(part, "wb") as file:
+            np.save(file, array)
+        part.replace(path)
+    except OSError as error:
+        part.unlink(missing_ok=True)
+        raise OutputError(path, f"cannot be written: {error.strerror}") from error

@@ -1,0 +1,96 @@
+"""``edgeformer hash``: the same bits everywhere, shown."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from . import options
+from .output import print_json, print_rows, progress
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from edgeformer.session import Session
+
+THREADS = (1, 2)
+LENGTH = 24
+
+
+def fixed_tokens(vocab_size: int, length: int) -> list[int]:
+    """Token ids that depend on nothing but the vocabulary's size."""
+    return [(7919 * i + 13) % vocab_size for i in range(length)]
+
+
+def fixed_outputs(session: Session) -> np.ndarray:
+    """Logits, or an encoder's hidden states, of `fixed_tokens`: float32 [tokens, width]."""
+    length = min(LENGTH, session.n_ctx)
+    tokens = fixed_tokens(session.vocab_size, length)
+    if session.family == "encoder":
+        return session.hidden([tokens])
+    if session.family == "encoder-decoder":
+        [sequence] = session.encode_source([fixed_tokens(session.config.src_vocab_size, length)])
+    else:
+        sequence = session.new_sequence()
+    return session.forward([(sequence, tokens)], outputs="all")
+
+
+def _variants() -> Iterator[dict[str, Any]]:
+    """Every way of computing that must not matter: instruction set, threads, Numba or the C twins."""
+    from importlib.util import find_spec
+
+    from edgeformer._kernels import core
+
+    for isa in core.isa_names():
+        for threads in THREADS:
+            for use_numba in (True, False) if find_spec("numba") else (False,):
+                yield {"isa": isa, "threads": threads, "use_numba": use_numba}
+
+
+def hash_file(path: str) -> list[dict[str, Any]]:
+    """SHA-256 of the model's outputs for `fixed_tokens` in every variant that this machine can run."""
+    from edgeformer.session import Session
+
+    rows = []
+    variants = list(_variants())
+    with progress("hashing") as report:
+        for done, variant in enumerate(variants):
+            session = Session.open(path, n_ctx=None, **variant)
+            try:
+                digest = hashlib.sha256(fixed_outputs(session).tobytes()).hexdigest()
+            finally:
+                session.close()
+            rows.append({"file": path, **variant, "sha256": digest})
+            report(done + 1, len(variants), path)
+    return rows
+
+
+def hash_files(
+    files: Annotated[list[str], typer.Argument(metavar="FILE...", help="GGUF model files.", show_default=False)],
+    json: options.Json = False,
+) -> None:
+    """Show that a model's numbers do not depend on the machine: hashes for each instruction set and thread count.
+
+    Runs a fixed token sequence and prints the SHA-256 of the logits (an encoder's hidden states). Compare the hash
+    with another machine's. Exit code 1 if two hashes of a file differ.
+
+    Example: edgeformer hash my-model.gguf
+    """
+    rows = [row for path in files for row in hash_file(path)]
+    same = {path: len({row["sha256"] for row in rows if row["file"] == path}) == 1 for path in files}
+    if json:
+        print_json({"equal": all(same.values()), "rows": rows})
+    else:
+        for path in files:
+            cells = [
+                (row["isa"], row["threads"], "Numba" if row["use_numba"] else "C", row["sha256"])
+                for row in rows
+                if row["file"] == path
+            ]
+            print_rows(path, ("instruction set", ">threads", "norms", "SHA-256"), cells)
+            print(f"{path}: {'all equal' if same[path] else 'NOT EQUAL'}")
+    if not all(same.values()):
+        raise typer.Exit(1)

@@ -1,0 +1,130 @@
+"""What commands print, and how: results on stdout, everything else on stderr."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import sys
+import time
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any, Protocol
+
+from edgeformer.errors import InvalidInputError
+
+if TYPE_CHECKING:
+    from rich.console import Console
+    from rich.progress import Progress
+
+SECONDS_BEFORE_A_BAR = 2.0
+
+
+def _plain(value: Any) -> Any:
+    """What `json` cannot write itself: dataclasses, and NumPy's numbers and arrays."""
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return dataclasses.asdict(value)
+    if hasattr(value, "tolist"):
+        return value.tolist()
+    return str(value)
+
+
+def print_json(document: Any) -> None:
+    """One JSON document on stdout."""
+    print(json.dumps(document, ensure_ascii=False, indent=2, default=_plain))
+
+
+def stdout_console() -> Console:
+    """For tables: as wide as the terminal, or 100 columns without one."""
+    from rich.console import Console
+
+    return Console(width=None if sys.stdout.isatty() else 100, highlight=False)
+
+
+def input_texts(texts: list[str] | None) -> list[str]:
+    """The command line's texts, or else the lines of stdin.
+
+    Raises
+    ------
+    InvalidInputError
+        No text at all, or stdin is not UTF-8.
+    """
+    if texts:
+        return texts
+    lines = read_stdin().splitlines()
+    if not lines:
+        raise InvalidInputError("no text: give it as an argument or on stdin")
+    return lines
+
+
+def read_stdin() -> str:
+    """All of stdin as UTF-8.
+
+    Raises
+    ------
+    InvalidInputError
+        It is not UTF-8.
+    """
+    try:
+        return sys.stdin.buffer.read().decode("utf-8")
+    except UnicodeDecodeError as error:
+        raise InvalidInputError(f"stdin is not UTF-8: {error.reason} at byte {error.start}") from error
+
+
+def human_bytes(count: float) -> str:
+    """``1536`` -> ``1.5 KiB``."""
+    for unit in ("B", "KiB", "MiB", "GiB"):
+        if count < 1024 or unit == "GiB":
+            break
+        count /= 1024
+    return f"{count:.0f} {unit}" if unit == "B" else f"{count:.1f} {unit}"
+
+
+class Report(Protocol):
+    """How far a long task is: ``report(done, total, what)``."""
+
+    def __call__(self, done: int, total: int, what: str = "", /) -> None: ...
+
+
+class _Bar:
+    """A bar on stderr that starts only when the task turns out to be long."""
+
+    def __init__(self, title: str) -> None:
+        self.title = title
+        self.started = time.monotonic()
+        self.progress: Progress | None = None
+
+    def __call__(self, done: int, total: int, what: str = "", /) -> None:
+        if self.progress is None:
+            if not sys.stderr.isatty() or time.monotonic() - self.started < SECONDS_BEFORE_A_BAR:
+                return
+            from rich.console import Console
+            from rich.progress import Progress
+
+            self.progress = Progress(console=Console(stderr=True), transient=True)
+            self.progress.add_task(self.title)
+            self.progress.start()
+        self.progress.update(self.progress.task_ids[0], completed=done, total=total, description=f"{self.title} {what}")
+
+
+@contextmanager
+def progress(title: str) -> Iterator[Report]:
+    """Give a `Report` for a task that may take long; the bar is gone when the block ends."""
+    bar = _Bar(title)
+    try:
+        yield bar
+    finally:
+        if bar.progress is not None:
+            bar.progress.stop()
+
+
+def print_rows(title: str, columns: Iterable[str], rows: Iterable[Iterable[object]]) -> None:
+    """A table on stdout; columns whose heading starts with ``>`` stand to the right."""
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(title=title, title_justify="left")
+    for column in columns:
+        table.add_column(column.lstrip(">"), justify="right" if column.startswith(">") else "left", overflow="fold")
+    for row in rows:
+        table.add_row(*(Text(str(cell)) for cell in row))
+    stdout_console().print(table)

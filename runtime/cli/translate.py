@@ -1,0 +1,28 @@
+"""``edgeformer translate``"""
+
+from __future__ import annotations
+
+from . import options
+from .output import input_texts, print_json
+
+
+def translate(
+    file: options.ModelFile,
+    texts: options.Texts = None,
+    num_beams: options.NumBeams = 1,
+    threads: options.Threads = None,
+    json: options.Json = False,
+) -> None:
+    """Run an encoder-decoder over texts: one line of output for each.
+
+    Example: printf '4 March 1997\\n' | edgeformer translate dates.gguf
+    """
+    import edgeformer
+
+    sources = input_texts(texts)
+    with edgeformer.load(file, threads=threads) as model:
+        results = model.translate(sources, num_beams=num_beams)
+    if json:
+        print_json([{"source": source, "text": text} for source, text in zip(sources, results, strict=True)])
+    else:
+        print("\n".join(results))

@@ -1,0 +1,195 @@
+"""The demo: a small trained model that ships with the package, taken the whole way from checkpoint to answers.
+
+The model reads dates in nine languages, many spellings and with slips, and writes them as ISO 8601. It is an ordinary
+``torch.nn.Transformer`` state dict (see ``bench/train_dates`` for the data and the training), so what happens to it
+here happens to any checkpoint: it is converted to GGUF as float32, 8 and 4 bits, loaded, held against dates that were
+kept out of its training, and timed.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from edgeformer.model import Model
+
+__all__ = ["CHECKPOINT", "EXAMPLES", "DemoReport", "Latency", "Translation", "Variant", "run_demo", "samples"]
+
+FOLDER = Path(__file__).parent
+CHECKPOINT = FOLDER / "dates.pt"
+TYPES = ("f32", "q8_0", "q4_0")
+ANSWERING_TYPE = "q8_0"  # the one that answers and is timed
+TIMED_DATES = 300
+EXAMPLES = (
+    "4 March 1997",
+    "the 23rd of Febuary, 2024",
+    "Mittwoch, 3. Oktober 1990",
+    "14 juillet 1989",
+    "5 de mayo de 1962",
+    "11 listopada 1918",
+    "3/25/84",
+    "2031.7.9",
+)
+
+
+@dataclass(frozen=True)
+class Variant:
+    """The model at one weight type.
+
+    Attributes
+    ----------
+    type : str
+    file_bytes, tensor_bytes : int
+        Of the whole GGUF file, and of its weights alone.
+    weight_error : float
+        Root of the mean squared error that quantization added to the weights, relative to their own root mean square.
+    accuracy : float
+        Share of the held-out dates whose ten characters are all right.
+    convert_seconds, load_seconds : float
+        The first load includes Numba's compilation where it is not cached yet.
+    """
+
+    type: str
+    file_bytes: int
+    tensor_bytes: int
+    weight_error: float
+    accuracy: float
+    convert_seconds: float
+    load_seconds: float
+
+
+@dataclass(frozen=True)
+class Translation:
+    """One input and the model's answer."""
+
+    source: str
+    text: str
+
+
+@dataclass(frozen=True)
+class Latency:
+    """Milliseconds for one date at a time, and dates a second when all are given at once."""
+
+    type: str
+    p50_ms: float
+    p90_ms: float
+    p99_ms: float
+    batch_size: int
+    batch_dates_per_second: float
+
+
+@dataclass(frozen=True)
+class DemoReport:
+    """Everything that the demo found out."""
+
+    checkpoint: str
+    checkpoint_bytes: int
+    num_samples: int
+    isa: str
+    threads: int
+    variants: list[Variant]
+    translations: list[Translation]
+    latency: Latency
+    seconds: float
+
+
+def samples() -> list[tuple[str, str]]:
+    """Held-out (spelling, ISO date) pairs; none occurs in the training data."""
+    pairs = json.loads((FOLDER / "samples.json").read_text(encoding="utf-8"))
+    return [(str(text), str(date)) for text, date in pairs]
+
+
+def run_demo(
+    texts: Sequence[str] = (), *, threads: int | None = None, progress: Callable[[int, int, str], None] | None = None
+) -> DemoReport:
+    """Convert the shipped checkpoint, check it, time it, and let it read dates.
+
+    Parameters
+    ----------
+    texts : sequence of str
+        Dates to read besides `EXAMPLES`.
+    threads : int, optional
+    progress : callable, optional
+        Called with (steps done, all, what is next).
+    """
+    started = time.perf_counter()
+    pairs = samples()
+    steps = len(TYPES) + 2
+    report = progress or (lambda done, total, what: None)
+    variants: list[Variant] = []
+    with tempfile.TemporaryDirectory(prefix="edgeformer-demo-") as folder:
+        for index, type_name in enumerate(TYPES):
+            report(index, steps, type_name)
+            variants.append(_make_variant(type_name, Path(folder), pairs, threads))
+        report(len(TYPES), steps, "reading dates")
+        import edgeformer
+
+        with edgeformer.load(_file(Path(folder), ANSWERING_TYPE), threads=threads) as model:
+            sources = [*EXAMPLES, *texts]
+            answers = model.translate(sources)
+            report(len(TYPES) + 1, steps, "timing")
+            latency = _time(model, [text for text, _ in pairs])
+            isa, used_threads = model.isa, model.threads
+    return DemoReport(
+        checkpoint=os.fspath(CHECKPOINT),
+        checkpoint_bytes=CHECKPOINT.stat().st_size,
+        num_samples=len(pairs),
+        isa=isa,
+        threads=used_threads,
+        variants=variants,
+        translations=[Translation(source, text) for source, text in zip(sources, answers, strict=True)],
+        latency=latency,
+        seconds=time.perf_counter() - started,
+    )
+
+
+def _file(folder: Path, type_name: str) -> Path:
+    return folder / f"dates-{type_name}.gguf"
+
+
+def _make_variant(type_name: str, folder: Path, pairs: list[tuple[str, str]], threads: int | None) -> Variant:
+    """Convert to `type_name`, load, and read all held-out dates in one call."""
+    import edgeformer
+    from edgeformer.converters import convert
+
+    path = _file(folder, type_name)
+    begun = time.perf_counter()
+    conversion = convert(CHECKPOINT, path, type=type_name)
+    converted = time.perf_counter()
+    with edgeformer.load(path, threads=threads) as model:
+        loaded = time.perf_counter()
+        answers = model.translate([text for text, _ in pairs])
+    right = sum(answer == date for answer, (_, date) in zip(answers, pairs, strict=True))
+    return Variant(
+        type=type_name,
+        file_bytes=path.stat().st_size,
+        tensor_bytes=conversion.nbytes,
+        weight_error=conversion.relative_rms_error,
+        accuracy=right / len(pairs),
+        convert_seconds=converted - begun,
+        load_seconds=loaded - converted,
+    )
+
+
+def _time(model: Model, texts: list[str]) -> Latency:
+    """Latency of single dates after a few that are not counted, and throughput of all at once."""
+    for text in texts[:5]:
+        model.translate(text)
+    single_ms = []
+    for text in texts[:TIMED_DATES]:
+        start = time.perf_counter()
+        model.translate(text)
+        single_ms.append((time.perf_counter() - start) * 1e3)
+    start = time.perf_counter()
+    model.translate(texts)
+    p50, p90, p99 = (float(value) for value in np.percentile(single_ms, (50, 90, 99)))
+    return Latency(ANSWERING_TYPE, p50, p90, p99, len(texts), len(texts) / (time.perf_counter() - start))
