@@ -212,7 +212,7 @@ def _signed_extreme(blocks: Float32) -> Float32:
     """In each block the value that is largest in magnitude, with its sign; of equals the first."""
     highest = blocks.max(axis=1)
     lowest = blocks.min(axis=1)
-    extreme = np.where(highest > -lowest, highest, lowest)
+    extreme: Float32 = np.where(highest > -lowest, highest, lowest)
     tied = np.nonzero(highest == -lowest)[0]
     extreme[tied] = blocks[tied, np.abs(blocks[tied]).argmax(axis=1)]
     return extreme
