@@ -22,13 +22,17 @@ FIRST_YEAR, LAST_YEAR = 1900, 2099
 FIRST_SHORT_YEAR, LAST_SHORT_YEAR = 1969, 2068  # the years that two digits can name
 SPECIAL_TOKENS = ("<blank>", "<s>", "</s>", "<unk>")
 TARGET_CHARACTERS = "0123456789-"
-ROMAN_MONTHS = "I II III IV V VI VII VIII IX X XI XII".split()
+ROMAN_MONTHS = ("I", "II", "III", "IV", "V", "VI", "VII", "VIII", "IX", "X", "XI", "XII")
 MINIMUM_TYPO_LENGTH = 5  # shorter names are too easily another month
 
 HELD_OUT_SEED, TRAINING_SEED = 20240229, 7
 NUM_VALIDATION, NUM_TEST = 500, 5000
 
 KEYBOARD_ROWS = ("qwertyuiop", "asdfghjkl", "zxcvbnm")
+
+
+def _words(text: str) -> tuple[str, ...]:
+    return tuple(text.split())
 
 
 @dataclass(frozen=True)
@@ -47,9 +51,9 @@ class Language:
 
 LANGUAGES = {
     "en": Language(
-        months=tuple("January February March April May June July August September October November December".split()),
-        short_months=tuple("Jan Feb Mar Apr May Jun Jul Aug Sept Oct Nov Dec".split()),
-        weekdays=tuple("Monday Tuesday Wednesday Thursday Friday Saturday Sunday".split()),
+        months=_words("January February March April May June July August September October November December"),
+        short_months=_words("Jan Feb Mar Apr May Jun Jul Aug Sept Oct Nov Dec"),
+        weekdays=_words("Monday Tuesday Wednesday Thursday Friday Saturday Sunday"),
         patterns=(
             "{d} {m} {y}", "{m} {d}, {y}", "{m} {d} {y}", "{o} {m} {y}", "{o} of {m} {y}", "the {o} of {m}, {y}",
             "{m} {o}, {y}", "{m} the {o}, {y}", "the {o} of {m} {y}", "{d}-{m}-{y}", "{d} {m}, {y}", "{d}/{m}/{y}",
@@ -58,62 +62,58 @@ LANGUAGES = {
         ordinal="{d}{suffix}",
     ),
     "de": Language(
-        months=tuple("Januar Februar März April Mai Juni Juli August September Oktober November Dezember".split()),
-        short_months=tuple("Jan Feb Mrz Apr Mai Jun Jul Aug Sep Okt Nov Dez".split()),
-        weekdays=tuple("Montag Dienstag Mittwoch Donnerstag Freitag Samstag Sonntag".split()),
+        months=_words("Januar Februar März April Mai Juni Juli August September Oktober November Dezember"),
+        short_months=_words("Jan Feb Mrz Apr Mai Jun Jul Aug Sep Okt Nov Dez"),
+        weekdays=_words("Montag Dienstag Mittwoch Donnerstag Freitag Samstag Sonntag"),
         patterns=("{o} {m} {y}", "{o} {m} {y}", "den {o} {m} {y}", "am {o} {m} {y}", "{d} {m} {y}", "{o}{m}.{y}"),
         ordinal="{d}.",
     ),
     "fr": Language(
-        months=tuple("janvier février mars avril mai juin juillet août septembre octobre novembre décembre".split()),
-        short_months=tuple("janv févr mars avr mai juin juil août sept oct nov déc".split()),
-        weekdays=tuple("lundi mardi mercredi jeudi vendredi samedi dimanche".split()),
+        months=_words("janvier février mars avril mai juin juillet août septembre octobre novembre décembre"),
+        short_months=_words("janv févr mars avr mai juin juil août sept oct nov déc"),
+        weekdays=_words("lundi mardi mercredi jeudi vendredi samedi dimanche"),
         patterns=("{o} {m} {y}", "{d} {m} {y}", "le {o} {m} {y}", "{d} {m}. {y}"),
         ordinal="{d}{first}",
     ),
     "es": Language(
-        months=tuple("enero febrero marzo abril mayo junio julio agosto septiembre octubre noviembre diciembre".split()),
-        short_months=tuple("ene feb mar abr may jun jul ago sept oct nov dic".split()),
-        weekdays=tuple("lunes martes miércoles jueves viernes sábado domingo".split()),
+        months=_words("enero febrero marzo abril mayo junio julio agosto septiembre octubre noviembre diciembre"),
+        short_months=_words("ene feb mar abr may jun jul ago sept oct nov dic"),
+        weekdays=_words("lunes martes miércoles jueves viernes sábado domingo"),
         patterns=("{d} de {m} de {y}", "el {d} de {m} de {y}", "{d} {m} {y}", "{d} de {m} del {y}", "{m} {d}, {y}"),
     ),
     "it": Language(
-        months=tuple(
-            "gennaio febbraio marzo aprile maggio giugno luglio agosto settembre ottobre novembre dicembre".split()
-        ),
-        short_months=tuple("gen feb mar apr mag giu lug ago set ott nov dic".split()),
-        weekdays=tuple("lunedì martedì mercoledì giovedì venerdì sabato domenica".split()),
+        months=_words("gennaio febbraio marzo aprile maggio giugno luglio agosto settembre ottobre novembre dicembre"),
+        short_months=_words("gen feb mar apr mag giu lug ago set ott nov dic"),
+        weekdays=_words("lunedì martedì mercoledì giovedì venerdì sabato domenica"),
         patterns=("{d} {m} {y}", "il {d} {m} {y}", "{o} {m} {y}"),
         ordinal="{d}º",
     ),
     "pt": Language(
-        months=tuple("janeiro fevereiro março abril maio junho julho agosto setembro outubro novembro dezembro".split()),
-        short_months=tuple("jan fev mar abr mai jun jul ago set out nov dez".split()),
-        weekdays=tuple(
-            "segunda-feira terça-feira quarta-feira quinta-feira sexta-feira sábado domingo".split()
-        ),
+        months=_words("janeiro fevereiro março abril maio junho julho agosto setembro outubro novembro dezembro"),
+        short_months=_words("jan fev mar abr mai jun jul ago set out nov dez"),
+        weekdays=_words("segunda-feira terça-feira quarta-feira quinta-feira sexta-feira sábado domingo"),
         patterns=("{d} de {m} de {y}", "em {d} de {m} de {y}", "{d} {m} {y}", "{o} de {m} de {y}"),
         ordinal="{d}º",
     ),
     "nl": Language(
-        months=tuple("januari februari maart april mei juni juli augustus september oktober november december".split()),
-        short_months=tuple("jan feb mrt apr mei jun jul aug sept okt nov dec".split()),
-        weekdays=tuple("maandag dinsdag woensdag donderdag vrijdag zaterdag zondag".split()),
+        months=_words("januari februari maart april mei juni juli augustus september oktober november december"),
+        short_months=_words("jan feb mrt apr mei jun jul aug sept okt nov dec"),
+        weekdays=_words("maandag dinsdag woensdag donderdag vrijdag zaterdag zondag"),
         patterns=("{d} {m} {y}", "op {d} {m} {y}", "de {o} {m} {y}", "{d}-{m}-{y}"),
         ordinal="{d}e",
     ),
     "pl": Language(
-        months=tuple(
-            "stycznia lutego marca kwietnia maja czerwca lipca sierpnia września października listopada grudnia".split()
+        months=_words(
+            "stycznia lutego marca kwietnia maja czerwca lipca sierpnia września października listopada grudnia"
         ),
-        short_months=tuple("sty lut mar kwi maj cze lip sie wrz paź lis gru".split()),
-        weekdays=tuple("poniedziałek wtorek środa czwartek piątek sobota niedziela".split()),
+        short_months=_words("sty lut mar kwi maj cze lip sie wrz paź lis gru"),
+        weekdays=_words("poniedziałek wtorek środa czwartek piątek sobota niedziela"),
         patterns=("{d} {m} {y}", "{d} {m} {y} r.", "{d} {m} {y} roku", "dnia {d} {m} {y}"),
     ),
     "sv": Language(
-        months=tuple("januari februari mars april maj juni juli augusti september oktober november december".split()),
-        short_months=tuple("jan feb mars apr maj juni juli aug sept okt nov dec".split()),
-        weekdays=tuple("måndag tisdag onsdag torsdag fredag lördag söndag".split()),
+        months=_words("januari februari mars april maj juni juli augusti september oktober november december"),
+        short_months=_words("jan feb mars apr maj juni juli aug sept okt nov dec"),
+        weekdays=_words("måndag tisdag onsdag torsdag fredag lördag söndag"),
         patterns=("{d} {m} {y}", "den {d} {m} {y}", "den {o} {m} {y}"),
         ordinal="{d}:e",
     ),
@@ -134,7 +134,8 @@ def one_typo(name: str) -> list[str]:
         for row in KEYBOARD_ROWS:
             at = row.find(letter)
             if at >= 0:
-                spellings += [name[:i] + near + name[i + 1 :] for near in row[max(at - 1, 0) : at + 2] if near != letter]
+                neighbours = row[max(at - 1, 0) : at] + row[at + 1 : at + 2]
+                spellings += [name[:i] + near + name[i + 1 :] for near in neighbours]
     return sorted(set(spellings) - {name})
 
 

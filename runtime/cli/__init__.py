@@ -7,6 +7,7 @@ takes more than two seconds. Modules import what is heavy inside their functions
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sys
 from collections.abc import Sequence
@@ -20,10 +21,8 @@ EXIT_ERROR, EXIT_USAGE, EXIT_INTERRUPTED = 1, 2, 130
 def _complain(message: str) -> None:
     """One line on stderr; a closed stderr is nobody's concern."""
     line = " ".join(message.split())
-    try:
+    with contextlib.suppress(OSError):
         print(f"edgeformer: error: {line}", file=sys.stderr, flush=True)
-    except OSError:
-        pass
 
 
 def _silence_stdout() -> None:

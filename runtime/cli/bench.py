@@ -26,7 +26,8 @@ class Format(str, Enum):
 def markdown(rows: list[dict[str, Any]]) -> str:
     """The rows as llama-bench's table, with percentiles."""
     headings = ("model", "size", "params", "isa", "threads", "test", "t/s", "p50 ms", "p90 ms", "p99 ms", "peak memory")
-    lines = [" | ".join(headings), " | ".join("---" if name in ("model", "isa", "test") else "---:" for name in headings)]
+    rule = ("---" if name in ("model", "isa", "test") else "---:" for name in headings)
+    lines = [" | ".join(headings), " | ".join(rule)]
     for row in rows:
         peak = row["peak_memory_bytes"]
         cells = (
@@ -55,16 +56,22 @@ def comma_separated(rows: list[dict[str, Any]]) -> str:
 
 
 def bench(
-    model: Annotated[list[str], typer.Option("--model", "-m", metavar="FILE", help="A GGUF file; may be given several times.")],
+    model: Annotated[
+        list[str], typer.Option("--model", "-m", metavar="FILE", help="A GGUF file; may be given several times.")
+    ],
     n_prompt: Annotated[
-        int | None, typer.Option("--n-prompt", "-p", min=0, help="Tokens of the prompt test; default: 512, or the model's context.", show_default=False)
+        int | None,
+        options.option("--n-prompt", "-p", min=0, help="Tokens of the prompt; default: 512, or the model's context."),
     ] = None,
     n_gen: Annotated[
-        int | None, typer.Option("--n-gen", "-n", min=0, help="Tokens to generate; default: 128, or the model's context.", show_default=False)
+        int | None,
+        options.option("--n-gen", "-n", min=0, help="Tokens to generate; default: 128, or the model's context."),
     ] = None,
     n_depth: Annotated[int, typer.Option("--n-depth", "-d", min=0, help="Context that is filled before a test.")] = 0,
     threads: options.Threads = None,
-    repetitions: Annotated[int, typer.Option("--repetitions", "-r", min=1, help="Runs of each test, after one that is not counted.")] = 5,
+    repetitions: Annotated[
+        int, typer.Option("--repetitions", "-r", min=1, help="Runs of each test, after one that is not counted.")
+    ] = 5,
     output: Annotated[Format, typer.Option("--output", "-o", help="How to print the rows.")] = Format.md,
 ) -> None:
     """Measure a model's speed: reading a prompt (pp) and generating (tg).

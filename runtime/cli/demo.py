@@ -56,8 +56,10 @@ def _print(found: DemoReport) -> None:
         ),
     )
     latency = found.latency
-    print_rows(f"Dates read ({latency.type})", ("written", "ISO 8601"), ((t.source, t.text) for t in found.translations))
-    print(f"One date ({latency.type}): p50 {latency.p50_ms:.2f} ms, p90 {latency.p90_ms:.2f} ms, p99 {latency.p99_ms:.2f} ms")
+    answers = ((translation.source, translation.text) for translation in found.translations)
+    print_rows(f"Dates read ({latency.type})", ("written", "ISO 8601"), answers)
+    percentiles = ", ".join(f"{name} {getattr(latency, f'{name}_ms'):.2f} ms" for name in ("p50", "p90", "p99"))
+    print(f"One date ({latency.type}): {percentiles}")
     print(f"{latency.batch_size} dates in one call: {latency.batch_dates_per_second:,.0f} dates a second")
     print(f"All of this took {found.seconds:.1f} s.\n")
     print("Next: edgeformer convert ./your-model your-model.gguf --type q8_0")

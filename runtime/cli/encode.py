@@ -5,8 +5,6 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated
 
-import typer
-
 from . import options
 from .output import input_texts, print_json
 
@@ -14,9 +12,7 @@ from .output import input_texts, print_json
 def encode(
     file: options.ModelFile,
     texts: options.Texts = None,
-    output: Annotated[
-        str | None, typer.Option("--output", "-o", metavar="FILE.npy", help="Write the vectors here instead.", show_default=False)
-    ] = None,
+    output: Annotated[str | None, options.option("--output", "-o", help="A .npy file to write the vectors to.")] = None,
     threads: options.Threads = None,
     json: options.Json = False,
 ) -> None:

@@ -16,24 +16,24 @@ def generate(
     prompt: Annotated[str, typer.Option("--prompt", "-p", help="The text to go on from; - reads stdin.")],
     max_tokens: Annotated[
         int | None,
-        typer.Option("--max-tokens", "-n", help="Tokens at most; default: to the end token or the context's end.", show_default=False),
+        options.option("--max-tokens", "-n", help="Tokens at most; default: to the end token or the context's end."),
     ] = None,
     temperature: Annotated[
-        float | None, typer.Option("--temperature", help="0 is greedy; default: the model's own.", show_default=False)
+        float | None, options.option("--temperature", help="0 is greedy; default: the model's own.")
     ] = None,
-    top_p: Annotated[float | None, typer.Option("--top-p", help="Draw from this share of the probability.", show_default=False)] = None,
-    top_k: Annotated[int | None, typer.Option("--top-k", help="Draw from the k most likely tokens.", show_default=False)] = None,
+    top_p: Annotated[float | None, options.option("--top-p", help="Draw from this share of the probability.")] = None,
+    top_k: Annotated[int | None, options.option("--top-k", help="Draw from the k most likely tokens.")] = None,
     min_p: Annotated[
-        float | None, typer.Option("--min-p", help="Leave out tokens below this share of the most likely one.", show_default=False)
+        float | None, options.option("--min-p", help="Leave out tokens below this share of the most likely one.")
     ] = None,
     repeat_penalty: Annotated[
-        float | None, typer.Option("--repeat-penalty", help="Above 1: tokens that occurred become less likely.", show_default=False)
+        float | None, options.option("--repeat-penalty", help="Above 1: tokens that occurred become less likely.")
     ] = None,
-    seed: Annotated[int | None, typer.Option("--seed", help="The same seed draws the same text.", show_default=False)] = None,
+    seed: Annotated[int | None, options.option("--seed", help="The same seed draws the same text.")] = None,
     stop: Annotated[
-        list[str] | None, typer.Option("--stop", help="End before this string; may be given several times.", show_default=False)
+        list[str] | None, options.option("--stop", help="End before this string; may be given several times.")
     ] = None,
-    num_beams: Annotated[int | None, typer.Option("--num-beams", help="Beam search with this many.", show_default=False)] = None,
+    num_beams: Annotated[int | None, options.option("--num-beams", help="Beam search with this many.")] = None,
     threads: options.Threads = None,
     n_ctx: options.ContextLength = None,
     json: options.Json = False,

@@ -72,4 +72,5 @@ def inspect(file: options.ModelFile, json: options.Json = False) -> None:
         ((t["name"], "x".join(map(str, t["shape"])), t["type"], t["bytes"]) for t in tensors),
     )
     sizes = ", ".join(f"{name} {human_bytes(size)}" for name, size in summary["bytes_by_type"].items())
-    print(f"{file}: {summary['architecture']}, {summary['parameters']:,} parameters in {len(tensors)} tensors ({sizes})")
+    counts = f"{summary['parameters']:,} parameters in {len(tensors)} tensors"
+    print(f"{file}: {summary['architecture']}, {counts} ({sizes})")

@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
 ModelFile = Annotated[str, typer.Argument(metavar="FILE", help="A GGUF model file.", show_default=False)]
+
+
+def option(*names: str, help: str, min: int | None = None) -> Any:
+    """An option whose default (None) is explained in `help` and needs no showing."""
+    return typer.Option(*names, help=help, min=min, show_default=False)
+
+
 Threads = Annotated[
-    int | None,
-    typer.Option("--threads", "-t", min=1, help="Threads; default: every core this process may use.", show_default=False),
+    int | None, option("--threads", "-t", min=1, help="Threads; default: every core this process may use.")
 ]
 ContextLength = Annotated[
-    int | None,
-    typer.Option("--n-ctx", "-c", min=1, help="Context in tokens; default: the model's own.", show_default=False),
+    int | None, option("--n-ctx", "-c", min=1, help="Context in tokens; default: the model's own.")
 ]
 Json = Annotated[bool, typer.Option("--json", help="One JSON document on stdout, for programs.")]
 Texts = Annotated[

@@ -14,12 +14,10 @@ from .output import human_bytes, print_json, print_rows
 def plan(
     file: options.ModelFile,
     context: Annotated[
-        int | None,
-        typer.Option("--context", min=1, help="Tokens of context; default: the model's own.", show_default=False),
+        int | None, options.option("--context", min=1, help="Tokens of context; default: the model's own.")
     ] = None,
     batch: Annotated[
-        int | None,
-        typer.Option("--batch", min=1, help="Tokens in one run; default: as many as a prompt's runs have.", show_default=False),
+        int | None, options.option("--batch", min=1, help="Tokens in one run; default: what a long prompt takes.")
     ] = None,
     sequences: Annotated[int, typer.Option("--sequences", min=1, help="Full contexts at the same time.")] = 1,
     json: options.Json = False,
