@@ -1,0 +1,122 @@
+"""edgeformer: Transformers on the CPU of a small device.
+
+    import edgeformer
+
+    with edgeformer.load("stories.gguf") as model:
+        print(model.generate("Once upon a time", max_tokens=50).text)
+
+`load` gives a `Model` with the verbs of its family: `generate` and `agenerate` for decoders, `encode` for encoders,
+`translate` for encoder-decoders, and `logits`, `hidden_states`, `tokenize` and `detokenize` where they make sense.
+`edgeformer.converters.convert` makes model files from PyTorch checkpoints.
+
+Every error raised on purpose is an `EdgeformerError`. Nothing is printed: messages go to the logger "edgeformer".
+The first use of a name loads what it needs; importing the package alone costs next to nothing.
+"""
+
+from __future__ import annotations
+
+import importlib
+import logging
+from typing import TYPE_CHECKING, Any
+
+from .errors import (
+    CheckpointFormatError,
+    ContextOverflowError,
+    ConversionError,
+    EdgeformerError,
+    GenerationCancelled,
+    InvalidInputError,
+    InvalidOptionError,
+    MissingDependencyError,
+    ModelFileChangedError,
+    ModelFormatError,
+    ModelNotFoundError,
+    NotEnoughMemoryError,
+    NumericError,
+    OutputError,
+    UnsupportedCPUError,
+    UnsupportedModelError,
+)
+
+if TYPE_CHECKING:
+    from ._kernels.core import CancelFlag as CancelFlag
+    from .model import Model as Model
+    from .model import load as load
+    from .results import GenerationChunk as GenerationChunk
+    from .results import GenerationResult as GenerationResult
+    from .results import Hypothesis as Hypothesis
+    from .results import Timings as Timings
+    from .results import TokenLogprob as TokenLogprob
+    from .results import Usage as Usage
+    from .session import Session as Session
+    from .streaming import AsyncGenerationStream as AsyncGenerationStream
+    from .streaming import GenerationStream as GenerationStream
+    from .tokenizer import Tokenizer as Tokenizer
+
+__version__ = "0.1.0"
+
+# Public name -> the module that has it.
+_LAZY = {
+    "AsyncGenerationStream": "streaming",
+    "CancelFlag": "_kernels.core",
+    "GenerationChunk": "results",
+    "GenerationResult": "results",
+    "GenerationStream": "streaming",
+    "Hypothesis": "results",
+    "Model": "model",
+    "Session": "session",
+    "Timings": "results",
+    "TokenLogprob": "results",
+    "Tokenizer": "tokenizer",
+    "Usage": "results",
+    "load": "model",
+}
+
+__all__ = [
+    "AsyncGenerationStream",
+    "CancelFlag",
+    "CheckpointFormatError",
+    "ContextOverflowError",
+    "ConversionError",
+    "EdgeformerError",
+    "GenerationCancelled",
+    "GenerationChunk",
+    "GenerationResult",
+    "GenerationStream",
+    "Hypothesis",
+    "InvalidInputError",
+    "InvalidOptionError",
+    "MissingDependencyError",
+    "Model",
+    "ModelFileChangedError",
+    "ModelFormatError",
+    "ModelNotFoundError",
+    "NotEnoughMemoryError",
+    "NumericError",
+    "OutputError",
+    "Session",
+    "Timings",
+    "TokenLogprob",
+    "Tokenizer",
+    "UnsupportedCPUError",
+    "UnsupportedModelError",
+    "Usage",
+    "__version__",
+    "load",
+]
+
+# A library is quiet: without this, Python prints warnings of unconfigured loggers on stderr.
+logging.getLogger("edgeformer").addHandler(logging.NullHandler())
+
+
+def __getattr__(name: str) -> Any:
+    module = _LAZY.get(name)
+    if module is None:
+        raise AttributeError(f"module 'edgeformer' has no attribute {name!r}")
+    value = getattr(importlib.import_module(f"edgeformer.{module}"), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *_LAZY])

@@ -1,0 +1,255 @@
+"""`load`, and the `Model` that it gives."""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import os
+import weakref
+from typing import TYPE_CHECKING, Any, NoReturn
+
+from .errors import InvalidInputError, ModelFileChangedError
+from .options import GenerationDefaults, reject_unknown
+from .session import Session
+from .tasks import EmbeddingVerbs, InspectionVerbs, TranslationVerbs
+from .tasks.base import VERBS
+from .tokenizer import Tokenizer
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+__all__ = ["Model", "load"]
+
+logger = logging.getLogger("edgeformer")
+
+LOAD_OPTIONS = ("threads", "n_ctx", "max_memory", "kv_type", "isa")
+TARGET_PREFIX = "tokenizer.target."
+# A fingerprint reads whole files up to so many bytes, and of larger ones so many from the start and from samples.
+FINGERPRINT_BYTES = 4 << 20
+FINGERPRINT_SAMPLES = 64
+
+
+class Model(EmbeddingVerbs, TranslationVerbs, InspectionVerbs):
+    """A model in memory. `load` makes one; the class itself is not called.
+
+    Which verbs it has depends on its family (`verbs` lists them); the others raise `UnsupportedModelError`. One model
+    serves many threads: their steps take turns, and each gets what it would have got alone. It is a context manager.
+    It pickles as the path, the options of `load` and a fingerprint of the file: unpickling loads the file again, and
+    raises `ModelFileChangedError` if it is not the same. After a fork the child's copy works on its own.
+
+    Attributes
+    ----------
+    path : str
+        Absolute.
+    tokenizer, target_tokenizer : Tokenizer or None
+        Of what goes in and of what comes out; the same one except for encoder-decoders with two vocabularies.
+    """
+
+    def __init__(self, session: Session, path: str, options: Mapping[str, Any], fingerprint: str) -> None:
+        self.path = path
+        self._options = dict(options)
+        self._fingerprint = fingerprint
+        self._session: Session | None = session
+        self._defaults = GenerationDefaults.from_metadata(session.metadata, path)
+        self.tokenizer = Tokenizer.from_metadata(session.metadata, path=path)
+        self.target_tokenizer = self.tokenizer
+        if any(key.startswith(TARGET_PREFIX) for key in session.metadata):
+            self.target_tokenizer = Tokenizer.from_metadata(session.metadata, prefix=TARGET_PREFIX, path=path)
+        # Not at exit: by then other threads may still be inside, and the system frees everything anyway.
+        self._finalizer = weakref.finalize(self, session.close)
+        self._finalizer.atexit = False
+        if self._defaults.unsupported:
+            logger.warning("%s: generation defaults not honoured: %s", path, ", ".join(self._defaults.unsupported))
+
+    @property
+    def session(self) -> Session:
+        """The `Session` underneath: sequences, ragged batches and raw logits.
+
+        Raises
+        ------
+        InvalidInputError
+            If the model is closed.
+        """
+        if self._session is None:
+            raise InvalidInputError(f"{self.path}: the model is closed; load it again")
+        return self._session
+
+    @property
+    def family(self) -> str:
+        """ "decoder", "encoder" or "encoder-decoder"."""
+        return self.session.family
+
+    @property
+    def architecture(self) -> str:
+        """The file's ``general.architecture``."""
+        return self.session.architecture
+
+    @property
+    def verbs(self) -> tuple[str, ...]:
+        """The verbs that this model has."""
+        return VERBS[self.session.family]
+
+    @property
+    def metadata(self) -> Mapping[str, Any]:
+        """Everything that the file says about itself, by GGUF key."""
+        return self.session.metadata
+
+    @property
+    def n_ctx(self) -> int:
+        """Positions of the context: prompt and new tokens together; source and target each."""
+        return self.session.n_ctx
+
+    @property
+    def vocab_size(self) -> int:
+        """Columns of `logits`."""
+        return self.session.vocab_size
+
+    @property
+    def threads(self) -> int:
+        """Threads that compute."""
+        return self.session.threads
+
+    @property
+    def isa(self) -> str:
+        """The instruction set that runs here; results do not depend on it."""
+        return self.session.isa
+
+    @property
+    def memory(self) -> dict[str, int]:
+        """Bytes planned, by purpose."""
+        return dict(self.session.memory)
+
+    @property
+    def closed(self) -> bool:
+        """Whether `close` was called."""
+        return self._session is None
+
+    def close(self) -> None:
+        """Free the model's memory. Waits for a step that is running; every later call raises. May be called again."""
+        self._session = None
+        self._finalizer()
+
+    def __enter__(self) -> Model:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def __repr__(self) -> str:
+        if self._session is None:
+            return f"<edgeformer.Model {self.path!r}, closed>"
+        return (
+            f"<edgeformer.Model {self.path!r}: {self.architecture} {self.family}, "
+            f"n_ctx={self.n_ctx}, threads={self.threads}, isa={self.isa!r}>"
+        )
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _load_again, (self.path, self._options, self._fingerprint)
+
+
+def load(
+    path: str | os.PathLike[str],
+    *,
+    threads: int | None = None,
+    n_ctx: int | None = None,
+    max_memory: int | None = None,
+    kv_type: str = "f16",
+    isa: str | None = None,
+    **unknown: NoReturn,
+) -> Model:
+    """Load a model file.
+
+    Parameters
+    ----------
+    path : str or path-like
+        A GGUF file, from `edgeformer convert` or elsewhere.
+    threads : int, optional
+        Threads that compute. Default: as many as the process may use (affinity, cgroup quota, ``OMP_NUM_THREADS``).
+    n_ctx : int, optional
+        Positions of the context. Default: the model's own, less if memory does not allow it (`Model.n_ctx` tells).
+    max_memory : int, optional
+        Bytes that weights, cache and scratch may take together.
+    kv_type : {"f16", "f32"}
+        Type of cached keys and values.
+    isa : str, optional
+        Force an instruction set, for tests. Default: the best that this CPU has. Results do not depend on it.
+
+    Returns
+    -------
+    Model
+
+    Raises
+    ------
+    ModelNotFoundError
+        If there is no readable file at `path`.
+    ModelFormatError
+        If the file is damaged or no GGUF.
+    ModelFileChangedError
+        If the file changes while it is read.
+    UnsupportedModelError
+        If the architecture, or something that the file asks for, is not known here.
+    UnsupportedCPUError
+        If `isa` is not one that runs here.
+    NotEnoughMemoryError
+        If the model does not fit in memory or in `max_memory`; nothing was loaded.
+    InvalidOptionError
+        For an unknown or wrong option.
+    """
+    reject_unknown("load", unknown, LOAD_OPTIONS)
+    options = {"threads": threads, "n_ctx": n_ctx, "max_memory": max_memory, "kv_type": kv_type, "isa": isa}
+    location = os.path.abspath(os.fspath(path))
+    before = _identity(location)
+    session = Session.open(location, threads=threads, n_ctx=n_ctx, max_memory=max_memory, isa=isa, kv_type=kv_type)
+    try:
+        try:
+            fingerprint = file_fingerprint(location)
+        except OSError as error:
+            raise ModelFileChangedError(location, f"it cannot be read any more: {error.strerror}") from error
+        if before != _identity(location):
+            raise ModelFileChangedError(location, "it was replaced or rewritten while it was loaded")
+        model = Model(session, location, options, fingerprint)
+    except BaseException:
+        session.close()
+        raise
+    logger.info("%s: %s, context of %d positions, %s bytes", location, model.architecture, model.n_ctx, model.memory)
+    return model
+
+
+def file_fingerprint(path: str) -> str:
+    """Hexadecimal digest of a file's size and content; of the content of large files, their start and samples.
+
+    Raises
+    ------
+    OSError
+        If it cannot be read.
+    """
+    digest = hashlib.blake2b(digest_size=16)
+    with open(path, "rb") as file:
+        size = file.seek(0, os.SEEK_END)
+        digest.update(size.to_bytes(8, "little"))
+        file.seek(0)
+        digest.update(file.read(FINGERPRINT_BYTES))
+        remaining = max(size - FINGERPRINT_BYTES, 0)
+        block = min(FINGERPRINT_BYTES, remaining) // FINGERPRINT_SAMPLES + 1
+        for sample in range(FINGERPRINT_SAMPLES if remaining else 0):
+            file.seek(max(size - block - remaining * sample // FINGERPRINT_SAMPLES, 0))
+            digest.update(file.read(block))
+    return digest.hexdigest()
+
+
+def _identity(path: str) -> tuple[int, ...] | None:
+    """What changes when a file is replaced or written to; None if it is not there."""
+    try:
+        status = os.stat(path)
+    except OSError:
+        return None
+    return status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns
+
+
+def _load_again(path: str, options: Mapping[str, Any], fingerprint: str) -> Model:
+    """Unpickle a model: load the file at `path`, which must be what it was."""
+    model = load(path, **options)
+    if model._fingerprint != fingerprint:
+        model.close()
+        raise ModelFileChangedError(path, "it is not the file that the pickled model was loaded from")
+    return model

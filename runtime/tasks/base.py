@@ -1,0 +1,104 @@
+"""What all verbs share: the session behind the model, its tokenizers, and the checking of prompts."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from ..errors import InvalidInputError, UnsupportedModelError, quote
+from ..options import GenerationDefaults
+
+if TYPE_CHECKING:
+    from ..session import Session
+    from ..tokenizer import Tokenizer
+
+__all__ = ["VERBS", "Prompt", "Prompts", "VerbBase", "decoder_start", "is_single"]
+
+Prompt = str | Sequence[int] | np.ndarray
+Prompts = list[str] | list[list[int]]
+
+# Which verbs a family of models has.
+VERBS: Mapping[str, tuple[str, ...]] = {
+    "decoder": ("generate", "agenerate", "logits", "hidden_states", "tokenize", "detokenize"),
+    "encoder": ("encode", "hidden_states", "tokenize", "detokenize"),
+    "encoder-decoder": ("translate", "generate", "agenerate", "logits", "tokenize", "detokenize"),
+}
+
+
+class VerbBase:
+    """The state that verbs work on; `Model` fills it in.
+
+    Attributes
+    ----------
+    tokenizer : Tokenizer or None
+        Of prompts and sources; None where the file carries none and the model takes token ids only.
+    target_tokenizer : Tokenizer or None
+        Of generated text; the same one unless an encoder-decoder has a vocabulary of its own for its target.
+    """
+
+    _session: Session | None
+    _defaults: GenerationDefaults
+    tokenizer: Tokenizer | None
+    target_tokenizer: Tokenizer | None
+
+    def _require(self, verb: str) -> Session:
+        """The session, if the model is open and its family has `verb`."""
+        session = self._session
+        if session is None:
+            raise InvalidInputError(f"{verb}: the model is closed; load it again")
+        verbs = VERBS[session.family]
+        if verb not in verbs:
+            article = "an" if session.family[0] in "aeiou" else "a"
+            raise UnsupportedModelError(
+                f"{verb}: {article} {session.family} model ({session.architecture}) does not have this verb; "
+                f"it has {', '.join(verbs)}"
+            )
+        return session
+
+    def _ids(self, prompt: Any, what: str = "prompt") -> list[int]:
+        """Token ids of one prompt, text or ids; may be empty."""
+        if isinstance(prompt, str):
+            if self.tokenizer is None:
+                raise InvalidInputError(f"{what}: the file carries no tokenizer; token ids are needed instead of text")
+            return self.tokenizer.encode(prompt)
+        if isinstance(prompt, np.ndarray):
+            prompt = prompt.tolist() if prompt.ndim == 1 else prompt
+        if not isinstance(prompt, (list, tuple, range)):
+            raise InvalidInputError(f"{what}: a str or a list of token ids is needed, not {quote(prompt)}")
+        for token in prompt:
+            if not isinstance(token, (int, np.integer)) or isinstance(token, bool):
+                raise InvalidInputError(f"{what}: token ids are integers, not {quote(token)}")
+        return [int(token) for token in prompt]
+
+    def _batch(self, prompts: Any, what: str = "prompt") -> tuple[list[list[int]], bool]:
+        """Token ids of every prompt, and whether there was one prompt alone instead of a list of them.
+
+        A str or a list of integers is one prompt; any other list is a batch, the empty list an empty batch.
+        """
+        if is_single(prompts):
+            return [self._ids(prompts, what)], True
+        if isinstance(prompts, np.ndarray):
+            prompts = list(prompts)
+        if not isinstance(prompts, (list, tuple)):
+            raise InvalidInputError(
+                f"{what}: a str, a list of token ids, or a list of either is needed, not {quote(prompts)}"
+            )
+        return [self._ids(prompt, f"{what}[{index}]") for index, prompt in enumerate(prompts)], False
+
+
+def decoder_start(session: Session) -> int:
+    """The token that an encoder-decoder's decoder is given first."""
+    if session.decoder_start_token_id is None:
+        raise UnsupportedModelError(f"{session.architecture}: the file names no decoder_start_token_id")
+    return session.decoder_start_token_id
+
+
+def is_single(prompts: Any) -> bool:
+    """Whether `prompts` is one prompt: a str, a range, or a non-empty sequence whose first item is a number."""
+    if isinstance(prompts, np.ndarray):
+        return prompts.ndim == 1 and prompts.dtype != object
+    if isinstance(prompts, (list, tuple)):
+        return len(prompts) > 0 and isinstance(prompts[0], (int, np.integer))
+    return isinstance(prompts, (str, range))
