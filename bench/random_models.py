@@ -13,7 +13,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-
 from edgeformer import quants
 from edgeformer.gguf import GGUFWriter
 
