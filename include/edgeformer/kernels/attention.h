@@ -1,0 +1,382 @@
+/* Attention over the paged cache, and the store into it.
+ *
+ * A tile is up to EF_ATTENTION_QUERIES query rows (a row of the batch and a head of the group each) that share every load
+ * of keys and values; lanes of the scores are the sixteen positions of a page, lanes of the output sixteen columns of
+ * the values. Positions are walked in spans of EF_ATTENTION_SPAN from 0, each span is softmaxed by itself and the spans
+ * are merged in order (online softmax: Milakov, Gimelshein 2018), so a result depends on nothing but its own row.
+ */
+#include "attention_scratch.h"
+
+/* Register tile: how many vectors of sixteen sums a tile of this many queries keeps, beside keys or values. */
+#if EF_SIMD == EF_SIMD_AVX512
+#define EF_ATTENTION_COLUMNS(queries) ((queries) <= 2 ? 8 : 4)
+#else
+#define EF_ATTENTION_COLUMNS(queries) ((queries) == 1 ? 4 : (queries) == 2 ? 2 : 1)
+#endif
+/* Loops over the tile unroll, so that its sums stay in registers; plain C has none to keep them in. */
+#if EF_SIMD == EF_SIMD_SCALAR
+#define EF_ATTENTION_UNROLL
+#else
+#define EF_ATTENTION_UNROLL EF_UNROLL
+#endif
+#define EF_ATTENTION_MAX_COLUMNS 8
+#define EF_ATTENTION_PAGES (EF_ATTENTION_SPAN / EF_TILE)
+
+typedef struct {
+    const ef_attention *args;
+    const float *query[EF_ATTENTION_QUERIES];
+    float *output[EF_ATTENTION_QUERIES];
+    int32_t first[EF_ATTENTION_QUERIES], last[EF_ATTENTION_QUERIES]; /* the positions that a query sees */
+    float maximum[EF_TILE], sum[EF_TILE];                            /* of the spans merged so far, a lane for a query */
+    int32_t num_queries, num_lanes; /* lanes: the queries and, for a count that has no tile of its own, a spare one */
+    float *scores;      /* [query][EF_ATTENTION_SPAN] */
+    float *span_output; /* [query][value_dim padded] */
+    float *merged;      /* [query][value_dim padded] */
+} EF_NAME(attention_tile);
+
+/* One span of a tile. Bounds count from the span's first position; first == last: the query sees nothing of it. */
+typedef struct {
+    const uint8_t *keys[EF_ATTENTION_PAGES], *values[EF_ATTENTION_PAGES];
+    int32_t first[EF_ATTENTION_QUERIES], last[EF_ATTENTION_QUERIES];
+    int32_t num_pages;
+} EF_NAME(attention_span);
+
+/* Sixteen cache elements as floats; type: EF_F32 or EF_F16, constant at the call. */
+EF_INLINE ef_f32x16 EF_NAME(load_cached)(const uint8_t *p, const int32_t type)
+{
+    return type == EF_F16 ? ef_f32x16_load_f16((const uint16_t *)(const void *)p) : ef_f32x16_load((const float *)(const void *)p);
+}
+
+/* scores[query][16 p + lane] = scale * (query . key at that position), for `columns` pages from pages[0]. */
+EF_INLINE void EF_NAME(attention_dot)(float *scores, const float *const *query, const uint8_t *const *pages, int32_t key_dim,
+                                      float scale, const int queries, const int columns, const int32_t type)
+{
+    const int64_t row_bytes = EF_TILE * (type == EF_F16 ? 2 : 4);
+    ef_f32x16 sums[EF_ATTENTION_QUERIES][EF_ATTENTION_MAX_COLUMNS];
+    EF_ATTENTION_UNROLL
+    for (int t = 0; t < queries; t++)
+        EF_ATTENTION_UNROLL
+        for (int c = 0; c < columns; c++)
+            sums[t][c] = ef_f32x16_zero();
+    for (int64_t d = 0; d < key_dim; d++) {
+        ef_f32x16 key[EF_ATTENTION_MAX_COLUMNS];
+        EF_ATTENTION_UNROLL
+        for (int c = 0; c < columns; c++)
+            key[c] = EF_NAME(load_cached)(pages[c] + d * row_bytes, type);
+        EF_ATTENTION_UNROLL
+        for (int t = 0; t < queries; t++) {
+            const ef_f32x16 element = ef_f32x16_set1(query[t][d]);
+            EF_ATTENTION_UNROLL
+            for (int c = 0; c < columns; c++)
+                sums[t][c] = ef_f32x16_fma(element, key[c], sums[t][c]);
+        }
+    }
+    EF_ATTENTION_UNROLL
+    for (int t = 0; t < queries; t++)
+        EF_ATTENTION_UNROLL
+        for (int c = 0; c < columns; c++)
+            ef_f32x16_store(scores + t * EF_ATTENTION_SPAN + c * EF_TILE, ef_f32x16_mul(sums[t][c], ef_f32x16_set1(scale)));
+}
+
+/* Scores of all pages of a span, the widest register tile first. */
+EF_INLINE void EF_NAME(attention_scores)(const EF_NAME(attention_tile) *tile, const EF_NAME(attention_span) *span,
+                                         const int queries, const int32_t type)
+{
+    const int columns = EF_ATTENTION_COLUMNS(queries);
+    const int32_t key_dim = tile->args->cache->key_dim;
+    const float scale = tile->args->scale;
+    int32_t page = 0;
+    for (; page + columns <= span->num_pages; page += columns)
+        EF_NAME(attention_dot)(tile->scores + page * EF_TILE, tile->query, span->keys + page, key_dim, scale, queries, columns, type);
+    for (; page < span->num_pages; page++)
+        EF_NAME(attention_dot)(tile->scores + page * EF_TILE, tile->query, span->keys + page, key_dim, scale, queries, 1, type);
+}
+
+/* output[query][16 c + lane] += sum of weight[query][j] * value[j][16 c + lane] over positions first <= j < last of the
+ * span in order, for `columns` vectors; value_row: bytes of one position's values. */
+EF_INLINE void EF_NAME(attention_accumulate)(float *output, int64_t stride, const float *weights, const uint8_t *const *pages,
+                                             int64_t offset, int64_t value_row, int32_t first, int32_t last, const int queries,
+                                             const int columns, const int32_t type)
+{
+    const int64_t column_bytes = EF_TILE * (type == EF_F16 ? 2 : 4);
+    ef_f32x16 sums[EF_ATTENTION_QUERIES][EF_ATTENTION_MAX_COLUMNS];
+    EF_ATTENTION_UNROLL
+    for (int t = 0; t < queries; t++)
+        EF_ATTENTION_UNROLL
+        for (int c = 0; c < columns; c++)
+            sums[t][c] = ef_f32x16_load(output + t * stride + c * EF_TILE);
+    for (int32_t j = first; j < last;) {
+        const int32_t page_last = (j | (EF_TILE - 1)) + 1 < last ? (j | (EF_TILE - 1)) + 1 : last;
+        const uint8_t *value = pages[j / EF_TILE] + (j % EF_TILE) * value_row + offset;
+        for (; j < page_last; j++, value += value_row) {
+            ef_f32x16 row[EF_ATTENTION_MAX_COLUMNS];
+            EF_ATTENTION_UNROLL
+            for (int c = 0; c < columns; c++)
+                row[c] = EF_NAME(load_cached)(value + c * column_bytes, type);
+            EF_ATTENTION_UNROLL
+            for (int t = 0; t < queries; t++) {
+                const ef_f32x16 weight = ef_f32x16_set1(weights[t * EF_ATTENTION_SPAN + j]);
+                EF_ATTENTION_UNROLL
+                for (int c = 0; c < columns; c++)
+                    sums[t][c] = ef_f32x16_fma(weight, row[c], sums[t][c]);
+            }
+        }
+    }
+    EF_ATTENTION_UNROLL
+    for (int t = 0; t < queries; t++)
+        EF_ATTENTION_UNROLL
+        for (int c = 0; c < columns; c++)
+            ef_f32x16_store(output + t * stride + c * EF_TILE, sums[t][c]);
+}
+
+/* Adds positions first .. last - 1 of the span to the span's output of `queries` queries from `query` on. */
+EF_INLINE void EF_NAME(attention_values)(const EF_NAME(attention_tile) *tile, const EF_NAME(attention_span) *span, int32_t query,
+                                         int32_t first, int32_t last, const int queries, const int32_t type)
+{
+    const int columns = EF_ATTENTION_COLUMNS(queries);
+    const int64_t width = ef_pad16(tile->args->cache->value_dim), element = type == EF_F16 ? 2 : 4;
+    float *output = tile->span_output + query * width;
+    const float *weights = tile->scores + query * EF_ATTENTION_SPAN;
+    int64_t d = 0;
+    for (; d + columns * EF_TILE <= width; d += columns * EF_TILE)
+        EF_NAME(attention_accumulate)(output + d, width, weights, span->values, d * element, width * element, first, last,
+                                      queries, columns, type);
+    for (; d < width; d += EF_TILE)
+        EF_NAME(attention_accumulate)(output + d, width, weights, span->values, d * element, width * element, first, last,
+                                      queries, 1, type);
+}
+
+/* `product` with the count of queries and the type of the cache as constants. */
+#define EF_ATTENTION_CALL(product, queries, ...)                                                        \
+    (tile->args->cache->type == EF_F16 ? EF_NAME(product)(__VA_ARGS__, queries, EF_F16)                 \
+                                       : EF_NAME(product)(__VA_ARGS__, queries, EF_F32))
+
+/* Scores of the whole tile over the pages of the span. */
+static void EF_NAME(attention_tile_scores)(const EF_NAME(attention_tile) *tile, const EF_NAME(attention_span) *span)
+{
+    switch (tile->num_lanes) {
+    case 1: EF_ATTENTION_CALL(attention_scores, 1, tile, span); break;
+    case 2: EF_ATTENTION_CALL(attention_scores, 2, tile, span); break;
+    case 3: EF_ATTENTION_CALL(attention_scores, 3, tile, span); break;
+    case 4: EF_ATTENTION_CALL(attention_scores, 4, tile, span); break;
+    default: EF_ATTENTION_CALL(attention_scores, EF_ATTENTION_QUERIES, tile, span); break;
+    }
+}
+
+/* Values of the whole tile over positions that all of its queries see. */
+static void EF_NAME(attention_shared_values)(const EF_NAME(attention_tile) *tile, const EF_NAME(attention_span) *span,
+                                             int32_t first, int32_t last)
+{
+    switch (tile->num_lanes) {
+    case 1: EF_ATTENTION_CALL(attention_values, 1, tile, span, 0, first, last); break;
+    case 2: EF_ATTENTION_CALL(attention_values, 2, tile, span, 0, first, last); break;
+    case 3: EF_ATTENTION_CALL(attention_values, 3, tile, span, 0, first, last); break;
+    case 4: EF_ATTENTION_CALL(attention_values, 4, tile, span, 0, first, last); break;
+    default: EF_ATTENTION_CALL(attention_values, EF_ATTENTION_QUERIES, tile, span, 0, first, last); break;
+    }
+}
+
+/* Values of one query over positions that not every query of the tile sees. */
+static void EF_NAME(attention_own_values)(const EF_NAME(attention_tile) *tile, const EF_NAME(attention_span) *span,
+                                          int32_t query, int32_t first, int32_t last)
+{
+    if (first < last)
+        EF_ATTENTION_CALL(attention_values, 1, tile, span, query, first, last);
+}
+
+static inline int32_t EF_NAME(min_int)(int32_t a, int32_t b) { return a < b ? a : b; }
+static inline int32_t EF_NAME(max_int)(int32_t a, int32_t b) { return a > b ? a : b; }
+
+/* Sum over the span of weight * value into tile->span_output: for every query its own positions in order, of which the
+ * stretch that all queries see is done for all at once. Values that a query does not see are not read for it. */
+static void EF_NAME(attention_span_values)(const EF_NAME(attention_tile) *tile, const EF_NAME(attention_span) *span)
+{
+    const int64_t width = ef_pad16(tile->args->cache->value_dim);
+    memset(tile->span_output, 0, (size_t)(tile->num_lanes * width) * sizeof(float));
+    int32_t first = 0, last = EF_ATTENTION_SPAN;
+    for (int32_t t = 0; t < tile->num_queries; t++) {
+        first = EF_NAME(max_int)(first, span->first[t]);
+        last = EF_NAME(min_int)(last, span->last[t]);
+    }
+    if (first >= last) {
+        for (int32_t t = 0; t < tile->num_queries; t++)
+            EF_NAME(attention_own_values)(tile, span, t, span->first[t], span->last[t]);
+        return;
+    }
+    for (int32_t t = 0; t < tile->num_queries; t++)
+        EF_NAME(attention_own_values)(tile, span, t, span->first[t], first);
+    EF_NAME(attention_shared_values)(tile, span, first, last);
+    for (int32_t t = 0; t < tile->num_queries; t++)
+        EF_NAME(attention_own_values)(tile, span, t, last, span->last[t]);
+}
+
+/* Lanes of page `page` outside first .. last - 1 become -infinity. */
+static inline void EF_NAME(attention_hide)(float *scores, int32_t page, int32_t first, int32_t last)
+{
+    float *lanes = scores + page * EF_TILE;
+    const int32_t before = EF_NAME(max_int)(first - page * EF_TILE, 0), until = EF_NAME(min_int)(last - page * EF_TILE, EF_TILE);
+    const ef_f32x16 seen = ef_f32x16_select_part(ef_f32x16_load(lanes), until, -INFINITY);
+    const ef_f32x16 hidden_first = ef_f32x16_select_part(ef_f32x16_set1(1.0f), before, 0.0f); /* 1 in lanes to hide */
+    ef_f32x16_store(lanes, ef_f32x16_select_lt(ef_f32x16_zero(), hidden_first, ef_f32x16_set1(-INFINITY), seen));
+}
+
+/* Turns the scores of positions first .. last - 1, first < last, into exp(score - their maximum), and the other lanes of
+ * their pages into 0; gives the maximum and the sum. */
+static void EF_NAME(attention_weights)(float *scores, int32_t first, int32_t last, float *maximum, float *sum)
+{
+    const int32_t page_first = first / EF_TILE, page_last = (last - 1) / EF_TILE;
+    EF_NAME(attention_hide)(scores, page_first, first, last);
+    EF_NAME(attention_hide)(scores, page_last, first, last);
+    ef_f32x16 largest = ef_f32x16_load(scores + page_first * EF_TILE);
+    for (int32_t page = page_first + 1; page <= page_last; page++)
+        largest = ef_f32x16_max(largest, ef_f32x16_load(scores + page * EF_TILE));
+    *maximum = ef_f32x16_reduce_max(largest);
+    const ef_f32x16 maxima = ef_f32x16_set1(*maximum);
+    ef_f32x16 sums = ef_f32x16_zero();
+    for (int32_t page = page_first; page <= page_last; page++) {
+        const ef_f32x16 weights = EF_NAME(exp16)(ef_f32x16_sub(ef_f32x16_load(scores + page * EF_TILE), maxima));
+        ef_f32x16_store(scores + page * EF_TILE, weights);
+        sums = ef_f32x16_add(sums, weights);
+    }
+    *sum = ef_f32x16_reduce_add(sums);
+}
+
+/* Merges the span's output, whose maxima and sums are given for each query, into the tile's. */
+static void EF_NAME(attention_merge)(EF_NAME(attention_tile) *tile, const EF_NAME(attention_span) *span, const float *maximum,
+                                     const float *sum)
+{
+    const int64_t width = ef_pad16(tile->args->cache->value_dim);
+    const ef_f32x16 old_maximum = ef_f32x16_load(tile->maximum), span_maximum = ef_f32x16_load(maximum);
+    const ef_f32x16 new_maximum = ef_f32x16_max(old_maximum, span_maximum);
+    const ef_f32x16 old_scale = EF_NAME(exp16)(ef_f32x16_sub(old_maximum, new_maximum));
+    const ef_f32x16 span_scale = EF_NAME(exp16)(ef_f32x16_sub(span_maximum, new_maximum));
+    const ef_f32x16 old_sum = ef_f32x16_mul(ef_f32x16_load(tile->sum), old_scale);
+    const ef_f32x16 new_sum = ef_f32x16_add(old_sum, ef_f32x16_mul(ef_f32x16_load(sum), span_scale));
+    float maxima[EF_TILE], sums[EF_TILE], old_scales[EF_TILE], span_scales[EF_TILE];
+    ef_f32x16_store(maxima, new_maximum);
+    ef_f32x16_store(sums, new_sum);
+    ef_f32x16_store(old_scales, old_scale);
+    ef_f32x16_store(span_scales, span_scale);
+    for (int32_t t = 0; t < tile->num_queries; t++) {
+        if (span->first[t] == span->last[t])
+            continue;
+        tile->maximum[t] = maxima[t];
+        tile->sum[t] = sums[t];
+        const ef_f32x16 old_factor = ef_f32x16_set1(old_scales[t]), span_factor = ef_f32x16_set1(span_scales[t]);
+        for (int64_t d = t * width; d < (t + 1) * width; d += EF_TILE) {
+            const ef_f32x16 old = ef_f32x16_mul(ef_f32x16_load(tile->merged + d), old_factor);
+            ef_f32x16_store(tile->merged + d, ef_f32x16_fma(ef_f32x16_load(tile->span_output + d), span_factor, old));
+        }
+    }
+}
+
+/* One span, from position `start`, of every query of a tile. */
+static void EF_NAME(attention_span_step)(EF_NAME(attention_tile) *tile, const EF_NAME(attention_span) *span)
+{
+    float maximum[EF_TILE] = {0}, sum[EF_TILE] = {0};
+    EF_NAME(attention_tile_scores)(tile, span);
+    for (int32_t t = 0; t < tile->num_queries; t++)
+        if (span->first[t] < span->last[t])
+            EF_NAME(attention_weights)(tile->scores + t * EF_ATTENTION_SPAN, span->first[t], span->last[t], &maximum[t], &sum[t]);
+    EF_NAME(attention_span_values)(tile, span);
+    EF_NAME(attention_merge)(tile, span, maximum, sum);
+}
+
+/* All spans that some query of the tile sees, and the quotient at the end. pages: this sequence's page table. */
+static void EF_NAME(attention_run)(EF_NAME(attention_tile) *tile, const int32_t *pages, int32_t kv_head)
+{
+    const ef_cache *cache = tile->args->cache;
+    const int32_t layer = tile->args->layer, value_dim = cache->value_dim;
+    const int64_t width = ef_pad16(value_dim);
+    int32_t first = tile->first[0], last = tile->last[0];
+    for (int32_t t = 1; t < tile->num_queries; t++) {
+        first = EF_NAME(min_int)(first, tile->first[t]);
+        last = EF_NAME(max_int)(last, tile->last[t]);
+    }
+    for (int32_t start = first / EF_ATTENTION_SPAN * EF_ATTENTION_SPAN; start < last; start += EF_ATTENTION_SPAN) {
+        EF_NAME(attention_span) span = {.num_pages = (EF_NAME(min_int)(last - start, EF_ATTENTION_SPAN) + EF_TILE - 1) / EF_TILE};
+        for (int32_t page = 0; page < span.num_pages; page++) {
+            span.keys[page] = ef_cache_key(cache, pages[start / EF_TILE + page], layer, kv_head);
+            span.values[page] = ef_cache_value(cache, pages[start / EF_TILE + page], layer, kv_head);
+        }
+        for (int32_t t = 0; t < tile->num_queries; t++) {
+            span.first[t] = EF_NAME(min_int)(EF_NAME(max_int)(tile->first[t] - start, 0), EF_ATTENTION_SPAN);
+            span.last[t] = EF_NAME(max_int)(EF_NAME(min_int)(tile->last[t] - start, EF_ATTENTION_SPAN), span.first[t]);
+        }
+        EF_NAME(attention_span_step)(tile, &span);
+    }
+    for (int32_t t = 0; t < tile->num_queries; t++)
+        for (int64_t d = 0; d < value_dim; d += EF_TILE) {
+            const ef_f32x16 sums = ef_f32x16_load(tile->merged + t * width + d);
+            EF_NAME(store_row)(tile->output[t] + d, ef_f32x16_div(sums, ef_f32x16_set1(tile->sum[t])), value_dim - d);
+        }
+}
+
+/* Attention of rows [row_begin, row_end) of a segment (0 = its first row) for all query heads of one key-value head;
+ * num_heads of the arguments is a multiple of the cache's. Every row must see at least one position, else its output
+ * is NaN. scratch: ef_attention_scratch(cache) floats, private to the caller. */
+static void EF_NAME(attention)(const ef_attention *args, const ef_segment *segment, int32_t kv_head, int32_t row_begin,
+                               int32_t row_end, float *scratch)
+{
+    const ef_cache *cache = args->cache;
+    const int32_t group = args->num_heads / cache->num_heads, num_queries = (row_end - row_begin) * group;
+    const int64_t width = ef_pad16(cache->value_dim);
+    EF_NAME(attention_tile) tile = {.args = args, .scores = scratch};
+    tile.span_output = scratch + EF_ATTENTION_QUERIES * EF_ATTENTION_SPAN;
+    tile.merged = tile.span_output + EF_ATTENTION_QUERIES * width;
+    for (int32_t begin = 0; begin < num_queries; begin += tile.num_queries) {
+        const int32_t left = num_queries - begin;
+        tile.num_queries = left == 7 || left == 8 ? 4 : EF_NAME(min_int)(left, EF_ATTENTION_QUERIES);
+        tile.num_lanes = tile.num_queries == 5 ? 6 : tile.num_queries;
+        for (int32_t t = 0; t < tile.num_lanes; t++) {
+            const int32_t query = begin + EF_NAME(min_int)(t, tile.num_queries - 1); /* a spare lane repeats the last */
+            const int32_t row = row_begin + query / group, head = kv_head * group + query % group;
+            const int64_t batch_row = segment->first_row + row;
+            tile.query[t] = (const float *)(const void *)((const char *)args->query + batch_row * args->query_stride) + (int64_t)head * cache->key_dim;
+            tile.output[t] = (float *)(void *)((char *)args->output + batch_row * args->output_stride) + (int64_t)head * cache->value_dim;
+            tile.last[t] = args->causal ? segment->position + row + 1 : segment->kv_length;
+            tile.first[t] = args->window > 0 ? EF_NAME(max_int)(tile.last[t] - args->window, 0) : 0;
+            tile.maximum[t] = -INFINITY;
+            tile.sum[t] = 0.0f;
+        }
+        memset(tile.merged, 0, (size_t)(tile.num_lanes * width) * sizeof(float));
+        EF_NAME(attention_run)(&tile, args->page_table + segment->first_page, kv_head);
+    }
+}
+
+/* Writes one row's keys [num_heads * key_dim] and values [num_heads * value_dim] at `slot` of the page, rounded to the
+ * cache's type; the padding of the values becomes zero. */
+static void EF_NAME(store_kv)(const ef_cache *cache, int32_t page, int32_t layer, int32_t slot, const float *key, const float *value)
+{
+    const int64_t width = ef_pad16(cache->value_dim), key_dim = cache->key_dim, value_dim = cache->value_dim;
+    for (int32_t head = 0; head < cache->num_heads; head++, key += key_dim, value += value_dim) {
+        uint8_t *keys = ef_cache_key(cache, page, layer, head), *values = ef_cache_value(cache, page, layer, head);
+        for (int64_t d = 0; d < key_dim; d += EF_TILE) {
+            const int64_t count = key_dim - d < EF_TILE ? key_dim - d : EF_TILE;
+            const ef_f32x16 x = EF_NAME(load_row)(key + d, count);
+            if (cache->type == EF_F16) {
+                uint16_t halves[EF_TILE], *column = (uint16_t *)(void *)keys + d * EF_TILE + slot;
+                ef_f32x16_store_f16(halves, x);
+                for (int64_t i = 0; i < count; i++)
+                    column[i * EF_TILE] = halves[i];
+            } else {
+                float *column = (float *)(void *)keys + d * EF_TILE + slot;
+                for (int64_t i = 0; i < count; i++)
+                    column[i * EF_TILE] = key[d + i];
+            }
+        }
+        for (int64_t d = 0; d < value_dim; d += EF_TILE) {
+            const ef_f32x16 x = EF_NAME(load_row)(value + d, value_dim - d);
+            if (cache->type == EF_F16)
+                ef_f32x16_store_f16((uint16_t *)(void *)values + slot * width + d, x);
+            else
+                ef_f32x16_store((float *)(void *)values + slot * width + d, x);
+        }
+    }
+}
+
+#undef EF_ATTENTION_COLUMNS
+#undef EF_ATTENTION_UNROLL
+#undef EF_ATTENTION_MAX_COLUMNS
+#undef EF_ATTENTION_PAGES
+#undef EF_ATTENTION_CALL

@@ -1,0 +1,266 @@
+/* Operations on single rows of floats. Unless said otherwise: n >= 0 elements, any alignment, output may be input,
+ * nothing past n is read or written.
+ */
+
+/* Sixteen floats of a row of which `left` >= 1 remain; missing lanes are 0. */
+EF_INLINE ef_f32x16 EF_NAME(load_row)(const float *p, int64_t left)
+{
+    return left >= 16 ? ef_f32x16_load(p) : ef_f32x16_load_part(p, (int)left);
+}
+
+EF_INLINE void EF_NAME(store_row)(float *p, ef_f32x16 v, int64_t left)
+{
+    if (left >= 16)
+        ef_f32x16_store(p, v);
+    else
+        ef_f32x16_store_part(p, v, (int)left);
+}
+
+/* Sixteen floats as bytes q = nearest(x * inverse), kept in -127 .. 127; NaN gives 127. Returns the q as integers. */
+EF_INLINE ef_i32x16 EF_NAME(quantize_lanes)(int8_t *output, ef_f32x16 x, ef_f32x16 inverse)
+{
+    const ef_f32x16 scaled = ef_f32x16_min(ef_f32x16_mul(x, inverse), ef_f32x16_set1(127.0f));
+    const ef_i32x16 q = ef_f32x16_to_i32(ef_f32x16_max(scaled, ef_f32x16_set1(-127.0f)));
+    int32_t lanes[16];
+    ef_i32x16_store(lanes, q);
+    for (int i = 0; i < 16; i++)
+        output[i] = (int8_t)lanes[i];
+    return q;
+}
+
+/* n / 32 blocks; n % 32 == 0. Each block has a scale of its own, largest magnitude / 127. */
+static void EF_NAME(quantize)(ef_block_activation *output, const float *input, int64_t n)
+{
+    for (int64_t i = 0; i < n; i += EF_BLOCK, output++) {
+        const ef_f32x16 low = ef_f32x16_load(input + i), high = ef_f32x16_load(input + i + 16);
+        const float largest = ef_f32x16_reduce_max(ef_f32x16_max(ef_f32x16_abs(low), ef_f32x16_abs(high)));
+        const ef_f32x16 inverse = ef_f32x16_set1(largest > 0.0f ? 127.0f / largest : 0.0f);
+        const ef_i32x16 q_low = EF_NAME(quantize_lanes)(output->q, low, inverse);
+        const ef_i32x16 q_high = EF_NAME(quantize_lanes)(output->q + 16, high, inverse);
+        const ef_f32x16 sums = ef_f32x16_from_i32(ef_i32x16_add(q_low, q_high)); /* small integers: exact in any order */
+        output->scale = largest / 127.0f;
+        output->sum = (int32_t)ef_f32x16_reduce_add(sums);
+    }
+}
+
+/* output = activation(input); activation: enum ef_activation. */
+static void EF_NAME(activate)(float *output, const float *input, int64_t n, int32_t activation)
+{
+    for (int64_t i = 0; i < n; i += 16) {
+        const ef_f32x16 x = EF_NAME(load_row)(input + i, n - i);
+        EF_NAME(store_row)(output + i, EF_NAME(activate_vector)(x, activation), n - i);
+    }
+}
+
+/* output = activation(gate) * up. */
+static void EF_NAME(gate)(float *output, const float *gate, const float *up, int64_t n, int32_t activation)
+{
+    for (int64_t i = 0; i < n; i += 16) {
+        const ef_f32x16 activated = EF_NAME(activate_vector)(EF_NAME(load_row)(gate + i, n - i), activation);
+        EF_NAME(store_row)(output + i, ef_f32x16_mul(activated, EF_NAME(load_row)(up + i, n - i)), n - i);
+    }
+}
+
+/* output = a + b. */
+static void EF_NAME(add)(float *output, const float *a, const float *b, int64_t n)
+{
+    for (int64_t i = 0; i < n; i += 16) {
+        const ef_f32x16 sum = ef_f32x16_add(EF_NAME(load_row)(a + i, n - i), EF_NAME(load_row)(b + i, n - i));
+        EF_NAME(store_row)(output + i, sum, n - i);
+    }
+}
+
+/* Sum over a row of x - shift (squared: its square), missing lanes adding +0: sixteen lanes, then the fixed tree. */
+EF_INLINE float EF_NAME(sum_row)(const float *input, int64_t n, float shift, const int squared)
+{
+    const ef_f32x16 shifts = ef_f32x16_set1(shift);
+    ef_f32x16 sum = ef_f32x16_zero();
+    for (int64_t i = 0; i < n; i += 16) {
+        ef_f32x16 x = ef_f32x16_sub(EF_NAME(load_row)(input + i, n - i), shifts);
+        if (n - i < 16)
+            x = ef_f32x16_select_part(x, (int)(n - i), 0.0f);
+        sum = ef_f32x16_add(sum, squared ? ef_f32x16_mul(x, x) : x);
+    }
+    return ef_f32x16_reduce_add(sum);
+}
+
+/* LayerNorm (Ba, Kiros, Hinton 2016): ((x - mean) / sqrt(variance + epsilon)) * weight + bias; n >= 1, bias may be NULL.
+ * Here and below multiplications and additions are rounded separately: runtime/norms.py gives the same bits with Numba. */
+static void EF_NAME(layer_norm)(float *output, const float *input, const float *weight, const float *bias, int64_t n, float epsilon)
+{
+    const float mean = EF_NAME(sum_row)(input, n, 0.0f, 0) / (float)n;
+    const float variance = EF_NAME(sum_row)(input, n, mean, 1) / (float)n;
+    const ef_f32x16 means = ef_f32x16_set1(mean), scale = ef_f32x16_set1(1.0f / sqrtf(variance + epsilon));
+    for (int64_t i = 0; i < n; i += 16) {
+        const ef_f32x16 centred = ef_f32x16_sub(EF_NAME(load_row)(input + i, n - i), means);
+        ef_f32x16 y = ef_f32x16_mul(ef_f32x16_mul(centred, scale), EF_NAME(load_row)(weight + i, n - i));
+        if (bias)
+            y = ef_f32x16_add(y, EF_NAME(load_row)(bias + i, n - i));
+        EF_NAME(store_row)(output + i, y, n - i);
+    }
+}
+
+/* RMSNorm (Zhang, Sennrich 2019): (x / sqrt(mean of squares + epsilon)) * weight; n >= 1, bias is not used. */
+static void EF_NAME(rms_norm)(float *output, const float *input, const float *weight, const float *bias, int64_t n, float epsilon)
+{
+    (void)bias;
+    const float square = EF_NAME(sum_row)(input, n, 0.0f, 1) / (float)n;
+    const ef_f32x16 scale = ef_f32x16_set1(1.0f / sqrtf(square + epsilon));
+    for (int64_t i = 0; i < n; i += 16) {
+        const ef_f32x16 scaled = ef_f32x16_mul(EF_NAME(load_row)(input + i, n - i), scale);
+        EF_NAME(store_row)(output + i, ef_f32x16_mul(scaled, EF_NAME(load_row)(weight + i, n - i)), n - i);
+    }
+}
+
+/* x / max(|x|_2, epsilon); weight and bias are not used. */
+static void EF_NAME(l2_norm)(float *output, const float *input, const float *weight, const float *bias, int64_t n, float epsilon)
+{
+    (void)weight;
+    (void)bias;
+    const float length = sqrtf(EF_NAME(sum_row)(input, n, 0.0f, 1));
+    const ef_f32x16 scale = ef_f32x16_set1(1.0f / (length > epsilon ? length : epsilon));
+    for (int64_t i = 0; i < n; i += 16)
+        EF_NAME(store_row)(output + i, ef_f32x16_mul(EF_NAME(load_row)(input + i, n - i), scale), n - i);
+}
+
+/* cos_sin[i] = cos(position * frequency[i]) * scale, cos_sin[half + i] the sine; the angle is one float product. */
+static void EF_NAME(rotary)(float *cos_sin, int32_t position, const float *frequency, int64_t half, float scale)
+{
+    for (int64_t i = 0; i < half; i++) {
+        float cosine, sine;
+        EF_NAME(cos_sin)((float)position * frequency[i], &cosine, &sine);
+        cos_sin[i] = cosine * scale;
+        cos_sin[half + i] = sine * scale;
+    }
+}
+
+/* Rotates `count` <= 16 pairs (a[i], b[i]) by the angles of cosine and sine. */
+EF_INLINE void EF_NAME(rotate)(float *a, float *b, ef_f32x16 cosine, ef_f32x16 sine, int64_t count)
+{
+    const ef_f32x16 x = EF_NAME(load_row)(a, count), y = EF_NAME(load_row)(b, count);
+    EF_NAME(store_row)(a, ef_f32x16_fma(x, cosine, ef_f32x16_neg(ef_f32x16_mul(y, sine))), count);
+    EF_NAME(store_row)(b, ef_f32x16_fma(y, cosine, ef_f32x16_mul(x, sine)), count);
+}
+
+/* Rotates pairs of neighbours (row[2i], row[2i + 1]), i < count <= 8, in sixteen lanes: x * cosine + swapped x * sine,
+ * where cosine holds every value twice and sine (-s, s) for each pair. */
+EF_INLINE void EF_NAME(rotate_neighbours)(float *row, ef_f32x16 cosine, ef_f32x16 sine, int64_t count)
+{
+    uint64_t pairs[8] = {0};
+    float swapped[16];
+    memcpy(pairs, row, (size_t)count * 8);
+    for (int i = 0; i < 8; i++)
+        pairs[i] = pairs[i] << 32 | pairs[i] >> 32;
+    memcpy(swapped, pairs, sizeof swapped);
+    const ef_f32x16 x = EF_NAME(load_row)(row, 2 * count);
+    const ef_f32x16 y = ef_f32x16_fma(x, cosine, ef_f32x16_mul(ef_f32x16_load(swapped), sine));
+    EF_NAME(store_row)(row, y, 2 * count);
+}
+
+static void EF_NAME(rope_neighbours)(float *row, const float *cos_sin, int32_t num_heads, int32_t head_dim, int32_t half)
+{
+    for (int32_t i = 0; i < half; i += 8) {
+        const int32_t count = half - i < 8 ? half - i : 8;
+        float cosine[16] = {0}, sine[16] = {0};
+        for (int32_t k = 0; k < count; k++) {
+            cosine[2 * k] = cosine[2 * k + 1] = cos_sin[i + k];
+            sine[2 * k] = -cos_sin[half + i + k];
+            sine[2 * k + 1] = cos_sin[half + i + k];
+        }
+        const ef_f32x16 cosines = ef_f32x16_load(cosine), sines = ef_f32x16_load(sine);
+        for (int32_t head = 0; head < num_heads; head++) {
+            float *pairs = row + (int64_t)head * head_dim + 2 * i;
+            if (count == 8)
+                EF_NAME(rotate_neighbours)(pairs, cosines, sines, 8);
+            else
+                EF_NAME(rotate_neighbours)(pairs, cosines, sines, count);
+        }
+    }
+}
+
+static void EF_NAME(rope_halves)(float *row, const float *cos_sin, int32_t num_heads, int32_t head_dim, int32_t half)
+{
+    for (int32_t i = 0; i < half; i += 16) {
+        const ef_f32x16 cosine = EF_NAME(load_row)(cos_sin + i, half - i);
+        const ef_f32x16 sine = EF_NAME(load_row)(cos_sin + half + i, half - i);
+        for (int32_t head = 0; head < num_heads; head++) {
+            float *a = row + (int64_t)head * head_dim + i;
+            EF_NAME(rotate)(a, a + half, cosine, sine, half - i);
+        }
+    }
+}
+
+/* Rotary position embedding (Su et al. 2021) of the first 2*half values of each head, in place, by the angles whose
+ * cosines and sines `rotary` wrote: (a, b) becomes (a cos - b sin, b cos + a sin). pairing: enum ef_pairing. */
+static void EF_NAME(rope)(float *row, const float *cos_sin, int32_t num_heads, int32_t head_dim, int32_t half, int32_t pairing)
+{
+    if (pairing == EF_PAIR_NEIGHBOURS)
+        EF_NAME(rope_neighbours)(row, cos_sin, num_heads, head_dim, half);
+    else
+        EF_NAME(rope_halves)(row, cos_sin, num_heads, head_dim, half);
+}
+
+/* The largest of a row; n >= 1. */
+static inline float EF_NAME(max_row)(const float *input, int64_t n)
+{
+    ef_f32x16 largest = ef_f32x16_set1(-INFINITY);
+    for (int64_t i = 0; i < n; i += 16) {
+        ef_f32x16 x = EF_NAME(load_row)(input + i, n - i);
+        if (n - i < 16)
+            x = ef_f32x16_select_part(x, (int)(n - i), -INFINITY);
+        largest = ef_f32x16_max(largest, x);
+    }
+    return ef_f32x16_reduce_max(largest);
+}
+
+/* Sum of exp(x - largest) over a row, whose terms are stored where `output` is not NULL. */
+EF_INLINE float EF_NAME(sum_exp_row)(float *output, const float *input, int64_t n, float largest)
+{
+    ef_f32x16 sum = ef_f32x16_zero();
+    for (int64_t i = 0; i < n; i += 16) {
+        ef_f32x16 e = EF_NAME(exp16)(ef_f32x16_sub(EF_NAME(load_row)(input + i, n - i), ef_f32x16_set1(largest)));
+        if (n - i < 16)
+            e = ef_f32x16_select_part(e, (int)(n - i), 0.0f);
+        sum = ef_f32x16_add(sum, e);
+        if (output)
+            EF_NAME(store_row)(output + i, e, n - i);
+    }
+    return ef_f32x16_reduce_add(sum);
+}
+
+/* exp(x - max) / sum of exp(x - max); n >= 1. */
+static void EF_NAME(softmax)(float *output, const float *input, int64_t n)
+{
+    const ef_f32x16 sum = ef_f32x16_set1(EF_NAME(sum_exp_row)(output, input, n, EF_NAME(max_row)(input, n)));
+    for (int64_t i = 0; i < n; i += 16)
+        EF_NAME(store_row)(output + i, ef_f32x16_div(EF_NAME(load_row)(output + i, n - i), sum), n - i);
+}
+
+/* (x - max) - log(sum of exp(x - max)); n >= 1. */
+static void EF_NAME(log_softmax)(float *output, const float *input, int64_t n)
+{
+    const float largest = EF_NAME(max_row)(input, n);
+    const ef_f32x16 log_sum = ef_f32x16_set1(EF_NAME(log1)(EF_NAME(sum_exp_row)(NULL, input, n, largest)));
+    for (int64_t i = 0; i < n; i += 16) {
+        const ef_f32x16 shifted = ef_f32x16_sub(EF_NAME(load_row)(input + i, n - i), ef_f32x16_set1(largest));
+        EF_NAME(store_row)(output + i, ef_f32x16_sub(shifted, log_sum), n - i);
+    }
+}
+
+/* One row of n from rows [0, num_rows), num_rows >= 1, input_stride bytes apart: their mean (rows added in order, then
+ * divided), the first or the last. kind: enum ef_pool_kind. output may not overlap the rows. */
+static void EF_NAME(pool)(float *output, const float *input, int64_t input_stride, int32_t num_rows, int64_t n, int32_t kind)
+{
+    const char *rows = (const char *)input;
+    if (kind != EF_POOL_MEAN) {
+        memcpy(output, rows + (kind == EF_POOL_LAST ? (num_rows - 1) * input_stride : 0), (size_t)n * sizeof(float));
+        return;
+    }
+    const ef_f32x16 count = ef_f32x16_set1((float)num_rows);
+    for (int64_t i = 0; i < n; i += 16) {
+        ef_f32x16 sum = ef_f32x16_zero();
+        for (int32_t row = 0; row < num_rows; row++)
+            sum = ef_f32x16_add(sum, EF_NAME(load_row)((const float *)(const void *)(rows + row * input_stride) + i, n - i));
+        EF_NAME(store_row)(output + i, ef_f32x16_div(sum, count), n - i);
+    }
+}
