@@ -19,13 +19,13 @@ from typing import Any
 
 import numpy as np
 
-import edgeformer
-from edgeformer.errors import ContextOverflowError, InvalidOptionError
-from edgeformer.gguf import GGUFFile
-from edgeformer.memory import MAX_PASS_ROWS, MAX_ROWS
-from edgeformer.quants import TYPES
-from edgeformer.results import peak_memory_bytes
-from edgeformer.session import Session
+from . import __version__
+from .errors import ContextOverflowError, InvalidOptionError
+from .gguf import GGUFFile
+from .memory import MAX_PASS_ROWS, MAX_ROWS
+from .quants import TYPES
+from .results import peak_memory_bytes
+from .session import Session
 
 __all__ = ["bench"]
 
@@ -214,7 +214,7 @@ def _session_fields(session: Session, kv_type: str) -> dict[str, Any]:
     encoder = session.family == "encoder"
     rows = MAX_PASS_ROWS if encoder else MAX_ROWS
     return {
-        "build_commit": edgeformer.__version__,
+        "build_commit": __version__,
         "build_number": 0,
         "cpu_info": session.isa,
         "gpu_info": "",

@@ -38,13 +38,14 @@ def _run(arguments: Sequence[str] | None) -> int:
     from .app import command
 
     # click's UsageError, which newer versions of typer carry privately
-    usage_error = cast("type[Exception]", typer.BadParameter.__base__)
+    usage_error = cast("type[typer.BadParameter]", typer.BadParameter.__base__)
     try:
         code = command()(args=arguments, prog_name="edgeformer", standalone_mode=False)
     except usage_error as error:
         context = getattr(error, "ctx", None)
         path = context.command_path if context is not None else "edgeformer"
-        _complain(f"{error.format_message()} (see: {path} --help)")  # type: ignore[attr-defined]
+        message = error.format_message().rstrip(".")
+        _complain(f"{message} (see: {path} --help)")
         return EXIT_USAGE
     except typer.Abort:
         return EXIT_INTERRUPTED

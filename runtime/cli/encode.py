@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 from . import options
 from .output import input_texts, print_json
+
+if TYPE_CHECKING:
+    import numpy as np
 
 
 def encode(
@@ -36,7 +39,7 @@ def encode(
             print(" ".join(f"{value:.7g}" for value in vector))
 
 
-def write_npy(path: Path, array: object) -> None:
+def write_npy(path: Path, array: np.ndarray) -> None:
     """Write a NumPy file that is whole or not there.
 
     Raises
@@ -46,7 +49,7 @@ def write_npy(path: Path, array: object) -> None:
     """
     import numpy as np
 
-    from edgeformer.errors import OutputError
+    from ..errors import OutputError
 
     part = path.with_name(path.name + ".part")
     try:

@@ -14,7 +14,7 @@ from .output import print_json, print_rows, progress
 if TYPE_CHECKING:
     import numpy as np
 
-    from edgeformer.session import Session
+    from ..session import Session
 
 THREADS = (1, 2)
 LENGTH = 24
@@ -52,7 +52,7 @@ def _variants() -> Iterator[dict[str, Any]]:
 
 def hash_file(path: str) -> list[dict[str, Any]]:
     """SHA-256 of the model's outputs for `fixed_tokens` in every variant that this machine can run."""
-    from edgeformer.session import Session
+    from ..session import Session
 
     rows = []
     variants = list(_variants())

@@ -58,7 +58,7 @@ def inspect(file: options.ModelFile, json: options.Json = False) -> None:
 
     with GGUFFile(file) as opened:
         summary = _summary(opened)
-        tensors = [
+        tensors: list[dict[str, Any]] = [
             {"name": t.name, "shape": list(t.shape), "type": _type_name(t.type), "offset": t.offset, "bytes": t.nbytes}
             for t in opened.tensors.values()
         ]

@@ -15,13 +15,16 @@ def translate(
 ) -> None:
     """Run an encoder-decoder over texts: one line of output for each.
 
+    An empty line gives an empty line, so the output stays beside its input.
+
     Example: printf '4 March 1997\\n' | edgeformer translate dates.gguf
     """
     import edgeformer
 
     sources = input_texts(texts)
     with edgeformer.load(file, threads=threads) as model:
-        results = model.translate(sources, num_beams=num_beams)
+        answers = iter(model.translate([source for source in sources if source], num_beams=num_beams))
+    results = [next(answers) if source else "" for source in sources]
     if json:
         print_json([{"source": source, "text": text} for source, text in zip(sources, results, strict=True)])
     else:
