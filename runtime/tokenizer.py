@@ -16,7 +16,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from .errors import InvalidInputError, MissingDependencyError, ModelFormatError, UnsupportedModelError, quote
+from .errors import InvalidInputError, ModelFormatError, UnsupportedModelError, quote
 from .tokenizer_check import Spec, parse_json, seal
 from .tokenizer_spec import PHANTOM_SPACE, TokenType, VocabularyArrays, description_of
 
@@ -194,10 +194,8 @@ class _LibraryEncoder:
     def build(self, parse_special: bool = False) -> tokenizers.Tokenizer:
         with self._lock:
             if parse_special not in self._instances:
-                try:
-                    import tokenizers
-                except ImportError as error:
-                    raise MissingDependencyError("tokenizers", "tokenizers") from error
+                import tokenizers
+
                 description = self._spec.description if parse_special else seal(self._spec)
                 with _library_errors(ModelFormatError(self._path, None, "tokenizer", "cannot be built")):
                     self._instances[parse_special] = tokenizers.Tokenizer.from_str(json.dumps(description))

@@ -19,7 +19,7 @@ import numpy as np
 from .errors import ModelFormatError, UnsupportedModelError, quote
 from .tokenizer_check import PIECE_LIMIT
 
-__all__ = ["PHANTOM_SPACE", "PRE_TOKENIZERS", "TokenType", "VocabularyArrays", "description_of"]
+__all__ = ["PHANTOM_SPACE", "PRE_TOKENIZERS", "WHOLE_WORDS", "TokenType", "VocabularyArrays", "description_of"]
 
 PHANTOM_SPACE = "\u2581"  # stands for a space inside a piece
 
@@ -56,7 +56,7 @@ PRE_TOKENIZERS: dict[str, tuple[str, ...]] = {
     "tekken": (_CASED % ("", "", ""),),
     **dict.fromkeys(("gpt-4o", "llama4"), (_CASED % (_CONTRACTIONS + "?", _CONTRACTIONS + "?", "{1,3}"),)),
 }
-_WHOLE_WORDS = ("llama-bpe", "llama-v3", "llama3", "tekken", "gpt-4o", "llama4")  # a known word needs no merges
+WHOLE_WORDS = ("llama-bpe", "llama-v3", "llama3", "tekken", "gpt-4o", "llama4")  # a known word needs no merges
 _BOS_BY_DEFAULT = ("llama-bpe", "llama-v3", "llama3", "tekken")
 _SEPARATED = ("roberta-bpe",)
 
@@ -276,11 +276,11 @@ def _byte_level(arrays: VocabularyArrays) -> dict[str, Any]:
             "type": "BPE",
             "vocab": {piece: token for token, piece in enumerate(arrays.tokens)},
             "merges": [[merge[:1] + left, right] for merge in merges for left, _, right in [merge[1:].partition(" ")]],
-            "ignore_merges": arrays.pre in _WHOLE_WORDS,
+            "ignore_merges": arrays.pre in WHOLE_WORDS,
         },
         "normalizer": {"type": "Prepend", "prepend": " "} if prefix else None,
         "pre_tokenizer": {"type": "Sequence", "pretokenizers": [*splits, byte_level]},
-        "decoder": {"type": "ByteLevel"},
+        "decoder": {**byte_level, "use_regex": True},
     }
 
 
