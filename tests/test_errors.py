@@ -6,7 +6,6 @@ import inspect
 import pickle
 
 import pytest
-
 from edgeformer import errors
 
 EXAMPLES = [

@@ -7,11 +7,10 @@ import tracemalloc
 import gguf
 import numpy as np
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
-
 from edgeformer.errors import ConversionError, InvalidInputError, InvalidOptionError
 from edgeformer.quants import STORED_TYPES, TYPES, QuantizationType, by_name
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 ALL_TYPES = pytest.mark.parametrize("quantization", TYPES.values(), ids=lambda t: t.name)
 BLOCK_TYPES = [by_name("q8_0"), by_name("q4_0")]
