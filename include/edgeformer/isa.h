@@ -10,18 +10,10 @@
 #include "simd.h"
 
 #include "kernels/pack.h"
-#if __has_include("kernels/math.h")
 #include "kernels/math.h"
-#endif
-#if __has_include("kernels/matmul.h")
 #include "kernels/matmul.h"
-#endif
-#if __has_include("kernels/rows.h")
 #include "kernels/rows.h"
-#endif
-#if __has_include("kernels/attention.h")
 #include "kernels/attention.h"
-#endif
 
 #define EF_STRING_(x) #x
 #define EF_STRING(x) EF_STRING_(x)
@@ -30,10 +22,7 @@ static const ef_kernels EF_NAME(kernels) = {
     .name = EF_STRING(EF_ISA),
     .pack = EF_NAME(pack),
     .embed = EF_NAME(embed),
-#if __has_include("kernels/matmul.h")
     .matmul = EF_NAME(matmul),
-#endif
-#if __has_include("kernels/rows.h")
     .quantize = EF_NAME(quantize),
     .activate = EF_NAME(activate),
     .gate = EF_NAME(gate),
@@ -46,11 +35,8 @@ static const ef_kernels EF_NAME(kernels) = {
     .softmax = EF_NAME(softmax),
     .log_softmax = EF_NAME(log_softmax),
     .pool = EF_NAME(pool),
-#endif
-#if __has_include("kernels/attention.h")
     .store_kv = EF_NAME(store_kv),
     .attention = EF_NAME(attention),
-#endif
 };
 
 #undef EF_STRING

@@ -34,6 +34,7 @@
 #define EDGEFORMER_SIMD_H
 
 #include <math.h>
+#include <stddef.h>
 #include <stdint.h>
 #include <string.h>
 #if defined(__x86_64__)
