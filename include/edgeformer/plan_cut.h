@@ -1,0 +1,105 @@
+/* What an op is likely to cost, and how it is cut into chunks. Both only move time about: no result depends on them. */
+#ifndef EDGEFORMER_PLAN_CUT_H
+#define EDGEFORMER_PLAN_CUT_H
+
+#include "kernels/attention_scratch.h"
+#include "plan_ops.h"
+
+static inline int32_t ef_divide_up(int32_t a, int32_t b) { return a / b + (a % b != 0); }
+
+/* Positions that a segment's rows look at in the cache of an ATTENTION, at most. */
+static inline int64_t ef_segment_positions(const ef_segment *segment, int causal)
+{
+    return causal ? (int64_t)segment->position + segment->num_rows : segment->kv_length;
+}
+
+static inline double ef_attention_products(const ef_plan *plan, const ef_batch *batch, const ef_op *op)
+{
+    const ef_cache *cache = &plan->caches[op->integer[0]];
+    double pairs = 0;
+    for (int32_t i = 0; i < batch->num_segments; i++) {
+        const ef_segment *segment = &batch->segments[op->integer[0]][i];
+        pairs += (double)segment->num_rows * (double)ef_segment_positions(segment, op->integer[3]);
+    }
+    return pairs * op->integer[2] * (cache->key_dim + cache->value_dim);
+}
+
+/* A guess, in nanoseconds of one fast core: good enough to tell what is worth waking threads for. */
+static inline double ef_op_nanoseconds(const ef_plan *plan, const ef_batch *batch, const ef_op *op)
+{
+    double rows = ef_domain_rows(batch, op->domain), values = rows * op->width;
+    switch ((enum ef_op_kind)op->kind) {
+    case EF_OP_LINEAR: {
+        const ef_matrix *weight = &plan->matrices[op->weight];
+        double products = rows * weight->num_rows * weight->num_columns;
+        double bytes = (double)ef_divide_up(weight->num_rows, EF_TILE) * (double)weight->panel_bytes;
+        return products / (ef_type_is_quantized(weight->type) ? 300 : 50) + bytes / 30;
+    }
+    case EF_OP_ATTENTION: return ef_attention_products(plan, batch, op) / 30;
+    case EF_OP_NORM: return values * op->integer[0] * 0.4;
+    case EF_OP_ROTARY: return values * 4;
+    case EF_OP_GATE:
+    case EF_OP_ACTIVATE: return values * 0.6;
+    case EF_OP_ROPE: return rows * op->integer[0] * op->integer[1] * 0.3;
+    case EF_OP_STORE_KV: {
+        const ef_cache *cache = &plan->caches[op->integer[0]];
+        return rows * cache->num_heads * (cache->key_dim + cache->value_dim) * 0.5;
+    }
+    case EF_OP_POOL: return (double)batch->num_rows * op->width * 0.1;
+    default: return values * 0.2;
+    }
+}
+
+/* LINEAR: few panels in a chunk, so that a chunk's weights stay in the core's cache for all rows; rows are cut as well
+ * only where there are too few panels to go round. */
+static inline ef_cut ef_linear_cut(int32_t rows, int32_t panels, int32_t wanted)
+{
+    int32_t panel_chunks = wanted < panels ? wanted : panels;
+    ef_cut cut = {.panels_a_chunk = ef_divide_up(panels, panel_chunks)};
+    cut.panel_chunks = ef_divide_up(panels, cut.panels_a_chunk);
+    int32_t row_chunks = ef_divide_up(wanted, cut.panel_chunks);
+    int32_t row_blocks = ef_divide_up(rows, EF_ROW_BLOCK);
+    row_chunks = row_chunks < row_blocks ? row_chunks : row_blocks;
+    cut.rows_a_chunk = ef_divide_up(row_blocks, row_chunks) * EF_ROW_BLOCK;
+    cut.num_chunks = ef_divide_up(rows, cut.rows_a_chunk) * cut.panel_chunks;
+    return cut;
+}
+
+/* ATTENTION: blocks of rows of one key-value head, no longer than the number of chunks wants. */
+static inline ef_cut ef_attention_cut(const ef_plan *plan, const ef_batch *batch, const ef_op *op, int32_t wanted)
+{
+    int32_t heads = plan->caches[op->integer[0]].num_heads;
+    int32_t rows_a_chunk = (int32_t)((int64_t)batch->num_rows * heads / wanted);
+    rows_a_chunk = rows_a_chunk < EF_ROW_BLOCK ? EF_ROW_BLOCK : rows_a_chunk;
+    ef_cut cut = {.rows_a_chunk = rows_a_chunk, .panel_chunks = 1};
+    for (int32_t i = 0; i < batch->num_segments; i++)
+        cut.num_chunks += heads * ef_divide_up(batch->segments[op->integer[0]][i].num_rows, rows_a_chunk);
+    return cut;
+}
+
+/* Cuts an op into about `wanted` >= 1 chunks, or as many as it has. */
+static inline ef_cut ef_op_cut(const ef_plan *plan, const ef_batch *batch, const ef_op *op, int32_t wanted)
+{
+    int32_t rows = ef_domain_rows(batch, op->domain);
+    if (rows == 0)
+        return (ef_cut){.rows_a_chunk = 1, .panel_chunks = 1};
+    if (op->kind == EF_OP_LINEAR)
+        return ef_linear_cut(rows, ef_divide_up(plan->matrices[op->weight].num_rows, EF_TILE), wanted);
+    if (op->kind == EF_OP_ATTENTION)
+        return ef_attention_cut(plan, batch, op, wanted);
+    int32_t rows_a_chunk = ef_divide_up(rows, wanted < rows ? wanted : rows);
+    return (ef_cut){.rows_a_chunk = rows_a_chunk, .panel_chunks = 1, .num_chunks = ef_divide_up(rows, rows_a_chunk)};
+}
+
+/* Bytes that one thread needs to run an op: a row of floats where only its quantized form is kept, or attention's. */
+static inline int64_t ef_op_scratch_bytes(const ef_plan *plan, const ef_op *op)
+{
+    int64_t floats = 0;
+    if (op->kind == EF_OP_ATTENTION)
+        floats = ef_attention_scratch(&plan->caches[op->integer[0]]);
+    else if (op->quantized.buffer >= 0 && op->output.buffer < 0)
+        floats = ef_pad16(op->width);
+    return floats * (int64_t)sizeof(float);
+}
+
+#endif

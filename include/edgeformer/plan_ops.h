@@ -1,0 +1,252 @@
+/* One function for each kind of op, over a range of its rows; how an op is cut into chunks; what it is likely to cost. */
+#ifndef EDGEFORMER_PLAN_OPS_H
+#define EDGEFORMER_PLAN_OPS_H
+
+#include <string.h>
+
+#include "plan.h"
+
+enum { EF_ROW_BLOCK = 24 }; /* rows of products and of attention are cut at multiples of this: whole register tiles */
+
+/* How an op is cut. LINEAR: row_chunks x panel_chunks, panels within rows. ATTENTION: within each segment, key-value heads
+ * x rows. Others: rows. */
+typedef struct ef_cut {
+    int32_t rows_a_chunk, panels_a_chunk;
+    int32_t panel_chunks; /* of a range of rows; 1 but for LINEAR */
+    int32_t num_chunks;
+} ef_cut;
+
+/* What a thread keeps from chunk to chunk of one op. Chunks come to a thread in ascending order. */
+typedef struct ef_worker_state {
+    uint8_t *scratch;
+    int32_t segment, segment_chunk; /* ATTENTION: where the last chunk lay, and the first chunk of that segment */
+} ef_worker_state;
+
+static inline int32_t ef_domain_rows(const ef_batch *batch, int32_t domain)
+{
+    return domain == EF_ROWS ? batch->num_rows : domain == EF_OUTPUTS ? batch->num_outputs : batch->num_segments;
+}
+
+/* Row `row` of an operand; NULL where it is absent. */
+static inline float *ef_operand_row(const ef_plan *plan, ef_operand operand, int64_t row)
+{
+    if (operand.buffer < 0)
+        return NULL;
+    const ef_buffer *buffer = &plan->buffers[operand.buffer];
+    return (float *)(void *)(plan->arena + buffer->offset + row * buffer->stride) + operand.column;
+}
+
+static inline int64_t ef_operand_stride(const ef_plan *plan, ef_operand operand)
+{
+    return operand.buffer < 0 ? 0 : plan->buffers[operand.buffer].stride;
+}
+
+static inline const float *ef_plan_vector(const ef_plan *plan, int32_t index)
+{
+    return index < 0 ? NULL : plan->vectors[index];
+}
+
+/* The segment that holds a row of the batch. */
+static inline const ef_segment *ef_find_segment(const ef_segment *segments, int32_t num_segments, int32_t row)
+{
+    int32_t low = 0, high = num_segments;
+    while (high - low > 1) {
+        int32_t middle = low + (high - low) / 2;
+        if (segments[middle].first_row <= row)
+            low = middle;
+        else
+            high = middle;
+    }
+    return &segments[low];
+}
+
+static inline void ef_op_embed(const ef_plan *plan, const ef_batch *batch, const ef_op *op, int32_t begin, int32_t end)
+{
+    const int32_t *source = op->integer[0] == EF_TOKENS ? batch->tokens
+                          : op->integer[0] == EF_POSITIONS ? batch->positions : batch->token_types;
+    for (int32_t row = begin; row < end; row++)
+        plan->kernels->embed(ef_operand_row(plan, op->output, row), &plan->matrices[op->weight], source ? source[row] : 0,
+                             op->real[0], ef_operand_row(plan, op->input[0], row));
+}
+
+static inline void ef_op_linear(const ef_plan *plan, const ef_op *op, int32_t begin, int32_t end, int32_t panel_begin,
+                                int32_t panel_end)
+{
+    ef_matmul args = {
+        .weight = plan->matrices[op->weight],
+        .input = ef_operand_row(plan, op->input[0], 0),
+        .input_stride = ef_operand_stride(plan, op->input[0]),
+        .output = ef_operand_row(plan, op->output, 0),
+        .output_stride = ef_operand_stride(plan, op->output),
+        .bias = ef_plan_vector(plan, op->vector[0]),
+        .residual = ef_operand_row(plan, op->input[1], 0),
+        .residual_stride = ef_operand_stride(plan, op->input[1]),
+        .activation = op->integer[0],
+    };
+    plan->kernels->matmul(&args, begin, end, panel_begin, panel_end);
+}
+
+/* Where a row op writes its floats: its output, or the scratch if only the quantized row is wanted. */
+static inline float *ef_row_target(const ef_plan *plan, const ef_op *op, int32_t row, uint8_t *scratch)
+{
+    return op->output.buffer < 0 ? (float *)(void *)scratch : ef_operand_row(plan, op->output, row);
+}
+
+static inline void ef_quantize_row(const ef_plan *plan, const ef_op *op, int32_t row, const float *values)
+{
+    if (op->quantized.buffer >= 0)
+        plan->kernels->quantize((ef_block_activation *)(void *)ef_operand_row(plan, op->quantized, row), values, op->width);
+}
+
+static inline void ef_op_norm(const ef_plan *plan, const ef_op *op, int32_t begin, int32_t end, uint8_t *scratch)
+{
+    const float *weight = ef_plan_vector(plan, op->vector[0]), *bias = ef_plan_vector(plan, op->vector[1]);
+    for (int32_t row = begin; row < end; row++) {
+        const float *input = ef_operand_row(plan, op->input[0], row);
+        float *output = ef_row_target(plan, op, row, scratch);
+        for (int64_t group = 0; group < op->integer[0]; group++)
+            op->function(output + group * op->width, input + group * op->width, weight, bias, op->width, op->real[0]);
+        ef_quantize_row(plan, op, row, output);
+    }
+}
+
+static inline void ef_op_quantize(const ef_plan *plan, const ef_op *op, int32_t begin, int32_t end)
+{
+    for (int32_t row = begin; row < end; row++)
+        ef_quantize_row(plan, op, row, ef_operand_row(plan, op->input[0], row));
+}
+
+static inline void ef_op_rotary(const ef_plan *plan, const ef_batch *batch, const ef_op *op, int32_t begin, int32_t end)
+{
+    for (int32_t row = begin; row < end; row++)
+        plan->kernels->rotary(ef_operand_row(plan, op->output, row), batch->positions[row],
+                              ef_plan_vector(plan, op->vector[0]), op->width / 2, op->real[0]);
+}
+
+static inline void ef_op_rope(const ef_plan *plan, const ef_op *op, int32_t begin, int32_t end)
+{
+    for (int32_t row = begin; row < end; row++)
+        plan->kernels->rope(ef_operand_row(plan, op->output, row), ef_operand_row(plan, op->input[1], row), op->integer[0],
+                            op->integer[1], op->integer[2], op->integer[3]);
+}
+
+static inline void ef_op_store_kv(const ef_plan *plan, const ef_batch *batch, const ef_op *op, int32_t begin, int32_t end)
+{
+    int32_t cache = op->integer[0];
+    for (int32_t row = begin; row < end; row++) {
+        const ef_segment *segment = ef_find_segment(batch->segments[cache], batch->num_segments, row);
+        int32_t position = segment->position + row - segment->first_row;
+        int32_t page = batch->page_table[cache][segment->first_page + position / EF_TILE];
+        plan->kernels->store_kv(&plan->caches[cache], page, op->integer[1], position % EF_TILE,
+                                ef_operand_row(plan, op->input[0], row), ef_operand_row(plan, op->input[1], row));
+    }
+}
+
+static inline void ef_op_gate(const ef_plan *plan, const ef_op *op, int32_t begin, int32_t end, uint8_t *scratch)
+{
+    for (int32_t row = begin; row < end; row++) {
+        float *output = ef_row_target(plan, op, row, scratch);
+        plan->kernels->gate(output, ef_operand_row(plan, op->input[0], row), ef_operand_row(plan, op->input[1], row),
+                            op->width, op->integer[0]);
+        ef_quantize_row(plan, op, row, output);
+    }
+}
+
+static inline void ef_op_activate(const ef_plan *plan, const ef_op *op, int32_t begin, int32_t end, uint8_t *scratch)
+{
+    for (int32_t row = begin; row < end; row++) {
+        float *output = ef_row_target(plan, op, row, scratch);
+        plan->kernels->activate(output, ef_operand_row(plan, op->input[0], row), op->width, op->integer[0]);
+        ef_quantize_row(plan, op, row, output);
+    }
+}
+
+static inline void ef_op_add(const ef_plan *plan, const ef_op *op, int32_t begin, int32_t end)
+{
+    for (int32_t row = begin; row < end; row++)
+        plan->kernels->add(ef_operand_row(plan, op->output, row), ef_operand_row(plan, op->input[0], row),
+                           ef_operand_row(plan, op->input[1], row), op->width);
+}
+
+static inline void ef_op_select(const ef_plan *plan, const ef_batch *batch, const ef_op *op, int32_t begin, int32_t end)
+{
+    for (int32_t row = begin; row < end; row++)
+        memcpy(ef_operand_row(plan, op->output, row), ef_operand_row(plan, op->input[0], batch->output_rows[row]),
+               (size_t)op->width * sizeof(float));
+}
+
+static inline void ef_op_pool(const ef_plan *plan, const ef_batch *batch, const ef_op *op, int32_t begin, int32_t end)
+{
+    for (int32_t row = begin; row < end; row++) {
+        const ef_segment *segment = &batch->segments[0][row];
+        plan->kernels->pool(ef_operand_row(plan, op->output, row), ef_operand_row(plan, op->input[0], segment->first_row),
+                            ef_operand_stride(plan, op->input[0]), segment->num_rows, op->width, op->integer[0]);
+    }
+}
+
+/* The chunk counts over all segments: finds the one that holds `chunk`, going on from where the last one was. */
+static inline void ef_op_attention(const ef_plan *plan, const ef_batch *batch, const ef_op *op, const ef_cut *cut,
+                                   int32_t chunk, ef_worker_state *state)
+{
+    const ef_cache *cache = &plan->caches[op->integer[0]];
+    const ef_segment *segment;
+    int32_t row_chunks;
+    for (;;) {
+        segment = &batch->segments[op->integer[0]][state->segment];
+        row_chunks = (segment->num_rows + cut->rows_a_chunk - 1) / cut->rows_a_chunk;
+        if (chunk < state->segment_chunk + row_chunks * cache->num_heads)
+            break;
+        state->segment_chunk += row_chunks * cache->num_heads;
+        state->segment++;
+    }
+    int32_t within = chunk - state->segment_chunk;
+    int32_t begin = within % row_chunks * cut->rows_a_chunk;
+    int32_t end = begin + cut->rows_a_chunk < segment->num_rows ? begin + cut->rows_a_chunk : segment->num_rows;
+    ef_attention args = {
+        .query = ef_operand_row(plan, op->input[0], 0),
+        .query_stride = ef_operand_stride(plan, op->input[0]),
+        .output = ef_operand_row(plan, op->output, 0),
+        .output_stride = ef_operand_stride(plan, op->output),
+        .cache = cache,
+        .page_table = batch->page_table[op->integer[0]],
+        .layer = op->integer[1],
+        .num_heads = op->integer[2],
+        .causal = op->integer[3],
+        .window = op->integer[4],
+        .scale = op->real[0],
+    };
+    plan->kernels->attention(&args, segment, within / row_chunks, begin, end, (float *)(void *)state->scratch);
+}
+
+/* Runs one chunk of an op. */
+static inline void ef_op_chunk(const ef_plan *plan, const ef_batch *batch, const ef_op *op, const ef_cut *cut, int32_t chunk,
+                               ef_worker_state *state)
+{
+    int32_t rows = ef_domain_rows(batch, op->domain);
+    int32_t begin = chunk / cut->panel_chunks * cut->rows_a_chunk;
+    int32_t end = begin + cut->rows_a_chunk < rows ? begin + cut->rows_a_chunk : rows;
+    switch ((enum ef_op_kind)op->kind) {
+    case EF_OP_EMBED: ef_op_embed(plan, batch, op, begin, end); break;
+    case EF_OP_LINEAR: {
+        int32_t panels = (plan->matrices[op->weight].num_rows + EF_TILE - 1) / EF_TILE;
+        int32_t first = chunk % cut->panel_chunks * cut->panels_a_chunk;
+        int32_t last = first + cut->panels_a_chunk < panels ? first + cut->panels_a_chunk : panels;
+        ef_op_linear(plan, op, begin, end, first, last);
+        break;
+    }
+    case EF_OP_NORM: ef_op_norm(plan, op, begin, end, state->scratch); break;
+    case EF_OP_QUANTIZE: ef_op_quantize(plan, op, begin, end); break;
+    case EF_OP_ROTARY: ef_op_rotary(plan, batch, op, begin, end); break;
+    case EF_OP_ROPE: ef_op_rope(plan, op, begin, end); break;
+    case EF_OP_STORE_KV: ef_op_store_kv(plan, batch, op, begin, end); break;
+    case EF_OP_ATTENTION: ef_op_attention(plan, batch, op, cut, chunk, state); break;
+    case EF_OP_GATE: ef_op_gate(plan, op, begin, end, state->scratch); break;
+    case EF_OP_ACTIVATE: ef_op_activate(plan, op, begin, end, state->scratch); break;
+    case EF_OP_ADD: ef_op_add(plan, op, begin, end); break;
+    case EF_OP_SELECT: ef_op_select(plan, batch, op, begin, end); break;
+    case EF_OP_POOL: ef_op_pool(plan, batch, op, begin, end); break;
+    case EF_OP_COUNT: break;
+    }
+}
+
+#endif

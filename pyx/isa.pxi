@@ -1,0 +1,50 @@
+# Which instruction sets there are, and the choice of one.
+
+def compiled_isa_names():
+    """Names of the instruction sets that this build has kernels for, best first."""
+    return [ef_isa_name(index).decode() for index in range(ef_isa_count())]
+
+
+def isa_names():
+    """Names of the instruction sets that this CPU can run, best first."""
+    return [ef_isa_name(index).decode() for index in range(ef_isa_count()) if ef_isa_supported(index)]
+
+
+def best_isa():
+    """The instruction set to use: ``EDGEFORMER_ISA`` from the environment, or else the best of this CPU.
+
+    Raises
+    ------
+    UnsupportedCPUError
+        The forced one is unknown, not in this build, or not of this CPU.
+    """
+    forced = os.environ.get("EDGEFORMER_ISA")
+    if not forced:
+        return isa_names()[0]
+    kernels_of(forced)
+    return forced
+
+
+cdef const ef_kernels *kernels_of(object isa) except NULL:
+    """The kernels of an instruction set; of best_isa() for None."""
+    name = best_isa() if isa is None else isa
+    cdef const ef_kernels *kernels = ef_kernels_for(str(name).encode("utf-8", "replace"))
+    if kernels == NULL:
+        reason = "this CPU does not have it" if name in compiled_isa_names() else "this build does not know it"
+        raise UnsupportedCPUError(f"instruction set {name!r}: {reason}; there are: {', '.join(isa_names())}")
+    return kernels
+
+
+def norm_pointer(isa, name):
+    """Address of the C row function `name` ("layer_norm", "rms_norm" or "l2_norm") of an instruction set (None: the best)."""
+    return <size_t>norm_of(kernels_of(isa), name)
+
+
+cdef ef_row_function norm_of(const ef_kernels *kernels, object name) except NULL:
+    if name == "layer_norm":
+        return kernels.layer_norm
+    if name == "rms_norm":
+        return kernels.rms_norm
+    if name == "l2_norm":
+        return kernels.l2_norm
+    raise InvalidInputError(f"no norm is called {name!r}; there are: layer_norm, rms_norm, l2_norm")

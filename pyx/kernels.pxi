@@ -1,0 +1,305 @@
+# Single kernels for tests, benches and sampling. Arrays in, new arrays out; denormals are flushed as in a plan.
+
+@cython.final
+cdef class FlushedDenormals:
+    """Flushes denormals in this thread for as long as it lives."""
+
+    cdef uint64_t mode
+
+    def __cinit__(self):
+        self.mode = ef_flush_denormals()
+
+    def __dealloc__(self):
+        ef_restore_denormals(self.mode)
+
+
+cdef int activation_of(object name) except -1:
+    if name not in ACTIVATIONS:
+        raise InvalidInputError(f"no activation is called {name!r}; there are: {', '.join(ACTIVATIONS)}")
+    return ACTIVATIONS.index(name)
+
+
+cdef tuple range_of(object pair, str name, int limit):
+    """(begin, end) within [0, limit]; all of it for None."""
+    if pair is None:
+        return 0, limit
+    end = checked(pair[1], f"end of {name}", 0, limit)
+    return checked(pair[0], f"begin of {name}", 0, end), end
+
+
+cdef Rows quantized_rows(const ef_kernels *kernels, Rows x):
+    """Rows whose memory holds ef_block_activation."""
+    if x.num_columns % EF_BLOCK:
+        raise InvalidInputError(f"{x.num_columns} columns are not a multiple of {EF_BLOCK}")
+    cdef Rows blocks = Rows(x.num_rows, x.num_columns // EF_BLOCK * sizeof(ef_block_activation) // sizeof(float))
+    cdef Py_ssize_t i
+    for i in range(x.num_rows):
+        kernels.quantize(<ef_block_activation *>blocks.row(i), x.row(i), x.num_columns)
+    return blocks
+
+
+def kernel_matmul(isa, Matrix matrix not None, x, bias=None, residual=None, activation="none", rows=None, panels=None):
+    """x times the transposed matrix, with bias, activation and residual as in OP_LINEAR.
+
+    Parameters
+    ----------
+    x : float32 [n, K]
+        Quantized first where the weights are.
+    bias, residual : float32 [N], [n, N], optional
+    activation : str
+    rows, panels : (int, int), optional
+        Only these rows and panels of sixteen outputs; the rest of the result is 0.
+
+    Returns
+    -------
+    float32 [n, N]
+    """
+    cdef const ef_kernels *kernels = kernels_of(isa)
+    cdef FlushedDenormals flushed = FlushedDenormals()
+    cdef Rows input = rows_of(x, "x", matrix.num_columns)
+    cdef Rows output = Rows(input.num_rows, matrix.num_rows), bias_row = None, residual_rows = None
+    cdef ef_matmul args
+    cdef int32_t row_begin, row_end, panel_begin, panel_end
+    row_begin, row_end = range_of(rows, "rows", input.num_rows)
+    panel_begin, panel_end = range_of(panels, "panels", (matrix.native.num_rows + EF_TILE - 1) // EF_TILE)
+    if ef_type_is_quantized(matrix.native.type):
+        input = quantized_rows(kernels, input)
+    memset(&args, 0, sizeof(args))
+    args.weight, args.activation = matrix.native, activation_of(activation)
+    args.input, args.input_stride = input.data, input.stride * sizeof(float)
+    args.output, args.output_stride = output.data, output.stride * sizeof(float)
+    if bias is not None:
+        bias_row = vector_of(bias, "bias", matrix.num_rows)
+        args.bias = bias_row.data
+    if residual is not None:
+        residual_rows = rows_of(residual, "residual", matrix.num_rows)
+        if residual_rows.num_rows != output.num_rows:
+            raise InvalidInputError(f"residual: {output.num_rows} rows are needed, not {residual_rows.num_rows}")
+        args.residual, args.residual_stride = residual_rows.data, residual_rows.stride * sizeof(float)
+    if row_begin < row_end and panel_begin < panel_end:
+        with nogil:
+            kernels.matmul(&args, row_begin, row_end, panel_begin, panel_end)
+    return output.array()
+
+
+def kernel_embed(isa, Matrix matrix not None, ids, scale=1.0, add=None):
+    """Rows `ids` (int32 [n]) of the matrix times `scale`, plus `add` (float32 [n, K]); float32 [n, K]."""
+    cdef const ef_kernels *kernels = kernels_of(isa)
+    cdef FlushedDenormals flushed = FlushedDenormals()
+    cdef View index = view_of(ids, "ids", "i", 1)
+    check_ids(<const int32_t *>index.buffer.buf, index.size(), matrix.native.num_rows, "ids")
+    cdef Rows output = Rows(index.size(), matrix.num_columns), add_rows = None
+    if add is not None:
+        add_rows = rows_of(add, "add", matrix.num_columns)
+        if add_rows.num_rows != output.num_rows:
+            raise InvalidInputError(f"add: {output.num_rows} rows are needed, not {add_rows.num_rows}")
+    cdef Py_ssize_t i
+    for i in range(output.num_rows):
+        kernels.embed(output.row(i), &matrix.native, (<const int32_t *>index.buffer.buf)[i], scale,
+                      NULL if add_rows is None else add_rows.row(i))
+    return output.array()
+
+
+def kernel_quantize(isa, x):
+    """Rows as blocks of 32: (q int8 [n, K], scale float32 [n, K / 32], sum int32 [n, K / 32])."""
+    cdef FlushedDenormals flushed = FlushedDenormals()
+    cdef Rows blocks = quantized_rows(kernels_of(isa), rows_of(x, "x"))
+    fields = numpy.dtype([("scale", numpy.float32), ("sum", numpy.int32), ("q", numpy.int8, 32)])
+    table = blocks.array().view(fields)
+    return table["q"].reshape(len(table), -1), table["scale"], table["sum"]
+
+
+def kernel_unary(isa, name, x):
+    """Activation `name` ("none", "relu", "gelu", "gelu_tanh", "silu") of float32 [n, K]."""
+    cdef const ef_kernels *kernels = kernels_of(isa)
+    cdef FlushedDenormals flushed = FlushedDenormals()
+    cdef Rows input = rows_of(x, "x"), output = Rows(input.num_rows, input.num_columns)
+    cdef int activation = activation_of(name)
+    cdef Py_ssize_t i
+    for i in range(input.num_rows):
+        kernels.activate(output.row(i), input.row(i), input.num_columns, activation)
+    return output.array()
+
+
+cdef Rows same_shape(object source, str name, Rows other):
+    cdef Rows rows = rows_of(source, name, other.num_columns)
+    if rows.num_rows != other.num_rows:
+        raise InvalidInputError(f"{name}: {other.num_rows} rows are needed, not {rows.num_rows}")
+    return rows
+
+
+def kernel_gate(isa, name, gate, up):
+    """activation(gate) * up of float32 [n, K]."""
+    cdef const ef_kernels *kernels = kernels_of(isa)
+    cdef FlushedDenormals flushed = FlushedDenormals()
+    cdef Rows first = rows_of(gate, "gate"), second = same_shape(up, "up", first), output = Rows(first.num_rows, first.num_columns)
+    cdef int activation = activation_of(name)
+    cdef Py_ssize_t i
+    for i in range(first.num_rows):
+        kernels.gate(output.row(i), first.row(i), second.row(i), first.num_columns, activation)
+    return output.array()
+
+
+def kernel_add(isa, a, b):
+    """a + b of float32 [n, K]."""
+    cdef const ef_kernels *kernels = kernels_of(isa)
+    cdef FlushedDenormals flushed = FlushedDenormals()
+    cdef Rows first = rows_of(a, "a"), second = same_shape(b, "b", first), output = Rows(first.num_rows, first.num_columns)
+    cdef Py_ssize_t i
+    for i in range(first.num_rows):
+        kernels.add(output.row(i), first.row(i), second.row(i), first.num_columns)
+    return output.array()
+
+
+def kernel_norm(isa, name, x, weight, bias=None, epsilon=1e-5):
+    """Norm `name` ("layer_norm", "rms_norm", "l2_norm") of float32 [n, K] with weight and bias float32 [K]."""
+    cdef ef_row_function function = norm_of(kernels_of(isa), name)
+    cdef FlushedDenormals flushed = FlushedDenormals()
+    cdef Rows input = rows_of(x, "x"), output = Rows(input.num_rows, input.num_columns)
+    cdef Rows weight_row = vector_of(weight, "weight", input.num_columns), bias_row = None
+    if bias is not None:
+        bias_row = vector_of(bias, "bias", input.num_columns)
+    cdef Py_ssize_t i
+    for i in range(input.num_rows):
+        function(output.row(i), input.row(i), weight_row.data, NULL if bias_row is None else bias_row.data, input.num_columns, epsilon)
+    return output.array()
+
+
+def kernel_rotary(isa, positions, frequency, scale=1.0):
+    """Cosines, then sines, of position * frequency: float32 [n, 2 * len(frequency)] for int32 positions [n]."""
+    cdef const ef_kernels *kernels = kernels_of(isa)
+    cdef FlushedDenormals flushed = FlushedDenormals()
+    cdef View position = view_of(positions, "positions", "i", 1)
+    cdef Rows frequencies = vector_of(frequency, "frequency"), output = Rows(position.size(), 2 * frequencies.num_columns)
+    cdef Py_ssize_t i
+    for i in range(output.num_rows):
+        kernels.rotary(output.row(i), (<const int32_t *>position.buffer.buf)[i], frequencies.data, frequencies.num_columns, scale)
+    return output.array()
+
+
+def kernel_rope(isa, x, cos_sin, num_heads, pairing=EF_PAIR_HALVES):
+    """Heads of float32 [n, num_heads * head_dim] rotated by cos_sin float32 [n, 2 * half]; pairing: PAIR_..."""
+    cdef const ef_kernels *kernels = kernels_of(isa)
+    cdef FlushedDenormals flushed = FlushedDenormals()
+    cdef Rows rows = rows_of(x, "x"), angles = rows_of(cos_sin, "cos_sin")
+    cdef int32_t heads = checked(num_heads, "num_heads", 1, rows.num_columns), pairs = checked(pairing, "pairing", 0, EF_PAIR_NEIGHBOURS)
+    cdef int32_t head_dim = rows.num_columns // heads, half = angles.num_columns // 2
+    if rows.num_columns % heads or angles.num_columns % 2 or 2 * half > head_dim or angles.num_rows != rows.num_rows:
+        raise InvalidInputError(f"{heads} heads in {rows.num_columns} columns cannot be rotated by {angles.num_columns} columns")
+    cdef Py_ssize_t i
+    for i in range(rows.num_rows):
+        kernels.rope(rows.row(i), angles.row(i), heads, head_dim, half, pairs)
+    return rows.array()
+
+
+def kernel_softmax(isa, x):
+    """Softmax of each row of float32 [n, K]."""
+    cdef const ef_kernels *kernels = kernels_of(isa)
+    return rows_softmax(kernels.softmax, x)
+
+
+def kernel_log_softmax(isa, x):
+    """Logarithm of the softmax of each row of float32 [n, K]."""
+    cdef const ef_kernels *kernels = kernels_of(isa)
+    return rows_softmax(kernels.log_softmax, x)
+
+
+cdef object rows_softmax(void (*function)(float *, const float *, int64_t) noexcept nogil, object x):
+    cdef FlushedDenormals flushed = FlushedDenormals()
+    cdef Rows input = rows_of(x, "x"), output = Rows(input.num_rows, input.num_columns)
+    cdef Py_ssize_t i
+    with nogil:
+        for i in range(input.num_rows):
+            function(output.data + i * output.stride, input.data + i * input.stride, input.num_columns)
+    return output.array()
+
+
+def softmax(x):
+    """Softmax over the last axis of a float32 array [K] or [n, K]."""
+    return kernel_softmax(None, x) if numpy.ndim(x) != 1 else kernel_softmax(None, x[None])[0]
+
+
+def log_softmax(x):
+    """Logarithm of the softmax over the last axis of a float32 array [K] or [n, K]."""
+    return kernel_log_softmax(None, x) if numpy.ndim(x) != 1 else kernel_log_softmax(None, x[None])[0]
+
+
+def kernel_pool(isa, x, kind=EF_POOL_MEAN):
+    """One row, float32 [K], out of float32 [n, K]; kind: POOL_..."""
+    cdef const ef_kernels *kernels = kernels_of(isa)
+    cdef FlushedDenormals flushed = FlushedDenormals()
+    cdef Rows input = rows_of(x, "x"), output = Rows(1, input.num_columns)
+    cdef int32_t which = checked(kind, "kind", 0, EF_POOL_LAST)
+    if input.num_rows == 0:
+        raise InvalidInputError("x: there are no rows")
+    kernels.pool(output.data, input.data, input.stride * sizeof(float), input.num_rows, input.num_columns, which)
+    return output.array()[0]
+
+
+def kernel_attention(isa, query, key, value, *, scale, causal=True, window=0, type=EF_F32, rows=None, page_order=None):
+    """Attention of one sequence through a cache of one layer; what lies past the last position is NaN.
+
+    Parameters
+    ----------
+    query : float32 [n, num_heads, key_dim]
+        The last n of the m positions.
+    key, value : float32 [m, num_kv_heads, key_dim], [m, num_kv_heads, value_dim]
+    scale : float
+    causal : bool
+        Row i sees the positions 0 to m - n + i, otherwise all m.
+    window : int
+        How many of the latest positions a row sees; 0: all.
+    type : int
+        EF_F32 or EF_F16, of the cache.
+    rows : (int, int), optional
+        Only these rows; the rest of the result is 0.
+    page_order : sequence of int, optional
+        Pages of the cache in the order of positions.
+
+    Returns
+    -------
+    float32 [n, num_heads, value_dim]
+    """
+    shapes = [numpy.shape(array) for array in (query, key, value)]
+    if any(len(shape) != 3 or 0 in shape for shape in shapes):
+        raise InvalidInputError(f"query, key and value need three dimensions, not {shapes}")
+    (n, heads, key_dim), (m, kv_heads, _), (_, _, value_dim) = shapes
+    if shapes[1] != (m, kv_heads, key_dim) or shapes[2] != (m, kv_heads, value_dim) or n > m or heads % kv_heads:
+        raise InvalidInputError(f"query, key and value do not belong together: {shapes}")
+    pages = (m + EF_TILE - 1) // EF_TILE
+    order = numpy.ascontiguousarray(range(pages) if page_order is None else page_order, numpy.int32)
+    if sorted(order) != list(range(pages)):
+        raise InvalidInputError(f"page_order must hold each of the {pages} pages once")
+    cdef Rows queries = rows_of(numpy.reshape(query, (n, -1)), "query")
+    cdef Cache cache = Cache(pages, 1, kv_heads, key_dim, value_dim, type)
+    cdef View table = view_of(order, "page_order", "i", 1)
+    cdef const ef_kernels *kernels = kernels_of(isa)
+    fill_cache(kernels, cache, <const int32_t *>table.buffer.buf, rows_of(numpy.reshape(key, (m, -1)), "key"),
+               rows_of(numpy.reshape(value, (m, -1)), "value"))
+    cdef Rows output = Rows(n, heads * value_dim), scratch = Rows(1, ef_attention_scratch(&cache.native))
+    cdef ef_segment segment
+    segment.first_row, segment.num_rows, segment.position, segment.kv_length = 0, n, m - n, m
+    segment.first_page = segment.reserved = 0
+    cdef ef_attention args
+    args.query, args.query_stride = queries.data, queries.stride * sizeof(float)
+    args.output, args.output_stride = output.data, output.stride * sizeof(float)
+    args.cache, args.page_table, args.layer, args.num_heads = &cache.native, <const int32_t *>table.buffer.buf, 0, heads
+    args.causal, args.window, args.scale = bool(causal), checked(window, "window", 0, INT32_MAX), scale
+    cdef int32_t begin, end, head
+    begin, end = range_of(rows, "rows", n)
+    cdef FlushedDenormals flushed = FlushedDenormals()
+    for head in range(kv_heads if begin < end else 0):
+        kernels.attention(&args, &segment, head, begin, end, scratch.data)
+    return output.array().reshape(n, heads, value_dim)
+
+
+cdef int fill_cache(const ef_kernels *kernels, Cache cache, const int32_t *pages, Rows keys, Rows values) except -1:
+    """Stores rows from position 0 on, and NaN in what is left of the last page."""
+    cdef Rows no_key = rows_of(numpy.full((1, keys.num_columns), numpy.nan, numpy.float32), "key")
+    cdef Rows no_value = rows_of(numpy.full((1, values.num_columns), numpy.nan, numpy.float32), "value")
+    cdef FlushedDenormals flushed = FlushedDenormals()
+    cdef Py_ssize_t i
+    for i in range((keys.num_rows + EF_TILE - 1) // EF_TILE * EF_TILE):
+        kernels.store_kv(&cache.native, pages[i // EF_TILE], 0, i % EF_TILE, keys.row(i) if i < keys.num_rows else no_key.data,
+                         values.row(i) if i < keys.num_rows else no_value.data)
+    return 0

@@ -1,0 +1,210 @@
+# What include/edgeformer offers, declared for Cython. Nothing here has code of its own.
+from libc.stdint cimport int8_t, int32_t, int64_t, uint8_t, uint64_t
+
+cdef extern from "<unistd.h>" nogil:
+    int getpid()
+
+cdef extern from "edgeformer/blocks.h" nogil:
+    enum:
+        EF_TILE
+        EF_BLOCK
+        EF_F32
+        EF_F16
+        EF_Q4_0
+        EF_Q8_0
+        EF_BF16
+    ctypedef struct ef_block_activation:
+        float scale
+        int32_t sum
+        int8_t q[32]
+    ctypedef struct ef_matrix:
+        const uint8_t *data
+        int64_t panel_bytes
+        int32_t type
+        int32_t num_rows
+        int32_t num_columns
+    bint ef_type_is_quantized(int32_t type)
+    int64_t ef_panel_bytes(int32_t type, int64_t num_columns)
+    int64_t ef_row_bytes(int32_t type, int64_t num_columns)
+
+cdef extern from "edgeformer/kernels.h" nogil:
+    enum:
+        EF_ACT_NONE
+        EF_ACT_RELU
+        EF_ACT_GELU
+        EF_ACT_GELU_TANH
+        EF_ACT_SILU
+        EF_PAIR_HALVES
+        EF_PAIR_NEIGHBOURS
+        EF_POOL_MEAN
+        EF_POOL_FIRST
+        EF_POOL_LAST
+    ctypedef struct ef_matmul:
+        ef_matrix weight
+        const void *input
+        int64_t input_stride
+        float *output
+        int64_t output_stride
+        const float *bias
+        const float *residual
+        int64_t residual_stride
+        int32_t activation
+    ctypedef struct ef_cache:
+        uint8_t *pages
+        int64_t page_bytes
+        int32_t type
+        int32_t num_layers
+        int32_t num_heads
+        int32_t key_dim
+        int32_t value_dim
+    ctypedef struct ef_segment:
+        int32_t first_row
+        int32_t num_rows
+        int32_t position
+        int32_t kv_length
+        int32_t first_page
+        int32_t reserved
+    ctypedef struct ef_attention:
+        const float *query
+        int64_t query_stride
+        float *output
+        int64_t output_stride
+        const ef_cache *cache
+        const int32_t *page_table
+        int32_t layer
+        int32_t num_heads
+        int32_t causal
+        int32_t window
+        float scale
+    ctypedef void (*ef_row_function)(float *output, const float *input, const float *weight, const float *bias,
+                                     int64_t n, float epsilon) noexcept nogil
+    ctypedef struct ef_kernels:
+        const char *name
+        void (*pack)(uint8_t *panels, int32_t type, int64_t num_columns, const uint8_t *source, int64_t row_begin,
+                     int64_t row_end) noexcept nogil
+        void (*matmul)(const ef_matmul *args, int32_t row_begin, int32_t row_end, int32_t panel_begin,
+                       int32_t panel_end) noexcept nogil
+        void (*embed)(float *output, const ef_matrix *weight, int32_t row, float scale, const float *add) noexcept nogil
+        void (*quantize)(ef_block_activation *output, const float *input, int64_t n) noexcept nogil
+        void (*activate)(float *output, const float *input, int64_t n, int32_t activation) noexcept nogil
+        void (*gate)(float *output, const float *gate, const float *up, int64_t n, int32_t activation) noexcept nogil
+        void (*add)(float *output, const float *a, const float *b, int64_t n) noexcept nogil
+        ef_row_function layer_norm
+        ef_row_function rms_norm
+        ef_row_function l2_norm
+        void (*rotary)(float *cos_sin, int32_t position, const float *frequency, int64_t half, float scale) noexcept nogil
+        void (*rope)(float *row, const float *cos_sin, int32_t num_heads, int32_t head_dim, int32_t half,
+                     int32_t pairing) noexcept nogil
+        void (*softmax)(float *output, const float *input, int64_t n) noexcept nogil
+        void (*log_softmax)(float *output, const float *input, int64_t n) noexcept nogil
+        void (*store_kv)(const ef_cache *cache, int32_t page, int32_t layer, int32_t slot, const float *key,
+                         const float *value) noexcept nogil
+        void (*attention)(const ef_attention *args, const ef_segment *segment, int32_t kv_head, int32_t row_begin,
+                          int32_t row_end, float *scratch) noexcept nogil
+        void (*pool)(float *output, const float *input, int64_t input_stride, int32_t num_rows, int64_t n,
+                     int32_t kind) noexcept nogil
+    int64_t ef_pad16(int64_t n)
+    int64_t ef_cache_layer_bytes(const ef_cache *cache)
+
+cdef extern from "edgeformer/plan.h" nogil:
+    enum:
+        EF_MAX_CACHES
+        EF_ROWS
+        EF_OUTPUTS
+        EF_SEGMENTS
+        EF_TOKENS
+        EF_POSITIONS
+        EF_TOKEN_TYPES
+        EF_OP_EMBED
+        EF_OP_LINEAR
+        EF_OP_NORM
+        EF_OP_QUANTIZE
+        EF_OP_ROTARY
+        EF_OP_ROPE
+        EF_OP_STORE_KV
+        EF_OP_ATTENTION
+        EF_OP_GATE
+        EF_OP_ACTIVATE
+        EF_OP_ADD
+        EF_OP_SELECT
+        EF_OP_POOL
+        EF_OP_COUNT
+    ctypedef struct ef_operand:
+        int32_t buffer
+        int32_t column
+    ctypedef struct ef_buffer:
+        int64_t offset
+        int64_t stride
+    ctypedef struct ef_op:
+        int32_t kind
+        int32_t domain
+        ef_operand input[2]
+        ef_operand output
+        ef_operand quantized
+        int32_t weight
+        int32_t vector[2]
+        int32_t width
+        int32_t integer[6]
+        float real[2]
+        ef_row_function function
+    ctypedef struct ef_plan:
+        const ef_op *ops
+        const ef_buffer *buffers
+        const ef_matrix *matrices
+        const float *const *vectors
+        ef_cache caches[4]
+        uint8_t *arena
+        const ef_kernels *kernels
+        int32_t num_ops
+    ctypedef struct ef_batch:
+        const int32_t *tokens
+        const int32_t *positions
+        const int32_t *token_types
+        const int32_t *output_rows
+        const ef_segment *segments[4]
+        const int32_t *page_table[4]
+        int32_t num_rows
+        int32_t num_outputs
+        int32_t num_segments
+
+cdef extern from "edgeformer/memory.h" nogil:
+    void *ef_memory_map(size_t bytes, int large_pages)
+    void ef_memory_unmap(void *memory, size_t bytes)
+
+cdef extern from "edgeformer/threads.h" nogil:
+    enum:
+        EF_MAX_THREADS
+    ctypedef int atomic_int
+    int atomic_load(atomic_int *word)
+    void atomic_store(atomic_int *word, int value)
+    ctypedef struct ef_pool:
+        int32_t max_threads
+        int32_t num_threads
+    ef_pool *ef_pool_create(int32_t max_threads)
+    void ef_pool_start(ef_pool *pool)
+    void ef_pool_stop(ef_pool *pool)
+    void ef_pool_destroy(ef_pool *pool)
+    uint64_t ef_flush_denormals()
+    void ef_restore_denormals(uint64_t mode)
+
+cdef extern from "edgeformer/pack_run.h" nogil:
+    void ef_pack_run(const ef_kernels *kernels, const ef_matrix *matrix, const uint8_t *source, int64_t row_begin,
+                     int64_t row_end, ef_pool *pool)
+
+cdef extern from "edgeformer/kernels/attention_scratch.h" nogil:
+    int64_t ef_attention_scratch(const ef_cache *cache)
+
+cdef extern from "edgeformer/plan_run.h" nogil:
+    enum:
+        EF_RUN_DONE
+        EF_RUN_CANCELLED
+        EF_RUN_POLLED
+    int64_t ef_plan_scratch_bytes(const ef_plan *plan)
+    int ef_plan_run(const ef_plan *plan, const ef_batch *batch, ef_pool *pool, uint8_t *scratch, atomic_int *cancel,
+                    int (*poll)(void *) noexcept nogil, void *poll_context)
+
+cdef extern from "edgeformer/dispatch.h" nogil:
+    const ef_kernels *ef_kernels_for(const char *name)
+    int ef_isa_count()
+    const char *ef_isa_name(int index)
+    bint ef_isa_supported(int index)

@@ -1,0 +1,332 @@
+# The plan: ops, buffers, and running them.
+
+@cython.final
+cdef class Array:
+    """A growing C array of plain structs."""
+
+    cdef char *items
+    cdef Py_ssize_t count, item_bytes
+
+    def __cinit__(self, Py_ssize_t item_bytes):
+        self.item_bytes = item_bytes
+
+    def __dealloc__(self):
+        free(self.items)
+
+    cdef int append(self, const void *item) except -1:
+        cdef char *items = self.items
+        if self.count & (self.count - 1) == 0:  # full: the capacity is the power of two at or above the count
+            items = <char *>realloc(items, max(2 * self.count, 1) * self.item_bytes)
+            if items == NULL:
+                raise NotEnoughMemoryError(f"{2 * self.count * self.item_bytes} bytes for a plan are not available")
+            self.items = items
+        memcpy(items + self.count * self.item_bytes, item, self.item_bytes)
+        self.count += 1
+        return 0
+
+
+cdef int poll_signals(void *context) noexcept nogil:
+    """Called from the thread that runs a plan: 1 ends the run. The GIL is taken only where signals are handled."""
+    if atomic_load(&exiting):
+        return 1
+    if context == NULL:
+        return 0
+    with gil:
+        return (<Plan>context).poll()
+
+
+cdef extern from "Python.h":
+    int PyErr_CheckSignals() except -1
+
+
+cdef class Plan:
+    """A list of ops over rows in an arena, run from token ids to results without the GIL (plan.h).
+
+    Add matrices, vectors, caches and ops, then set the buffers; `finish` (or the first run) checks that everything fits.
+    One run at a time: other threads wait.
+
+    Parameters
+    ----------
+    isa : str or None
+        Instruction set of the kernels; None: `best_isa`.
+    """
+
+    cdef ef_plan native
+    cdef Array ops, matrices, vectors, buffers
+    cdef list references, matrix_objects, cache_objects, vector_sizes
+    cdef object domains, capacities
+    cdef size_t arena_bytes, scratch_bytes
+    cdef uint8_t *scratch
+    cdef object lock, error
+    cdef int process
+    cdef bint checked
+    cdef int32_t id_limits[3]  # of tokens, positions, token types: the fewest rows of the tables they index
+    cdef bint reads_positions, reads_segments
+    cdef bint stores[4]
+    cdef bint looks_back[4]
+    cdef bint looks_at_all[4]
+
+    def __cinit__(self, isa=None):
+        self.native.kernels = kernels_of(isa)
+        self.ops, self.matrices = Array(sizeof(ef_op)), Array(sizeof(ef_matrix))
+        self.vectors, self.buffers = Array(sizeof(float *)), Array(sizeof(ef_buffer))
+        self.references, self.matrix_objects, self.cache_objects, self.vector_sizes = [], [], [], []
+        self.domains, self.capacities = [], (0, 0, 0)
+        self.lock, self.process = threading.Lock(), getpid()
+
+    def __dealloc__(self):
+        ef_memory_unmap(self.native.arena, self.arena_bytes)
+        ef_memory_unmap(self.scratch, self.scratch_bytes)
+
+    cdef object guard(self):
+        """The lock that every use takes; a forked child has its own."""
+        if self.process != getpid():
+            self.lock, self.process = threading.Lock(), getpid()
+        return self.lock
+
+    @property
+    def isa(self):
+        """Name of the instruction set."""
+        return self.native.kernels.name.decode()
+
+    def add_matrix(self, Matrix matrix not None):
+        """Adds a packed matrix and returns its index."""
+        with self.guard():
+            self.matrices.append(&matrix.native)
+            self.matrix_objects.append(matrix)
+            self.checked = False
+            return self.matrices.count - 1
+
+    def add_vector(self, vector):
+        """Adds a copy of a float32 vector and returns its index."""
+        cdef Rows rows = vector_of(numpy.ascontiguousarray(vector, numpy.float32), "vector")
+        with self.guard():
+            self.vectors.append(&rows.data)
+            self.vector_sizes.append(rows.num_columns)
+            self.references.append(rows)
+            self.checked = False
+            return self.vectors.count - 1
+
+    def add_cache(self, Cache cache not None):
+        """Adds a cache and returns its index."""
+        with self.guard():
+            if len(self.cache_objects) == EF_MAX_CACHES:
+                raise InvalidInputError(f"a plan has at most {EF_MAX_CACHES} caches")
+            self.native.caches[len(self.cache_objects)] = cache.native
+            self.cache_objects.append(cache)
+            self.checked = False
+            return len(self.cache_objects) - 1
+
+    def add_op(self, kind, *, domain=0, input=(), output=None, quantized=None, weight=-1, vector=(), width, integer=(), real=(),
+               function=0):
+        """Adds an op (the fields of ef_op in plan.h) and returns its index.
+
+        Parameters
+        ----------
+        kind, domain : int
+            OP_... and EF_ROWS, EF_OUTPUTS or EF_SEGMENTS.
+        input, output, quantized : operands
+            (buffer, first column); None or a negative buffer where there is none.
+        weight, vector : int, tuple of int
+            Indices of a matrix and of vectors. A norm without a vector has weights of one.
+        width : int
+            Columns of the result, of one group for OP_NORM.
+        integer, real : tuple
+            As the kind asks for; the rest is 0.
+        function : int
+            Address of an ef_row_function, for OP_NORM. Trusted.
+        """
+        cdef ef_op op
+        memset(&op, 0, sizeof(op))
+        op.kind = checked(kind, "kind", 0, EF_OP_COUNT - 1)
+        op.domain = checked(domain, "domain", 0, EF_SEGMENTS)
+        op.width = checked(width, "width", 1, 2**24)
+        op.weight = checked(weight, "weight", -1, INT32_MAX)
+        if len(input) > 2 or len(vector) > 2 or len(integer) > 6 or len(real) > 2:
+            raise InvalidInputError("an op has at most 2 inputs, 2 vectors, 6 integers and 2 reals")
+        op.output, op.quantized = operand_of(output), operand_of(quantized)
+        op.vector[0] = op.vector[1] = -1
+        cdef int i
+        for i in range(2):
+            op.input[i] = operand_of(input[i] if i < len(input) else None)
+        for i in range(len(vector)):
+            op.vector[i] = checked(vector[i], "vector", -1, INT32_MAX)
+        for i in range(len(integer)):
+            op.integer[i] = checked(integer[i], "integer", -2**31, INT32_MAX)
+        for i in range(len(real)):
+            op.real[i] = real[i]
+        op.function = <ef_row_function><size_t>function
+        with self.guard():
+            if op.kind == EF_OP_NORM and op.vector[0] < 0:
+                op.vector[0] = self.ones(op.width)
+            self.ops.append(&op)
+            self.checked = False
+            return self.ops.count - 1
+
+    cdef int32_t ones(self, int32_t width) except -1:
+        cdef Rows rows = vector_of(numpy.ones(width, numpy.float32), "vector")
+        self.vectors.append(&rows.data)
+        self.vector_sizes.append(width)
+        self.references.append(rows)
+        return self.vectors.count - 1
+
+    def set_buffers(self, offsets, strides, domains, arena_bytes, capacities):
+        """Places the buffers in a new arena; what the old one held is gone.
+
+        Parameters
+        ----------
+        offsets, strides : int64 arrays [buffers]
+            Bytes into the arena and from row to row, multiples of 64.
+        domains : int32 array [buffers]
+            Which count of rows a buffer has.
+        arena_bytes : int
+        capacities : (int, int, int)
+            The most rows, outputs and segments that a run may have.
+        """
+        cdef View offset = view_of(offsets, "offsets", "q", 1), stride = view_of(strides, "strides", "q", 1)
+        cdef View domain = view_of(domains, "domains", "i", 1)
+        cdef Array buffers = Array(sizeof(ef_buffer))
+        cdef ef_buffer buffer
+        cdef Py_ssize_t i
+        if not offset.size() == stride.size() == domain.size():
+            raise InvalidInputError("offsets, strides and domains are of different lengths")
+        limits = tuple(checked(value, "capacity", 0, INT32_MAX) for value in capacities)
+        if len(limits) != 3 or not 0 <= arena_bytes <= 2**62:
+            raise InvalidInputError(f"there are three capacities and at most {2**62} bytes of arena")
+        kinds = []
+        for i in range(offset.size()):
+            buffer.offset, buffer.stride = (<int64_t *>offset.buffer.buf)[i], (<int64_t *>stride.buffer.buf)[i]
+            kinds.append(checked((<int32_t *>domain.buffer.buf)[i], f"domain of buffer {i}", 0, EF_SEGMENTS))
+            if buffer.offset < 0 or buffer.stride <= 0 or buffer.offset % 64 or buffer.stride % 64:
+                raise InvalidInputError(f"buffer {i}: offset {buffer.offset} and stride {buffer.stride} must be multiples of 64")
+            if <object>buffer.offset + <object>buffer.stride * limits[kinds[i]] > arena_bytes:
+                raise InvalidInputError(f"buffer {i} ends past the arena of {arena_bytes} bytes")
+            buffers.append(&buffer)
+        with self.guard():
+            self.replace_arena(arena_bytes + 64)  # operands that start inside a tile are read up to one tile past their end
+            self.buffers, self.domains, self.capacities, self.checked = buffers, kinds, limits, False
+
+    cdef int replace_arena(self, size_t nbytes) except -1:
+        """A new arena, after the old one is given back: the two need not fit side by side."""
+        if nbytes <= self.arena_bytes:
+            return 0
+        ef_memory_unmap(self.native.arena, self.arena_bytes)
+        self.native.arena, self.arena_bytes = NULL, 0
+        self.buffers, self.domains, self.capacities = Array(sizeof(ef_buffer)), [], (0, 0, 0)
+        self.checked = False
+        self.native.arena = <uint8_t *>allocate(nbytes, True, "the arena of a plan")
+        self.arena_bytes = nbytes
+        return 0
+
+    cdef int replace_scratch(self, size_t nbytes) except -1:
+        if nbytes <= self.scratch_bytes:
+            return 0
+        ef_memory_unmap(self.scratch, self.scratch_bytes)
+        self.scratch, self.scratch_bytes = NULL, 0
+        self.scratch = <uint8_t *>allocate(nbytes, False, "the scratch of a plan")
+        self.scratch_bytes = nbytes
+        return 0
+
+    def finish(self):
+        """Checks every op against the matrices, vectors, caches and buffers; the first run does so if nobody else did."""
+        with self.guard():
+            self.check()
+
+    cdef int check(self) except -1:
+        if self.checked:
+            return 0
+        self.native.ops, self.native.num_ops = <const ef_op *>self.ops.items, self.ops.count
+        self.native.matrices = <const ef_matrix *>self.matrices.items
+        self.native.vectors = <const float *const *>self.vectors.items
+        self.native.buffers = <const ef_buffer *>self.buffers.items
+        check_ops(self)
+        self.checked = True
+        return 0
+
+    def run(self, Pool pool not None, tokens, positions, token_types, output_rows, segments, page_tables,
+            CancelFlag should_cancel=None):
+        """Runs all ops over a batch. The GIL is released; Ctrl-C and `should_cancel` end the run within one op.
+
+        Parameters
+        ----------
+        pool : Pool
+        tokens, positions, token_types : int32 arrays [rows] or None
+            None where no op reads them (token types: all 0).
+        output_rows : int32 array [outputs]
+            Rows that OP_SELECT picks.
+        segments : list of int32 arrays [segments, 6]
+            For each cache, the fields of ef_segment.
+        page_tables : list of int32 arrays
+            For each cache, the pages that segments refer to.
+        should_cancel : CancelFlag, optional
+
+        Raises
+        ------
+        InvalidInputError
+            The batch is larger than the buffers, or something in it is out of range.
+        GenerationCancelled, KeyboardInterrupt
+        """
+        cdef Batch batch = Batch(tokens, positions, token_types, output_rows, segments, page_tables)
+        cdef atomic_int *cancel = NULL if should_cancel is None else &should_cancel.value
+        cdef int status
+        cdef void *context = NULL
+        cdef ef_pool *native_pool = pool.native
+        if threading.get_ident() == threading.main_thread().ident:
+            context = <void *>self
+        with self.guard():
+            self.check()
+            check_batch(self, batch)
+            with pool.guard():
+                refuse_at_exit()
+                self.error = None
+                self.replace_scratch(pool.threads * max(64, ef_plan_scratch_bytes(&self.native)))
+                with nogil:
+                    status = ef_plan_run(&self.native, &batch.native, native_pool, self.scratch, cancel, poll_signals, context)
+            error, self.error = self.error, None
+        if error is not None:
+            raise error
+        if status != EF_RUN_DONE:
+            raise GenerationCancelled("the run was cancelled" if status == EF_RUN_CANCELLED else "the interpreter is exiting")
+
+    cdef int poll(self) noexcept:
+        """Runs Python's signal handlers; keeps what they raise and returns 1 then."""
+        try:
+            PyErr_CheckSignals()
+        except BaseException as error:
+            self.error = error
+            return 1
+        return 0
+
+    def read(self, buffer, column, width, domain_rows):
+        """A float32 copy [domain_rows, width] of the first rows of a buffer, from `column` on."""
+        with self.guard():
+            self.check()
+            index = checked(buffer, "buffer", 0, self.buffers.count - 1)
+            rows = checked(domain_rows, "domain_rows", 0, self.capacities[self.domains[index]])
+            return self.copy(index, checked(column, "column", 0, INT32_MAX), checked(width, "width", 1, INT32_MAX), rows)
+
+    cdef object copy(self, int32_t index, int64_t column, int64_t width, int64_t rows):
+        cdef const ef_buffer *buffer = &self.native.buffers[index]
+        if (column + width) * 4 > buffer.stride:
+            raise InvalidInputError(f"columns {column} to {column + width} are past the {buffer.stride // 4} of buffer {index}")
+        result = numpy.empty((rows, width), numpy.float32)
+        cdef View view = view_of(result, "result", "f", 2)
+        cdef int64_t i
+        for i in range(rows):
+            memcpy(<float *>view.buffer.buf + i * width, self.native.arena + buffer.offset + i * buffer.stride + column * 4, width * 4)
+        return result
+
+
+cdef ef_operand operand_of(object pair) except *:
+    """(buffer, column), or absent for None and negative buffers."""
+    cdef ef_operand operand
+    operand.buffer, operand.column = -1, 0
+    if pair is not None:
+        buffer, column = pair
+        operand.buffer = checked(buffer, "buffer", -1, INT32_MAX)
+        operand.column = checked(column, "column", 0, 2**24)
+    return operand
+
+
+include "plan_batch.pxi"
+include "plan_checks.pxi"

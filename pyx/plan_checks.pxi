@@ -1,0 +1,209 @@
+# Whether ops fit their matrices, vectors, caches and buffers: what the C loop takes for granted.
+
+cdef object FLOATS = "floats"
+cdef object QUANTIZED = "quantized rows"
+
+
+cdef enum:
+    OPTIONAL = 1  # the operand may be absent
+    PADDED = 2    # the kernel may write up to the next multiple of sixteen columns: it must start on one
+    BLOCKS = 4    # quantized rows, not floats
+
+
+cdef class OpChecker:
+    """Checks one op after the other; keeps what each buffer was found to hold."""
+
+    cdef Plan plan
+    cdef const ef_op *op
+    cdef Py_ssize_t index
+    cdef dict contents
+
+    def __cinit__(self, Plan plan):
+        self.plan, self.contents = plan, {}
+
+    cdef object fail(self, str what):
+        return InvalidInputError(f"op {self.index} (kind {self.op.kind}): {what}")
+
+    cdef int require(self, bint condition, str what) except -1:
+        if not condition:
+            raise self.fail(what)
+        return 0
+
+    cdef int operand(self, str name, ef_operand operand, int64_t columns, int32_t domain, int how=0) except -1:
+        """A buffer of the domain with these columns, holding floats or quantized rows. how: flags of the enum above."""
+        cdef bint padded = how & PADDED, quantized = how & BLOCKS
+        if operand.buffer < 0:
+            return self.require(how & OPTIONAL, f"{name} is missing")
+        self.require(operand.buffer < self.plan.buffers.count, f"{name} is buffer {operand.buffer} of {self.plan.buffers.count}")
+        cdef const ef_buffer *buffer = &self.plan.native.buffers[operand.buffer]
+        holds = QUANTIZED if quantized else FLOATS
+        self.require(self.plan.domains[operand.buffer] == domain, f"{name}: buffer {operand.buffer} has rows of another domain")
+        self.require(self.contents.setdefault(operand.buffer, holds) == holds, f"{name}: buffer {operand.buffer} does not hold {holds}")
+        cdef int64_t last = operand.column + (ef_pad16(columns) if padded else columns)
+        if quantized:
+            self.require(operand.column == 0 and columns % EF_BLOCK == 0, f"{name}: {columns} columns from {operand.column} in blocks of {EF_BLOCK}")
+            self.require(columns // EF_BLOCK * <int64_t>sizeof(ef_block_activation) <= buffer.stride, f"{name}: {columns} columns are too wide")
+        else:
+            self.require(not padded or operand.column % EF_TILE == 0, f"{name}: column {operand.column} is not a multiple of {EF_TILE}")
+            self.require(last * 4 <= buffer.stride, f"{name}: column {last} is past the {buffer.stride // 4} of buffer {operand.buffer}")
+        return 0
+
+    cdef int vector(self, int which, int64_t size, bint optional=False) except -1:
+        cdef int32_t index = self.op.vector[which]
+        if index < 0:
+            return self.require(optional, f"vector {which} is missing")
+        self.require(index < self.plan.vectors.count, f"vector {index} of {self.plan.vectors.count}")
+        return self.require(self.plan.vector_sizes[index] >= size, f"vector {index} has {self.plan.vector_sizes[index]} elements, not {size}")
+
+    cdef const ef_matrix *matrix(self) except NULL:
+        self.require(0 <= self.op.weight < self.plan.matrices.count, f"matrix {self.op.weight} of {self.plan.matrices.count}")
+        return &self.plan.native.matrices[self.op.weight]
+
+    cdef int activation(self) except -1:
+        return self.require(0 <= self.op.integer[0] < len(ACTIVATIONS), f"activation {self.op.integer[0]} is unknown")
+
+    cdef ef_cache *cache(self) except NULL:
+        cdef int32_t index = self.op.integer[0]
+        self.require(self.op.domain == EF_ROWS, "caches have rows of the domain EF_ROWS")
+        self.require(0 <= index < len(self.plan.cache_objects), f"cache {index} of {len(self.plan.cache_objects)}")
+        cdef ef_cache *cache = &self.plan.native.caches[index]
+        self.require(0 <= self.op.integer[1] < cache.num_layers, f"layer {self.op.integer[1]} of {cache.num_layers}")
+        return cache
+
+    cdef int results(self) except -1:
+        """Floats, quantized rows, or both."""
+        self.require(self.op.output.buffer >= 0 or self.op.quantized.buffer >= 0, "there is no output")
+        self.operand("output", self.op.output, self.op.width, self.op.domain, OPTIONAL | PADDED)
+        return self.operand("quantized", self.op.quantized, self.op.width, self.op.domain, OPTIONAL | BLOCKS)
+
+    cdef int embed(self) except -1:
+        cdef int32_t source = self.op.integer[0], num_rows = self.matrix().num_rows
+        self.require(EF_TOKENS <= source <= EF_TOKEN_TYPES and self.op.domain == EF_ROWS, f"source {source} is unknown")
+        self.require(self.op.width == self.matrix().num_columns, f"width {self.op.width} of a matrix of {self.matrix().num_columns} columns")
+        self.operand("input", self.op.input[0], self.op.width, EF_ROWS, OPTIONAL)
+        self.operand("output", self.op.output, self.op.width, EF_ROWS, PADDED)
+        if self.plan.id_limits[source] < 0 or num_rows < self.plan.id_limits[source]:
+            self.plan.id_limits[source] = num_rows
+        return 0
+
+    cdef int linear(self) except -1:
+        cdef const ef_matrix *weight = self.matrix()
+        self.require(self.op.width == weight.num_rows, f"width {self.op.width} of a matrix of {weight.num_rows} rows")
+        self.activation()
+        self.vector(0, weight.num_rows, True)
+        self.operand("input", self.op.input[0], weight.num_columns, self.op.domain, BLOCKS if ef_type_is_quantized(weight.type) else 0)
+        self.operand("residual", self.op.input[1], weight.num_rows, self.op.domain, OPTIONAL)
+        return self.operand("output", self.op.output, weight.num_rows, self.op.domain, PADDED)
+
+    cdef int norm(self) except -1:
+        cdef int64_t groups = self.op.integer[0]
+        self.require(self.op.function != NULL, "the row function is missing")
+        self.require(1 <= groups <= 2**16, f"{groups} groups")
+        self.require(groups == 1 or self.op.quantized.buffer < 0 <= self.op.output.buffer, "groups cannot be quantized")
+        self.vector(0, self.op.width)
+        self.vector(1, self.op.width, True)
+        self.operand("input", self.op.input[0], groups * self.op.width, self.op.domain)
+        if groups == 1:
+            return self.results()
+        return self.operand("output", self.op.output, groups * self.op.width, self.op.domain)
+
+    cdef int rotary(self) except -1:
+        self.require(self.op.width % 2 == 0 and self.op.domain == EF_ROWS, "the width is even, the domain EF_ROWS")
+        self.vector(0, self.op.width // 2)
+        self.plan.reads_positions = True
+        return self.operand("output", self.op.output, self.op.width, EF_ROWS, PADDED)
+
+    cdef int rope(self) except -1:
+        cdef int64_t heads = self.op.integer[0], head_dim = self.op.integer[1], half = self.op.integer[2]
+        self.require(1 <= heads <= 2**16 and 1 <= half and 2 * half <= head_dim <= 2**16, f"{heads} heads of {head_dim}, half {half}")
+        self.require(self.op.integer[3] in (EF_PAIR_HALVES, EF_PAIR_NEIGHBOURS), f"pairing {self.op.integer[3]} is unknown")
+        self.require(self.op.input[0].buffer == self.op.output.buffer and self.op.input[0].column == self.op.output.column,
+                     "input and output are the same operand")
+        self.operand("output", self.op.output, heads * head_dim, self.op.domain)
+        return self.operand("rotary", self.op.input[1], 2 * half, self.op.domain)
+
+    cdef int store_kv(self) except -1:
+        cdef ef_cache *cache = self.cache()
+        self.operand("keys", self.op.input[0], cache.num_heads * cache.key_dim, EF_ROWS)
+        self.operand("values", self.op.input[1], cache.num_heads * cache.value_dim, EF_ROWS)
+        self.plan.stores[self.op.integer[0]] = True
+        return 0
+
+    cdef int attention(self) except -1:
+        cdef ef_cache *cache = self.cache()
+        cdef int64_t heads = self.op.integer[2]
+        self.require(1 <= heads <= 2**16 and heads % cache.num_heads == 0, f"{heads} heads over {cache.num_heads} of the cache")
+        self.require(self.op.integer[4] >= 0, f"window {self.op.integer[4]}")
+        self.require(self.op.integer[3] in (0, 1), f"causal is {self.op.integer[3]}")
+        self.operand("queries", self.op.input[0], heads * cache.key_dim, EF_ROWS)
+        self.operand("output", self.op.output, heads * cache.value_dim, EF_ROWS)
+        if self.op.integer[3]:
+            self.plan.looks_back[self.op.integer[0]] = True
+        else:
+            self.plan.looks_at_all[self.op.integer[0]] = True
+        return 0
+
+    cdef int elementwise(self) except -1:
+        """GATE, ACTIVATE, ADD: one or two inputs of the width of the result."""
+        self.operand("input", self.op.input[0], self.op.width, self.op.domain)
+        if self.op.kind != EF_OP_ACTIVATE:
+            self.operand("second input", self.op.input[1], self.op.width, self.op.domain)
+        if self.op.kind == EF_OP_ADD:
+            return self.operand("output", self.op.output, self.op.width, self.op.domain, PADDED)
+        self.activation()
+        return self.results()
+
+    cdef int quantize(self) except -1:
+        self.operand("input", self.op.input[0], self.op.width, self.op.domain)
+        return self.operand("quantized", self.op.quantized, self.op.width, self.op.domain, BLOCKS)
+
+    cdef int select(self) except -1:
+        self.require(self.op.domain == EF_OUTPUTS, "the domain is EF_OUTPUTS")
+        self.operand("input", self.op.input[0], self.op.width, EF_ROWS)
+        return self.operand("output", self.op.output, self.op.width, EF_OUTPUTS)
+
+    cdef int pool(self) except -1:
+        self.require(self.op.domain == EF_SEGMENTS, "the domain is EF_SEGMENTS")
+        self.require(self.op.integer[0] in (EF_POOL_MEAN, EF_POOL_FIRST, EF_POOL_LAST), f"pooling {self.op.integer[0]} is unknown")
+        self.operand("input", self.op.input[0], self.op.width, EF_ROWS)
+        return self.operand("output", self.op.output, self.op.width, EF_SEGMENTS, PADDED)
+
+    cdef int check(self) except -1:
+        cdef int32_t kind = self.op.kind
+        if kind == EF_OP_EMBED:
+            return self.embed()
+        if kind == EF_OP_LINEAR:
+            return self.linear()
+        if kind == EF_OP_NORM:
+            return self.norm()
+        if kind == EF_OP_QUANTIZE:
+            return self.quantize()
+        if kind == EF_OP_ROTARY:
+            return self.rotary()
+        if kind == EF_OP_ROPE:
+            return self.rope()
+        if kind == EF_OP_STORE_KV:
+            return self.store_kv()
+        if kind == EF_OP_ATTENTION:
+            return self.attention()
+        if kind == EF_OP_SELECT:
+            return self.select()
+        if kind == EF_OP_POOL:
+            return self.pool()
+        return self.elementwise()
+
+
+cdef int check_ops(Plan plan) except -1:
+    """Checks all ops of a plan, and notes what its batches must have."""
+    cdef OpChecker checker = OpChecker(plan)
+    cdef Py_ssize_t i
+    plan.reads_positions = plan.reads_segments = False
+    for i in range(3):
+        plan.id_limits[i] = -1
+    for i in range(EF_MAX_CACHES):
+        plan.stores[i] = plan.looks_back[i] = plan.looks_at_all[i] = False
+    for i in range(plan.ops.count):
+        checker.op, checker.index = &plan.native.ops[i], i
+        plan.reads_segments |= checker.op.domain == EF_SEGMENTS
+        checker.check()
+    return 0

@@ -1,0 +1,134 @@
+# Threads: how many to use, the pool, the flag that stops a run.
+
+_pools = weakref.WeakSet()
+cdef atomic_int exiting
+
+
+def _cgroup_cpus():
+    """CPUs' worth of time that the cgroup grants, or None; version 2 and version 1, the process's own groups upwards."""
+    try:
+        with open("/proc/self/cgroup", encoding="utf-8") as file:
+            groups = [line.rstrip("\n").split(":", 2) for line in file]
+    except OSError:
+        return None
+    limits = []
+    for _, controllers, path in groups:
+        if controllers and "cpu" not in controllers.split(","):
+            continue
+        root = "/sys/fs/cgroup/cpu" if controllers else "/sys/fs/cgroup"
+        parts = [part for part in path.split("/") if part and part != ".."]
+        for depth in range(len(parts) + 1):
+            limits.append(_quota("/".join([root, *parts[:depth]]), bool(controllers)))
+    return min((limit for limit in limits if limit is not None), default=None)
+
+
+def _quota(folder, version1):
+    """The quota in CPUs of one cgroup folder, or None where it sets none."""
+    try:
+        if version1:
+            with open(f"{folder}/cpu.cfs_quota_us") as quota_file, open(f"{folder}/cpu.cfs_period_us") as period_file:
+                quota, period = int(quota_file.read()), int(period_file.read())
+        else:
+            with open(f"{folder}/cpu.max") as file:
+                quota, period = (int(part) for part in file.read().replace("max", "-1").split())
+    except (OSError, ValueError):
+        return None
+    return quota / period if quota > 0 and period > 0 else None
+
+
+def default_threads():
+    """How many threads to use when nobody says: the CPUs that this process may run on, the cgroup's quota rounded up, and
+    ``OMP_NUM_THREADS``, whichever is least."""
+    affinity = getattr(os, "sched_getaffinity", None)
+    count = len(affinity(0)) if affinity else os.cpu_count() or 1
+    quota = _cgroup_cpus()
+    if quota is not None:
+        count = min(count, max(1, -int(-quota // 1)))
+    wanted = os.environ.get("OMP_NUM_THREADS", "").split(",")[0].strip()
+    if wanted.isdecimal() and int(wanted) > 0:
+        count = min(count, int(wanted))
+    return max(1, min(count, EF_MAX_THREADS))
+
+
+cdef class Pool:
+    """Threads that run plans and pack weights, the caller being one of them.
+
+    They start at the first use, and again in a forked child; if the system refuses some, there are fewer. Idle threads
+    sleep. One job runs at a time; others wait.
+
+    Parameters
+    ----------
+    threads : int
+        At most this many, the caller included.
+    """
+
+    cdef ef_pool *native
+    cdef object lock
+    cdef int process
+    cdef readonly int threads
+    cdef object __weakref__
+
+    def __cinit__(self, threads):
+        self.threads = checked(threads, "threads", 1, EF_MAX_THREADS)
+        self.native = ef_pool_create(self.threads)
+        if self.native == NULL:
+            raise NotEnoughMemoryError("no memory for a pool of threads")
+        self.process = getpid()
+        self.lock = threading.Lock()
+        _pools.add(self)
+
+    def __dealloc__(self):
+        ef_pool_destroy(self.native)
+
+    cdef object guard(self):
+        """The lock that jobs take. In a forked child nobody holds it, whatever the parent was doing."""
+        if self.process != getpid():
+            self.lock, self.process = threading.Lock(), getpid()
+        return self.lock
+
+    @property
+    def running(self):
+        """Threads that there are now, the caller included: 1 before the first use, and fewer than `threads` where the
+        system refused some."""
+        return max(1, self.native.num_threads)
+
+    def close(self):
+        """Ends the threads once the present job is done. The pool can still be used: they start again."""
+        with self.guard():
+            with nogil:
+                ef_pool_stop(self.native)
+
+
+cdef class CancelFlag:
+    """A flag that ends a run, settable from any thread."""
+
+    cdef atomic_int value
+
+    def set(self):
+        """Ends the run that has this flag, within one op; runs that start later with it end at once."""
+        atomic_store(&self.value, 1)
+
+    def clear(self):
+        """Makes the flag usable again."""
+        atomic_store(&self.value, 0)
+
+    def is_set(self):
+        """Whether `set` was called since the last `clear`."""
+        return atomic_load(&self.value) != 0
+
+
+def _stop_all():
+    """At exit: ends runs in daemon threads while they can still return, and joins the threads of every pool."""
+    atomic_store(&exiting, 1)
+    for pool in list(_pools):
+        (<Pool>pool).close()
+
+
+atexit.register(_stop_all)
+
+
+cdef int refuse_at_exit() except -1:
+    """Raises once the interpreter is on its way out: no job may start then."""
+    if atomic_load(&exiting):
+        raise EdgeformerError("the interpreter is exiting")
+    return 0

@@ -1,0 +1,151 @@
+# Packed matrices and caches: memory that plans refer to.
+
+cdef class Matrix:
+    """A matrix of weights in the layout that the kernels read (blocks.h), all zeros at first.
+
+    Parameters
+    ----------
+    type : int
+        EF_F32, EF_F16, EF_BF16, EF_Q8_0 or EF_Q4_0.
+    num_rows, num_columns : int
+        Outputs and inputs; columns are a multiple of 32 for quantized types.
+
+    Raises
+    ------
+    InvalidInputError
+    NotEnoughMemoryError
+    """
+
+    cdef ef_matrix native
+    cdef size_t size
+
+    def __cinit__(self, type, num_rows, num_columns):
+        if type not in WEIGHT_TYPES:
+            raise InvalidInputError(f"weight type {type} is unknown; there are {WEIGHT_TYPES}")
+        self.native.type = type
+        self.native.num_rows = checked(num_rows, "num_rows", 1, INT32_MAX - EF_TILE)
+        self.native.num_columns = checked(num_columns, "num_columns", 1, INT32_MAX - EF_TILE)
+        if ef_type_is_quantized(self.native.type) and self.native.num_columns % EF_BLOCK:
+            raise InvalidInputError(f"num_columns is {num_columns}; {WEIGHT_TYPES[type]} needs a multiple of {EF_BLOCK}")
+        self.native.panel_bytes = ef_panel_bytes(self.native.type, self.native.num_columns)
+        self.size = self.native.panel_bytes * ((self.native.num_rows + EF_TILE - 1) // EF_TILE)  # < 2**62
+        self.native.data = <const uint8_t *>allocate(self.size, True, f"a matrix [{num_rows}, {num_columns}]")
+
+    def __dealloc__(self):
+        ef_memory_unmap(<void *>self.native.data, self.size)
+
+    @property
+    def nbytes(self):
+        """Bytes in memory."""
+        return self.size
+
+    @property
+    def type(self):
+        """The type id."""
+        return self.native.type
+
+    @property
+    def num_rows(self):
+        """Outputs."""
+        return self.native.num_rows
+
+    @property
+    def num_columns(self):
+        """Inputs."""
+        return self.native.num_columns
+
+    def pack(self, source, first_row, num_rows, Pool pool=None):
+        """Packs rows as GGUF stores them. The GIL is released; no plan may be using the matrix.
+
+        Parameters
+        ----------
+        source : bytes-like
+            `num_rows` rows, end to end.
+        first_row : int
+            Where they go, a multiple of sixteen. If the last tile is not filled, the rest of it becomes zeros.
+        num_rows : int
+        pool : Pool, optional
+            Threads to pack with.
+        """
+        cdef int64_t begin = checked(first_row, "first_row", 0, self.native.num_rows)
+        cdef int64_t end = begin + checked(num_rows, "num_rows", 0, self.native.num_rows - begin)
+        if begin % EF_TILE:
+            raise InvalidInputError(f"first_row is {first_row}; it must be a multiple of {EF_TILE}")
+        cdef View view = view_of(source, "source", "B", 0)
+        cdef int64_t wanted = (end - begin) * ef_row_bytes(self.native.type, self.native.num_columns)
+        if view.buffer.len != wanted:
+            raise InvalidInputError(f"source: {wanted} bytes are needed for {num_rows} rows, not {view.buffer.len}")
+        cdef const ef_kernels *kernels = kernels_of(None)
+        cdef ef_pool *native = NULL
+        if pool is None:
+            with nogil:
+                ef_pack_run(kernels, &self.native, <const uint8_t *>view.buffer.buf, begin, end, NULL)
+            return
+        with pool.guard():
+            refuse_at_exit()
+            native = pool.native
+            with nogil:
+                ef_pack_run(kernels, &self.native, <const uint8_t *>view.buffer.buf, begin, end, native)
+
+    def row(self, i, isa=None):
+        """Row `i` as float32 [num_columns], exactly what EMBED gives with a scale of 1."""
+        cdef int32_t index = checked(i, "row", 0, self.native.num_rows - 1)
+        cdef Rows output = Rows(1, self.native.num_columns)
+        cdef const ef_kernels *kernels = kernels_of(isa)
+        cdef uint64_t mode = ef_flush_denormals()
+        kernels.embed(output.data, &self.native, index, 1.0, NULL)
+        ef_restore_denormals(mode)
+        return output.array()[0]
+
+
+cdef class Cache:
+    """Pages of keys and values, sixteen positions each (kernels.h). Memory is committed as it is written.
+
+    Parameters
+    ----------
+    num_pages, num_layers, num_heads, key_dim, value_dim : int
+    type : int
+        EF_F32 or EF_F16.
+    """
+
+    cdef ef_cache native
+    cdef size_t size
+    cdef readonly int num_pages
+
+    def __cinit__(self, num_pages, num_layers, num_heads, key_dim, value_dim, type):
+        if type not in (EF_F32, EF_F16):
+            raise InvalidInputError(f"cache type {type} is unknown; there are EF_F32 and EF_F16")
+        self.num_pages = checked(num_pages, "num_pages", 1, INT32_MAX)
+        self.native.type = type
+        self.native.num_layers = checked(num_layers, "num_layers", 1, 2**16)
+        self.native.num_heads = checked(num_heads, "num_heads", 1, 2**16)
+        self.native.key_dim = checked(key_dim, "key_dim", 1, 2**16)
+        self.native.value_dim = checked(value_dim, "value_dim", 1, 2**16)
+        if num_layers * num_heads * (key_dim + value_dim + 16) * 64 > 2**48:
+            raise NotEnoughMemoryError(f"a page of {num_layers} layers, {num_heads} heads of {key_dim} + {value_dim} is too large")
+        self.native.page_bytes = (num_layers * ef_cache_layer_bytes(&self.native) + 63) // 64 * 64
+        if <object>self.native.page_bytes * self.num_pages > 2**62:
+            raise NotEnoughMemoryError(f"{num_pages} pages of {self.native.page_bytes} bytes are not available")
+        self.size = self.native.page_bytes * self.num_pages
+        self.native.pages = <uint8_t *>allocate(self.size, False, f"a cache of {num_pages} pages")
+
+    def __dealloc__(self):
+        ef_memory_unmap(self.native.pages, self.size)
+
+    @property
+    def nbytes(self):
+        """Bytes of address space; memory is used as pages are written."""
+        return self.size
+
+    @property
+    def page_bytes(self):
+        """Bytes of one page."""
+        return self.native.page_bytes
+
+    def copy_page(self, source, target):
+        """Copies one page over another. No run may be using either."""
+        cdef int64_t begin = checked(source, "source page", 0, self.num_pages - 1)
+        cdef int64_t end = checked(target, "target page", 0, self.num_pages - 1)
+        if begin != end:
+            memcpy(self.native.pages + end * self.native.page_bytes, self.native.pages + begin * self.native.page_bytes,
+                   self.native.page_bytes)
