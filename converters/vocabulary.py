@@ -33,7 +33,7 @@ _ROLES = {
 }
 
 
-def read_vocabulary(folder: Path, config: Mapping[str, Any]) -> Vocabulary | None:
+def read_vocabulary(folder: Path, config: Mapping[str, Any]) -> Vocabulary:
     """Read whatever vocabulary files a folder has.
 
     Parameters
@@ -45,8 +45,8 @@ def read_vocabulary(folder: Path, config: Mapping[str, Any]) -> Vocabulary | Non
 
     Returns
     -------
-    Vocabulary or None
-        None where the folder has none: the model then takes token ids only.
+    Vocabulary
+        Of the model "no_vocab" where the folder has none: such a model takes token ids only.
 
     Raises
     ------
@@ -67,7 +67,9 @@ def read_vocabulary(folder: Path, config: Mapping[str, Any]) -> Vocabulary | Non
             template = settings.get("chat_template")
             vocabulary.chat_template = template if isinstance(template, str) else None
             return vocabulary
-    return None
+    ids = {role: config.get(f"{role}_token_id") for role in ("bos", "eos")}
+    roles = {role: token for role, token in ids.items() if isinstance(token, int) and token >= 0}
+    return Vocabulary("no_vocab", [], [], roles=roles, notes=["no vocabulary: the model takes token ids only"])
 
 
 def character_vocabulary(path: Path, roles: Mapping[str, int]) -> Vocabulary:

@@ -20,13 +20,15 @@ class Vocabulary:
     Attributes
     ----------
     model, pre : str
-        ``tokenizer.ggml.model`` and ``.pre``.
+        ``tokenizer.ggml.model`` and ``.pre``; the model "no_vocab" has no tokens, only roles.
     tokens, types : lists by token id
     scores, merges : list or None
     roles : dict
         Token id by role ("bos", "eos", ...).
     flags : dict
         Boolean keys such as ``add_bos_token``.
+    counts : dict
+        Integer keys such as ``token_type_count``.
     charsmap : bytes
         SentencePiece's compiled normalization, if any.
     description : dict or None
@@ -43,6 +45,7 @@ class Vocabulary:
     merges: list[str] | None = None
     roles: dict[str, int] = field(default_factory=dict)
     flags: dict[str, bool] = field(default_factory=dict)
+    counts: dict[str, int] = field(default_factory=dict)
     charsmap: bytes = b""
     description: dict[str, Any] | None = None
     chat_template: str | None = None
@@ -53,14 +56,14 @@ class Vocabulary:
         own = "tokenizer." if prefix == "tokenizer.ggml." else prefix
         entries: dict[str, Any] = {
             prefix + "model": self.model,
-            prefix + "pre": self.pre,
-            prefix + "tokens": self.tokens,
+            prefix + "pre": self.pre if self.tokens else None,
+            prefix + "tokens": self.tokens or None,
             prefix + "scores": None if self.scores is None else np.asarray(self.scores, np.float32),
-            prefix + "token_type": np.asarray(self.types, np.int32),
+            prefix + "token_type": np.asarray(self.types, np.int32) if self.tokens else None,
             prefix + "merges": self.merges or None,
             prefix + "precompiled_charsmap": np.frombuffer(self.charsmap, np.uint8) if self.charsmap else None,
             **{f"{prefix}{role}_token_id": token for role, token in self.roles.items()},
-            **{prefix + name: value for name, value in self.flags.items()},
+            **{prefix + name: value for name, value in (self.flags | self.counts).items()},
             own + "chat_template": self.chat_template,
         }
         if self.description is not None:
@@ -76,6 +79,8 @@ class Vocabulary:
         ConversionError
             If there are more tokens than rows.
         """
+        if self.model == "no_vocab":
+            return self
         if len(self.tokens) > num_rows:
             raise ConversionError(f"the tokenizer has {len(self.tokens)} tokens and the embedding {num_rows} rows")
         for token in range(len(self.tokens), num_rows):

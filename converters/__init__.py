@@ -1,0 +1,7 @@
+"""Checkpoints to GGUF files, without torch: `convert(source, out, type="q8_0")`."""
+
+from __future__ import annotations
+
+from .convert import ConversionReport, TensorReport, convert
+
+__all__ = ["ConversionReport", "TensorReport", "convert"]
