@@ -103,6 +103,12 @@ def test_help_loads_nothing_heavy() -> None:
     assert done.returncode == 0, done.stderr
 
 
+def test_a_terminal_without_unicode_gets_escapes() -> None:
+    command = [*RUN, "inspect", "caf\u00e9.gguf"]
+    done = subprocess.run(command, capture_output=True, check=False, env={**os.environ, "PYTHONIOENCODING": "ascii"})
+    assert done.returncode == 1 and b"caf\\xe9.gguf" in done.stderr
+
+
 def test_a_closed_pipe_is_quiet() -> None:
     reader, writer = os.pipe()
     os.close(reader)

@@ -45,6 +45,7 @@ CONFIG = {
     "tgt_vocab_size": 0,
     "bos_token_id": START,
     "eos_token_id": END,
+    "unk_token_id": UNKNOWN,
     "max_length": 64,
     "tokenizer": "characters",
     "source_vocabulary": "source_vocabulary.txt",

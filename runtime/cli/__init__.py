@@ -8,6 +8,7 @@ takes more than two seconds. Modules import what is heavy inside their functions
 from __future__ import annotations
 
 import contextlib
+import io
 import os
 import sys
 from collections.abc import Sequence
@@ -23,6 +24,13 @@ def _complain(message: str) -> None:
     line = " ".join(message.split())
     with contextlib.suppress(OSError):
         print(f"edgeformer: error: {line}", file=sys.stderr, flush=True)
+
+
+def _escape_what_cannot_be_printed() -> None:
+    """A terminal that is not UTF-8 gets escapes for the characters that it lacks, instead of an error."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
 
 
 def _silence_stdout() -> None:
@@ -63,6 +71,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """
     from edgeformer.errors import EdgeformerError
 
+    _escape_what_cannot_be_printed()
     try:
         return _run(arguments)
     except KeyboardInterrupt:

@@ -26,23 +26,28 @@ def convert(
 ) -> None:
     """Turn a PyTorch checkpoint into a GGUF file. Torch is not needed.
 
-    Prints what became of each tensor. The file appears only when it is whole.
+    Prints what became of each tensor; its error is relative to its weights (root mean squares). The file appears
+    only when it is whole.
 
     Example: edgeformer convert ./my-model my-model.gguf --type q4_0
     """
     from edgeformer.converters import convert as convert_checkpoint
 
     with progress("converting") as report:
-        result = convert_checkpoint(source, out, type=type, progress=report)
+        result = convert_checkpoint(
+            source, out, type=type, progress=lambda name, index, count: report(index, count, name)
+        )
     if json:
         print_json(result)
         return
     print_rows(
         out,
-        ("tensor", "shape", "from", "to", ">bytes", ">relative error"),
+        ("tensor", "shape", "from", "to", ">bytes", ">error"),
         (
-            (t.name, "x".join(map(str, t.shape)), t.source_dtype, t.type, t.nbytes, f"{t.relative_rms_error:.2e}")
+            (t.name, "x".join(map(str, t.shape)), t.source_dtype, t.type, t.nbytes, f"{100 * t.error:.2f} %")
             for t in result.tensors
         ),
     )
-    print(f"{out}: {len(result.tensors)} tensors, {human_bytes(sum(t.nbytes for t in result.tensors))}")
+    for note in result.notes:
+        print(f"note: {note}")
+    print(f"{out}: {result.architecture}, {len(result.tensors)} tensors, {human_bytes(result.nbytes)}")

@@ -118,12 +118,13 @@ def progress(title: str) -> Iterator[Report]:
 
 
 def print_rows(title: str, columns: Iterable[str], rows: Iterable[Iterable[object]]) -> None:
-    """A table on stdout; columns whose heading starts with ``>`` stand to the right."""
+    """A table on stdout; columns whose heading starts with ``>`` stand to the right; no heading row if all are empty."""
     from rich.table import Table
     from rich.text import Text
 
-    table = Table(title=title, title_justify="left")
-    for column in columns:
+    headings = list(columns)
+    table = Table(title=title, title_justify="left", show_header=any(headings))
+    for column in headings:
         table.add_column(column.lstrip(">"), justify="right" if column.startswith(">") else "left", overflow="fold")
     for row in rows:
         table.add_row(*(Text(str(cell)) for cell in row))

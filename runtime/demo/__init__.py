@@ -9,6 +9,7 @@ kept out of its training, and timed.
 from __future__ import annotations
 
 import json
+import math
 import os
 import tempfile
 import time
@@ -20,6 +21,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 if TYPE_CHECKING:
+    from edgeformer.converters import ConversionReport
     from edgeformer.model import Model
 
 __all__ = ["CHECKPOINT", "EXAMPLES", "DemoReport", "Latency", "Translation", "Variant", "run_demo", "samples"]
@@ -51,7 +53,7 @@ class Variant:
     file_bytes, tensor_bytes : int
         Of the whole GGUF file, and of its weights alone.
     weight_error : float
-        Root of the mean squared error that quantization added to the weights, relative to their own root mean square.
+        Relative error of the quantized matrices: root of the mean of their tensors' squared errors, by size.
     accuracy : float
         Share of the held-out dates whose ten characters are all right.
     convert_seconds, load_seconds : float
@@ -173,11 +175,19 @@ def _make_variant(type_name: str, folder: Path, pairs: list[tuple[str, str]], th
         type=type_name,
         file_bytes=path.stat().st_size,
         tensor_bytes=conversion.nbytes,
-        weight_error=conversion.relative_rms_error,
+        weight_error=_weight_error(conversion),
         accuracy=right / len(pairs),
         convert_seconds=converted - begun,
         load_seconds=loaded - converted,
     )
+
+
+def _weight_error(conversion: ConversionReport) -> float:
+    """Relative error over all tensors that lost something, each counted by its number of weights."""
+    changed = [tensor for tensor in conversion.tensors if tensor.error > 0]
+    weights = sum(math.prod(tensor.shape) for tensor in changed)
+    squares = sum(math.prod(tensor.shape) * tensor.error**2 for tensor in changed)
+    return math.sqrt(squares / weights) if changed else 0.0
 
 
 def _time(model: Model, texts: list[str]) -> Latency:
