@@ -1,0 +1,122 @@
+"""A stand-in for `Session` whose logits are looked up in a table by the last token: what comes next is known by heart."""
+
+from __future__ import annotations
+
+import threading
+from types import SimpleNamespace
+
+import numpy as np
+
+from edgeformer._kernels import core
+from edgeformer.errors import ContextOverflowError, GenerationCancelled
+from edgeformer.model import Model
+
+BOS, EOS = 256, 257
+VOCABULARY = 258
+
+
+def byte_pieces() -> list[str]:
+    """One token a byte, in GPT-2's spelling, then the start and the end token."""
+    printable = [*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)]
+    spare = iter(range(0x100, 0x200))
+    return [chr(b) if b in printable else chr(next(spare)) for b in range(256)] + ["<s>", "<e>"]
+
+
+def byte_metadata(**more: object) -> dict[str, object]:
+    return {
+        "general.architecture": "bigram",
+        "tokenizer.ggml.model": "gpt2",
+        "tokenizer.ggml.pre": "gpt-2",
+        "tokenizer.ggml.tokens": byte_pieces(),
+        "tokenizer.ggml.token_type": [1] * 256 + [3, 3],
+        "tokenizer.ggml.merges": [],
+        "tokenizer.ggml.bos_token_id": BOS,
+        "tokenizer.ggml.eos_token_id": EOS,
+        "tokenizer.ggml.add_bos_token": True,
+        **more,
+    }
+
+
+class FakeSequence:
+    def __init__(self, session: FakeSession, ids: tuple[int, ...] = (), source: tuple[int, ...] = ()) -> None:
+        self.session, self.ids, self.source = session, list(ids), source
+        self.is_free = False
+        session.live += 1
+
+    @property
+    def length(self) -> int:
+        return len(self.ids)
+
+    def fork(self) -> FakeSequence:
+        assert not self.is_free
+        return FakeSequence(self.session, tuple(self.ids), self.source)
+
+    def free(self) -> None:
+        if not self.is_free:
+            self.is_free = True
+            self.session.live -= 1
+
+
+class FakeSession:
+    """Counts the sequences that are not freed (`live`) and the forward passes (`steps`)."""
+
+    def __init__(self, table: np.ndarray, *, n_ctx: int = 64, family: str = "decoder", metadata: dict | None = None) -> None:
+        self.table = np.asarray(table, np.float32)
+        self.n_ctx, self.family, self.architecture = n_ctx, family, "bigram"
+        self.metadata = byte_metadata() if metadata is None else metadata
+        self.vocab_size = self.table.shape[1]
+        self.decoder_start_token_id = 0 if family == "encoder-decoder" else None
+        self.threads, self.isa, self.memory = 1, "scalar", {}
+        self.config = SimpleNamespace(hidden_size=4)
+        self.live = self.steps = 0
+        self.before_step = lambda: None
+        self.closed = False
+        self._lock = threading.Lock()
+
+    def new_sequence(self) -> FakeSequence:
+        return FakeSequence(self)
+
+    def encode_source(self, sources: list[list[int]]) -> list[FakeSequence]:
+        return [FakeSequence(self, source=tuple(source)) for source in sources]
+
+    def forward(
+        self, feeds: list[tuple[FakeSequence, list[int]]], *, outputs: str = "last", cancel: core.CancelFlag | None = None
+    ) -> np.ndarray:
+        with self._lock:
+            self.steps += 1
+            self.before_step()
+            if cancel is not None and cancel.is_set():
+                raise GenerationCancelled()
+            rows = []
+            for sequence, ids in feeds:
+                assert not sequence.is_free
+                assert len(ids) > 0
+                if sequence.length + len(ids) > self.n_ctx:
+                    raise ContextOverflowError(sequence.length + len(ids), self.n_ctx)
+                sequence.ids.extend(ids)
+                rows.extend(self.table[list(ids)] if outputs == "all" else [self.table[ids[-1]]])
+            return np.array(rows, np.float32)
+
+    def hidden(self, token_ids: list[list[int]], *, pooled: bool = False, normalize: bool | None = None) -> np.ndarray:
+        self.steps += 1
+        if pooled:
+            scale = -1.0 if normalize else 1.0
+            return np.array([[len(ids), ids[0], ids[-1], scale] for ids in token_ids], np.float32)
+        return np.array([[token] * 4 for ids in token_ids for token in ids], np.float32)
+
+    def close(self) -> None:
+        self.closed = True
+
+
+def model_of(session: FakeSession) -> Model:
+    return Model(session, "/nowhere/bigram.gguf", {}, "")  # type: ignore[arg-type]
+
+
+def says(text: str, end: int = EOS) -> np.ndarray:
+    """A table that, begun anywhere in `text`, greedily goes on to its end (its bytes must all differ)."""
+    table = np.zeros((VOCABULARY, VOCABULARY), np.float32)
+    chain = [BOS, *text.encode(), end]
+    assert len(set(chain)) == len(chain)
+    for token, following in zip(chain, chain[1:], strict=False):
+        table[token, following] = 10.0
+    return table

@@ -1,0 +1,148 @@
+"""Sampling: filters and penalties against their definitions in float64, and draws that never change."""
+
+from __future__ import annotations
+
+import warnings
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from edgeformer.errors import NumericError
+from edgeformer.options import GenerationOptions
+from edgeformer.sampling import Sampler, adjust_logits, best_token, top_candidates, uniform
+
+
+def splitmix64(seed: int):
+    """The generator as it is published, one number after the other."""
+    state = seed
+    while True:
+        state = (state + 0x9E3779B97F4A7C15) % 2**64
+        mixed = state
+        mixed = (mixed ^ (mixed >> 30)) * 0xBF58476D1CE4E5B9 % 2**64
+        mixed = (mixed ^ (mixed >> 27)) * 0x94D049BB133111EB % 2**64
+        yield mixed ^ (mixed >> 31)
+
+
+def kept_tokens(logits: np.ndarray, options: GenerationOptions) -> set[int]:
+    """Which tokens the options leave, straight from the definitions, in float64."""
+    scaled = logits.astype(np.float64) / options.temperature
+    order = sorted(range(len(logits)), key=lambda i: (-scaled[i], i))
+    if options.top_k:
+        order = order[: options.top_k]
+    weights = np.exp(scaled[order] - scaled[order[0]])
+    weights /= weights.sum()
+    count = 1
+    while count < len(weights) and weights[:count].sum() < options.top_p:
+        count += 1
+    order, weights = order[:count], weights[:count]
+    return {token for token, weight in zip(order, weights, strict=True) if weight >= options.min_p * weights[0]}
+
+
+def drawn_tokens(logits: np.ndarray, options: GenerationOptions, draws: int = 400) -> list[int]:
+    sampler = Sampler(options, seed=5)
+    return [sampler.choose(logits, [], step) for step in range(draws)]
+
+
+def test_uniform_is_splitmix64_keyed_by_its_own_first_output():
+    assert next(splitmix64(0)) == 0xE220A8397B1DCDAF  # published test vector
+    for seed in (0, 1, 12345, 2**64 - 1):
+        stream = splitmix64(next(splitmix64(seed)))
+        for counter in range(20):
+            assert uniform(seed, counter) == (next(stream) >> 11) / 2**53
+
+
+def test_uniform_is_uniform():
+    numbers = np.array([uniform(seed, counter) for seed in range(50) for counter in range(200)])
+    assert numbers.min() >= 0 and numbers.max() < 1
+    counts, _ = np.histogram(numbers, bins=20, range=(0, 1))
+    assert np.sum((counts - 500) ** 2 / 500) < 45  # chi-square, 19 degrees of freedom, p about 0.001
+
+
+@given(st.lists(st.sampled_from([-1.0, 0.0, 0.5, 2.0, 3.0]), min_size=1, max_size=40), st.integers(1, 45))
+def test_top_candidates_are_the_first_of_a_stable_sort(values, count):
+    expected = sorted(range(len(values)), key=lambda i: (-values[i], i))[:count]
+    assert top_candidates(np.array(values, np.float32), count).tolist() == expected
+
+
+def test_greedy_takes_the_lowest_of_equals():
+    logits = np.array([0.0, 7.0, 7.0, 1.0], np.float32)
+    assert Sampler(GenerationOptions(), 0).choose(logits, [], 0) == 1
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf])
+@pytest.mark.parametrize("temperature", [0.0, 0.7])
+def test_a_broken_logit_is_a_named_error(bad, temperature):
+    logits = np.array([0.0, bad, 1.0], np.float32)
+    with pytest.raises(NumericError, match="token 1"):
+        Sampler(GenerationOptions(temperature=temperature), 0).choose(logits, [], 0)
+
+
+def test_all_tokens_suppressed_is_a_named_error():
+    with pytest.raises(NumericError):
+        best_token(np.full(3, -np.inf, np.float32))
+
+
+@settings(deadline=None, max_examples=60)
+@given(
+    seed=st.integers(0, 2**32 - 1),
+    temperature=st.sampled_from([0.3, 1.0, 2.5]),
+    top_k=st.sampled_from([0, 1, 3, 100]),
+    top_p=st.sampled_from([0.0, 0.4, 0.95, 1.0]),
+    min_p=st.sampled_from([0.0, 0.05, 0.5, 1.0]),
+)
+def test_only_tokens_that_the_filters_leave_are_drawn(seed, temperature, top_k, top_p, min_p):
+    logits = np.random.default_rng(seed).normal(0, 2, 30).astype(np.float32)
+    options = GenerationOptions(temperature=temperature, top_k=top_k, top_p=top_p, min_p=min_p)
+    allowed = kept_tokens(logits, options)
+    assert set(drawn_tokens(logits, options, 60)) <= allowed
+
+
+def test_draws_have_the_probabilities_of_the_softmax():
+    logits = np.log(np.array([0.5, 0.25, 0.15, 0.1], np.float32))
+    counts = np.bincount(drawn_tokens(logits, GenerationOptions(temperature=1.0), 4000), minlength=4)
+    expected = 4000 * np.array([0.5, 0.25, 0.15, 0.1])
+    assert np.sum((counts - expected) ** 2 / expected) < 16.3  # chi-square, 3 degrees of freedom, p about 0.001
+
+
+def test_temperature_sharpens_and_flattens():
+    logits = np.log(np.array([0.6, 0.4], np.float32))
+    share = [np.mean(np.array(drawn_tokens(logits, GenerationOptions(temperature=t), 1000)) == 0) for t in (0.2, 1, 5)]
+    assert share[0] > share[1] > share[2] > 0.5
+
+
+def test_the_smallest_temperatures_are_greedy_and_quiet():
+    logits = np.array([3.0, -80.0, 3.5], np.float32)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        for temperature in (1e-60, 1e-45, 1e-38, 1e-6):
+            assert set(drawn_tokens(logits, GenerationOptions(temperature=temperature), 20)) == {2}
+
+
+def test_draws_do_not_depend_on_what_was_drawn_before():
+    logits = np.random.default_rng(0).normal(0, 1, 50).astype(np.float32)
+    sampler = Sampler(GenerationOptions(temperature=1.0), seed=9)
+    forward = [sampler.choose(logits, [], step) for step in range(20)]
+    assert [sampler.choose(logits, [], step) for step in reversed(range(20))] == forward[::-1]
+
+
+def test_a_seed_gives_these_tokens_for_ever():
+    logits = (np.arange(64, dtype=np.float32) * 7 % 13) / 4
+    options = GenerationOptions(temperature=0.9, top_k=40, top_p=0.95, min_p=0.02)
+    sampler = Sampler(options, seed=42)
+    assert [sampler.choose(logits, [], step) for step in range(12)] == [22, 53, 61, 24, 5, 24, 50, 31, 24, 31, 59, 50]
+
+
+def test_repeat_penalty_is_that_of_ctrl():
+    logits = np.array([2.0, -2.0, 1.0, 0.0], np.float32)
+    adjusted = adjust_logits(logits, [0, 1, 1, 3], GenerationOptions(repeat_penalty=2.0))
+    assert adjusted.tolist() == [1.0, -4.0, 1.0, 0.0]
+    assert logits.tolist() == [2.0, -2.0, 1.0, 0.0]
+
+
+def test_suppressed_tokens_are_never_chosen():
+    logits = np.array([5.0, 4.0, 1.0], np.float32)
+    options = GenerationOptions(temperature=1.0, suppressed_token_ids=frozenset([0, 99]))
+    assert 0 not in drawn_tokens(logits, options)
+    assert Sampler(GenerationOptions(suppressed_token_ids=frozenset([0])), 0).choose(logits, [], 0) == 1
