@@ -1,6 +1,6 @@
 """Write a GGUF of a known architecture's shape with random weights: speed does not depend on their values.
 
-usage: python bench/random_models.py SHAPE TYPE OUT.gguf      SHAPE: llama-135m | llama-1b    TYPE: q4_0 | q8_0 | f16
+usage: python bench/random_models.py SHAPE TYPE OUT.gguf     SHAPE: llama-15m | llama-135m | llama-1b     TYPE: q4_0 | q8_0
 
 Every matrix, the embedding too, has the type asked for, and llama.cpp reads the file, so both run the same bytes. The
 blocks are drawn from a pool that was quantized once: writing 1.2 billion weights takes seconds and little memory.
@@ -65,6 +65,7 @@ class LlamaShape:
 
 
 SHAPES = {
+    "llama-15m": LlamaShape(288, 768, 6, 6, 6, 48, 32000, 1e4),  # stories15M
     "llama-135m": LlamaShape(576, 1536, 30, 9, 3, 64, 49152, 1e5),  # SmolLM-135M
     "llama-1b": LlamaShape(2048, 8192, 16, 32, 8, 64, 128256, 5e5),  # Llama-3.2-1B
 }

@@ -5,6 +5,7 @@ import re
 import shutil
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import edgeformer
@@ -54,7 +55,7 @@ def test_every_public_name_has_a_docstring() -> None:
 
 
 @needs_tree
-def test_file_lengths_are_known(record_property: pytest.RecordProperty) -> None:
+def test_file_lengths_are_known(record_property: Callable[[str, object], None]) -> None:
     patterns = ("include/**/*.h", "pyx/*.p*", "runtime/**/*.py", "converters/*.py", "tests/*.py", "bench/*.py")
     lengths = {str(path.relative_to(ROOT)): len(path.read_text().splitlines())
                for pattern in patterns for path in ROOT.glob(pattern)}
