@@ -1,6 +1,6 @@
 """Write a GGUF of a known architecture's shape with random weights: speed does not depend on their values.
 
-usage: python bench/random_models.py SHAPE TYPE OUT.gguf     SHAPE: llama-15m | llama-135m | llama-1b     TYPE: q4_0 | q8_0
+usage: python bench/random_models.py SHAPE TYPE OUT.gguf   SHAPE: llama-15m | llama-135m | llama-1b   TYPE: q4_0 | q8_0
 
 Every matrix, the embedding too, has the type asked for, and llama.cpp reads the file, so both run the same bytes. The
 blocks are drawn from a pool that was quantized once: writing 1.2 billion weights takes seconds and little memory.
