@@ -108,6 +108,10 @@ class TorchZip:
             self._compare_crc(entry, crc)
         return self.file.read_array(start + first, count)
 
+    def data_offset(self, name: str) -> int:
+        """Byte position of an entry's data in the file."""
+        return self._data_offsets[name]
+
     def _compare_crc(self, entry: Entry, crc: int) -> None:
         if crc != entry.crc:
             what = f"has the checksum {crc:08x} and not {entry.crc:08x}: the file is damaged"
