@@ -1,0 +1,172 @@
+"""Packed weights, caches, plans and the pool of threads that runs them. See the docstrings of the module itself."""
+
+from collections.abc import Sequence
+from typing import Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+_Floats = NDArray[np.float32]
+_Integers = NDArray[np.int32]
+_Operand = tuple[int, int] | None
+
+EF_F32: Final[int]
+EF_F16: Final[int]
+EF_BF16: Final[int]
+EF_Q8_0: Final[int]
+EF_Q4_0: Final[int]
+EF_ROWS: Final[int]
+EF_OUTPUTS: Final[int]
+EF_SEGMENTS: Final[int]
+EF_TOKENS: Final[int]
+EF_POSITIONS: Final[int]
+EF_TOKEN_TYPES: Final[int]
+EF_MAX_CACHES: Final[int]
+ACT_NONE: Final[int]
+ACT_RELU: Final[int]
+ACT_GELU: Final[int]
+ACT_GELU_TANH: Final[int]
+ACT_SILU: Final[int]
+PAIR_HALVES: Final[int]
+PAIR_NEIGHBOURS: Final[int]
+POOL_MEAN: Final[int]
+POOL_FIRST: Final[int]
+POOL_LAST: Final[int]
+OP_EMBED: Final[int]
+OP_LINEAR: Final[int]
+OP_NORM: Final[int]
+OP_QUANTIZE: Final[int]
+OP_ROTARY: Final[int]
+OP_ROPE: Final[int]
+OP_STORE_KV: Final[int]
+OP_ATTENTION: Final[int]
+OP_GATE: Final[int]
+OP_ACTIVATE: Final[int]
+OP_ADD: Final[int]
+OP_SELECT: Final[int]
+OP_POOL: Final[int]
+WEIGHT_TYPES: Final[dict[int, str]]
+ACTIVATIONS: Final[tuple[str, ...]]
+
+def compiled_isa_names() -> list[str]: ...
+def isa_names() -> list[str]: ...
+def best_isa() -> str: ...
+def norm_pointer(isa: str | None, name: str) -> int: ...
+def default_threads() -> int: ...
+
+class Pool:
+    threads: Final[int]
+    def __init__(self, threads: int) -> None: ...
+    @property
+    def running(self) -> int: ...
+    def close(self) -> None: ...
+
+class CancelFlag:
+    def set(self) -> None: ...
+    def clear(self) -> None: ...
+    def is_set(self) -> bool: ...
+
+class Matrix:
+    def __init__(self, type: int, num_rows: int, num_columns: int) -> None: ...
+    @property
+    def nbytes(self) -> int: ...
+    @property
+    def type(self) -> int: ...
+    @property
+    def num_rows(self) -> int: ...
+    @property
+    def num_columns(self) -> int: ...
+    def pack(self, source: Any, first_row: int, num_rows: int, pool: Pool | None = None) -> None: ...
+    def row(self, i: int, isa: str | None = None) -> _Floats: ...
+
+class Cache:
+    num_pages: Final[int]
+    def __init__(self, num_pages: int, num_layers: int, num_heads: int, key_dim: int, value_dim: int, type: int) -> None: ...
+    @property
+    def nbytes(self) -> int: ...
+    @property
+    def page_bytes(self) -> int: ...
+    def copy_page(self, source: int, target: int) -> None: ...
+
+class Plan:
+    def __init__(self, isa: str | None = None) -> None: ...
+    @property
+    def isa(self) -> str: ...
+    def add_matrix(self, matrix: Matrix) -> int: ...
+    def add_vector(self, vector: NDArray[Any]) -> int: ...
+    def add_cache(self, cache: Cache) -> int: ...
+    def add_op(
+        self,
+        kind: int,
+        *,
+        domain: int = 0,
+        input: Sequence[_Operand] = (),
+        output: _Operand = None,
+        quantized: _Operand = None,
+        weight: int = -1,
+        vector: Sequence[int] = (),
+        width: int,
+        integer: Sequence[int] = (),
+        real: Sequence[float] = (),
+        function: int = 0,
+    ) -> int: ...
+    def set_buffers(
+        self,
+        offsets: NDArray[np.int64],
+        strides: NDArray[np.int64],
+        domains: _Integers,
+        arena_bytes: int,
+        capacities: Sequence[int],
+    ) -> None: ...
+    def finish(self) -> None: ...
+    def run(
+        self,
+        pool: Pool,
+        tokens: _Integers | None,
+        positions: _Integers | None,
+        token_types: _Integers | None,
+        output_rows: _Integers,
+        segments: Sequence[_Integers],
+        page_tables: Sequence[_Integers],
+        should_cancel: CancelFlag | None = None,
+    ) -> None: ...
+    def read(self, buffer: int, column: int, width: int, domain_rows: int) -> _Floats: ...
+
+def softmax(x: _Floats) -> _Floats: ...
+def log_softmax(x: _Floats) -> _Floats: ...
+def kernel_matmul(
+    isa: str | None,
+    matrix: Matrix,
+    x: _Floats,
+    bias: _Floats | None = None,
+    residual: _Floats | None = None,
+    activation: str = "none",
+    rows: tuple[int, int] | None = None,
+    panels: tuple[int, int] | None = None,
+) -> _Floats: ...
+def kernel_embed(isa: str | None, matrix: Matrix, ids: _Integers, scale: float = 1.0, add: _Floats | None = None) -> _Floats: ...
+def kernel_quantize(isa: str | None, x: _Floats) -> tuple[NDArray[np.int8], _Floats, _Integers]: ...
+def kernel_unary(isa: str | None, name: str, x: _Floats) -> _Floats: ...
+def kernel_gate(isa: str | None, name: str, gate: _Floats, up: _Floats) -> _Floats: ...
+def kernel_add(isa: str | None, a: _Floats, b: _Floats) -> _Floats: ...
+def kernel_norm(
+    isa: str | None, name: str, x: _Floats, weight: _Floats, bias: _Floats | None = None, epsilon: float = 1e-5
+) -> _Floats: ...
+def kernel_rotary(isa: str | None, positions: _Integers, frequency: _Floats, scale: float = 1.0) -> _Floats: ...
+def kernel_rope(isa: str | None, x: _Floats, cos_sin: _Floats, num_heads: int, pairing: int = 0) -> _Floats: ...
+def kernel_softmax(isa: str | None, x: _Floats) -> _Floats: ...
+def kernel_log_softmax(isa: str | None, x: _Floats) -> _Floats: ...
+def kernel_pool(isa: str | None, x: _Floats, kind: int = 0) -> _Floats: ...
+def kernel_attention(
+    isa: str | None,
+    query: _Floats,
+    key: _Floats,
+    value: _Floats,
+    *,
+    scale: float,
+    causal: bool = True,
+    window: int = 0,
+    type: int = 0,
+    rows: tuple[int, int] | None = None,
+    page_order: Sequence[int] | None = None,
+) -> _Floats: ...

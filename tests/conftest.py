@@ -1,0 +1,40 @@
+"""Fixtures for all tests: instruction sets, a pool, and the folder of downloaded models."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from edgeformer._kernels import core
+from hypothesis import settings
+
+settings.register_profile("edgeformer", deadline=None, max_examples=40, database=None)
+settings.load_profile("edgeformer")
+
+
+@pytest.fixture(params=core.isa_names())
+def isa(request: pytest.FixtureRequest) -> str:
+    """Each instruction set that this CPU runs."""
+    return str(request.param)
+
+
+@pytest.fixture
+def pool() -> Iterator[core.Pool]:
+    """A pool of two threads."""
+    made = core.Pool(2)
+    yield made
+    made.close()
+
+
+@pytest.fixture(scope="session")
+def test_models() -> Path:
+    """The folder of real checkpoints named by EDGEFORMER_TEST_MODELS."""
+    name = os.environ.get("EDGEFORMER_TEST_MODELS")
+    if not name:
+        pytest.skip("EDGEFORMER_TEST_MODELS is not set: no real checkpoints to test with")
+    folder = Path(name)
+    if not folder.is_dir():
+        pytest.skip(f"EDGEFORMER_TEST_MODELS={name} is not a folder")
+    return folder
