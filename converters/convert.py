@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from edgeformer.errors import ConversionError, ModelNotFoundError, PathLike, quote
@@ -14,23 +15,14 @@ from edgeformer.gguf import GGUFFile, GGUFWriter
 from edgeformer.quants import TYPES, QuantizationType
 from numpy.typing import NDArray
 
-from .huggingface import Config, Plan, PlannedTensor, Source, read_json
+from .checkpoint import open_checkpoint
+from .huggingface import Config, Plan, PlannedTensor, Source
 from .policy import FILE_TYPES, Choice, Policy
 from .registry import architecture_of
-
-if TYPE_CHECKING:
-    from .checkpoint import Checkpoint
 
 __all__ = ["ConversionReport", "TensorReport", "convert"]
 
 CHUNK_ELEMENTS = 1 << 22  # quantized at a time, so that what comes beside a tensor stays small
-_CHECKPOINT_NAMES = (
-    "model.safetensors",
-    "model.safetensors.index.json",
-    "pytorch_model.bin",
-    "pytorch_model.bin.index.json",
-)
-_CHECKPOINT_SUFFIXES = (".safetensors", ".pt", ".pth", ".bin")
 
 Progress = Callable[[str, int, int], None]
 
@@ -126,48 +118,32 @@ def convert(
         The file cannot be written.
     """
     policy = Policy(type, overrides)
-    path = Path(source)
-    if path.suffix.lower() == ".gguf":
-        return _requantize(path, out, policy, progress)
-    folder = path if path.is_dir() else path.parent
-    values = read_json(folder / "config.json")
-    if not isinstance(values, dict):
-        raise ModelNotFoundError(folder, "there is no config.json; it says what the weights mean")
-    with _open(path) as checkpoint:
-        config = Config(values, str(folder / "config.json"))
-        architecture = architecture_of(config)
-        plan = architecture.plan(Source(folder, config, checkpoint))
-        metadata = _metadata(architecture.name, plan, policy, folder, values)
+    if Path(source).suffix.lower() == ".gguf":
+        return _requantize(Path(source), out, policy, progress)
+    with open_checkpoint(source) as checkpoint:
+        folder = Path(checkpoint.folder)
+        if checkpoint.config is None:
+            raise ModelNotFoundError(folder, "there is no config.json; it says what the weights mean")
+        opened = Source(folder, Config(checkpoint.config, str(folder / "config.json")), checkpoint)
+        architecture = architecture_of(opened.config)
+        plan = architecture.plan(opened)
+        metadata = _metadata(architecture.name, plan, policy, opened)
         job = _Job(out, architecture.name, policy, plan.tensors, progress)
         notes = [*plan.notes, *(note for vocabulary in plan.vocabularies.values() for note in vocabulary.notes)]
-        return job.run(metadata, list(dict.fromkeys(notes)), [path] if path.is_file() else [])
+        return job.run(metadata, list(dict.fromkeys(notes)), checkpoint.files())
 
 
-def _open(path: Path) -> Checkpoint:
-    """Open the checkpoint of a folder, or the one file of weights in it."""
-    from .checkpoint import open_checkpoint
-
-    if path.is_dir() and not any((path / name).is_file() for name in _CHECKPOINT_NAMES):
-        files = sorted(file for file in path.iterdir() if file.suffix in _CHECKPOINT_SUFFIXES and file.is_file())
-        if len(files) != 1:
-            what = f"{len(files)} files of weights" if files else "no weights"
-            raise ModelNotFoundError(path, f"the folder has {what} ({', '.join(_CHECKPOINT_SUFFIXES)}); name one file")
-        path = files[0]
-    return open_checkpoint(path)
-
-
-def _metadata(name: str, plan: Plan, policy: Policy, folder: Path, config: dict[str, Any]) -> dict[str, Any]:
+def _metadata(name: str, plan: Plan, policy: Policy, source: Source) -> dict[str, Any]:
     """All keys of the file but `general.architecture`, which the writer adds."""
-    title = str(config.get("_name_or_path") or "").rstrip("/\\").replace("\\", "/").rsplit("/", 1)[-1]
+    title = source.config.values.get("_name_or_path")
     general: dict[str, Any] = {
-        "general.name": title or folder.resolve().name,
+        "general.name": Path(title).name if isinstance(title, str) and title else source.folder.resolve().name,
         "general.file_type": FILE_TYPES[policy.type.name],
         "general.quantization_version": 2,
     }
-    generation = read_json(folder / "generation_config.json")
+    generation = source.json("generation_config.json")
     if generation is not None:
-        text = (folder / "generation_config.json").read_text(encoding="utf-8-sig")
-        general["general.generation.json"] = text
+        general["general.generation.json"] = json.dumps(generation, ensure_ascii=False)
     architecture = {f"{name}.{key}": value for key, value in plan.metadata.items()}
     vocabularies = {
         k: v for prefix, vocabulary in plan.vocabularies.items() for k, v in vocabulary.metadata(prefix).items()
@@ -209,7 +185,7 @@ class _Job:
     tensors: list[PlannedTensor]
     progress: Progress | None
 
-    def run(self, metadata: dict[str, Any], notes: list[str], sources: list[Path]) -> ConversionReport:
+    def run(self, metadata: dict[str, Any], notes: list[str], sources: Sequence[PathLike]) -> ConversionReport:
         choices = [self.policy.choose(tensor.name, tensor.shape) for tensor in self.tensors]
         self.policy.finish()
         reports = []
@@ -244,8 +220,8 @@ def _write(writer: GGUFWriter, tensor: PlannedTensor, choice: Choice) -> TensorR
         nbytes += raw.nbytes
         change += _change(part, raw, choice.type)
         power += float(np.vdot(part, part))
-    error = math.sqrt(change / power) if power else 0.0
-    return TensorReport(tensor.name, tensor.shape, tensor.dtype, choice.type.name, nbytes, error, choice.reason)
+    relative = math.sqrt(change / power) if power else 0.0
+    return TensorReport(tensor.name, tensor.shape, tensor.dtype, choice.type.name, nbytes, relative, choice.reason)
 
 
 def _change(part: NDArray[np.float32], raw: NDArray[np.uint8], stored: QuantizationType) -> float:

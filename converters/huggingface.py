@@ -12,24 +12,20 @@ import re
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, TypeVar
+from typing import Any, Final, TypeVar
 
 import numpy as np
-from edgeformer.errors import CheckpointFormatError, ConversionError, quote
-from edgeformer.tokenizer_check import parse_json
+from edgeformer.errors import ConversionError, quote
 from numpy.typing import NDArray
 
+from .checkpoint import Checkpoint
+from .json_file import read_json
 from .vocabulary_record import Vocabulary
-
-if TYPE_CHECKING:
-    from .checkpoint import Checkpoint
 
 __all__ = ["REQUIRED", "Config", "Plan", "PlannedTensor", "Source", "TensorPlan"]
 
 Float32 = NDArray[np.float32]
 T = TypeVar("T")
-
-CONFIG_LIMIT = 1 << 24  # bytes of a configuration file
 
 # Keys without effect on the numbers of a forward pass: training, bookkeeping, the defaults of generation (those come
 # from generation_config.json), and the ids of special tokens, which the vocabulary reads.
@@ -98,7 +94,7 @@ class Config:
             value = float(value)
         if type(value) is not kind:
             raise self.fail(key, f"not of type {kind.__name__}")
-        return value  # type: ignore[no-any-return]
+        return value
 
     def count(self, key: str, default: int | _Required = REQUIRED) -> int:
         """A positive integer below 2**31."""
@@ -160,30 +156,8 @@ class Source:
 
     def json(self, name: str) -> Any:
         """A JSON file of the folder, None where there is none."""
-        return read_json(self.folder / name)
-
-
-def read_json(path: Path) -> Any:
-    """Parse a JSON file strictly; None where there is none.
-
-    Raises
-    ------
-    CheckpointFormatError
-        It is too large or not UTF-8.
-    ModelFormatError
-        It is not JSON.
-    """
-    if not path.is_file():
-        return None
-    with open(path, "rb") as file:
-        data = file.read(CONFIG_LIMIT + 1)
-    if len(data) > CONFIG_LIMIT:
-        raise CheckpointFormatError(path, None, "file", f"more than {CONFIG_LIMIT} bytes")
-    try:
-        text = data.decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise CheckpointFormatError(path, error.start, "text", f"not UTF-8: {error.reason}") from None
-    return parse_json(text, str(path), "JSON")
+        path = self.folder / name
+        return read_json(path) if path.is_file() else None
 
 
 @dataclass(frozen=True)

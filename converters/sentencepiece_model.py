@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from edgeformer.errors import CheckpointFormatError, UnsupportedModelError
+from edgeformer.files import InputFile
 from edgeformer.tokenizer_check import PIECE_LIMIT
 
 __all__ = ["SentencePieceModel", "read_sentencepiece_model"]
@@ -56,10 +57,10 @@ def read_sentencepiece_model(path: Path) -> SentencePieceModel:
     UnsupportedModelError
         The model is SentencePiece's "word" or "char".
     """
-    with open(path, "rb") as file:
-        data = file.read(FILE_LIMIT + 1)
-    if len(data) > FILE_LIMIT:
-        raise CheckpointFormatError(path, None, "file", f"more than the {FILE_LIMIT} bytes that are read")
+    with InputFile(path) as file:
+        if file.size > FILE_LIMIT:
+            raise CheckpointFormatError(path, None, "file", f"more than the {FILE_LIMIT} bytes that are read")
+        data = bytes(file.read(0, file.size))
     reader = _Reader(str(path))
     result = SentencePieceModel()
     for number, value in reader.fields(data):

@@ -11,10 +11,11 @@ from pathlib import Path
 from typing import Any
 
 from edgeformer.errors import ConversionError, quote
+from edgeformer.files import InputFile
 from edgeformer.tokenizer import Tokenizer
-from edgeformer.tokenizer_check import parse_json
-from edgeformer.tokenizer_spec import TokenType, VocabularyArrays, description_of
+from edgeformer.tokenizer_spec import TokenType, VocabularyArrays, description_of, sentencepiece_bpe
 
+from .json_file import read_json, read_json_object
 from .sentencepiece_model import read_sentencepiece_model
 from .tokenizer_json import describe_wordpiece, from_description
 from .vocabulary_record import Vocabulary
@@ -53,7 +54,7 @@ def read_vocabulary(folder: Path, config: Mapping[str, Any]) -> Vocabulary:
     ConversionError, CheckpointFormatError, ModelFormatError, UnsupportedModelError
         Where the files contradict each other, are damaged, or of a kind that is not known.
     """
-    settings = _json_of(folder / "tokenizer_config.json") or {}
+    settings = _object(folder / "tokenizer_config.json")
     for name, reader in (
         ("tokenizer.json", _from_description_file),
         ("tokenizer.model", _from_sentencepiece_file),
@@ -62,7 +63,7 @@ def read_vocabulary(folder: Path, config: Mapping[str, Any]) -> Vocabulary:
     ):
         if (folder / name).is_file():
             vocabulary = reader(folder / name, settings)
-            _name_roles(vocabulary, settings, _json_of(folder / "special_tokens_map.json") or {}, config)
+            _name_roles(vocabulary, settings, _object(folder / "special_tokens_map.json"), config)
             _observe_ends(vocabulary, settings)
             template = settings.get("chat_template")
             vocabulary.chat_template = template if isinstance(template, str) else None
@@ -92,23 +93,24 @@ def character_vocabulary(path: Path, roles: Mapping[str, int]) -> Vocabulary:
     return Vocabulary("characters", tokens, types, roles=dict(roles), flags=flags)
 
 
+def _object(path: Path) -> dict[str, Any]:
+    """A JSON object, empty where there is no file."""
+    return read_json_object(path) if path.is_file() else {}
+
+
 def _text_of(path: Path) -> str:
-    with open(path, "rb") as file:
-        data = file.read(TEXT_LIMIT + 1)
-    if len(data) > TEXT_LIMIT:
-        raise ConversionError(f"{path}: more than the {TEXT_LIMIT} bytes that are read")
+    with InputFile(path) as file:
+        if file.size > TEXT_LIMIT:
+            raise ConversionError(f"{path}: more than the {TEXT_LIMIT} bytes that are read")
+        data = bytes(file.read(0, file.size))
     try:
         return data.decode("utf-8-sig").replace("\r\n", "\n")
     except UnicodeDecodeError as error:
         raise ConversionError(f"{path}: not UTF-8 at byte {error.start}: {error.reason}") from None
 
 
-def _json_of(path: Path) -> Any:
-    return parse_json(_text_of(path), str(path), "JSON") if path.is_file() else None
-
-
 def _from_description_file(path: Path, settings: Mapping[str, Any]) -> Vocabulary:
-    return from_description(_json_of(path), path)
+    return from_description(read_json(path), path)
 
 
 def _from_sentencepiece_file(path: Path, settings: Mapping[str, Any]) -> Vocabulary:
@@ -120,8 +122,7 @@ def _from_sentencepiece_file(path: Path, settings: Mapping[str, Any]) -> Vocabul
         "add_bos_token": bool(settings.get("add_bos_token", source.model == "llama")),
         "add_eos_token": bool(settings.get("add_eos_token", source.model == "t5")),
     }
-    if source.model == "t5":
-        vocabulary.flags["remove_extra_whitespaces"] = source.remove_extra_whitespaces
+    vocabulary.flags["remove_extra_whitespaces"] = source.remove_extra_whitespaces
     added = settings.get("added_tokens_decoder", {})
     for token, entry in sorted(added.items(), key=lambda item: int(item[0])):
         if int(token) == len(vocabulary.tokens):
@@ -129,9 +130,11 @@ def _from_sentencepiece_file(path: Path, settings: Mapping[str, Any]) -> Vocabul
             vocabulary.types.append(TokenType.CONTROL if entry.get("special") else TokenType.USER_DEFINED)
             vocabulary.scores = [*(vocabulary.scores or []), 0.0]
         elif int(token) > len(vocabulary.tokens) or vocabulary.tokens[int(token)] != entry["content"]:
-            raise ConversionError(
-                f"{path}: tokenizer_config.json adds {quote(entry)} at id {token}, which does not fit"
-            )
+            raise ConversionError(f"{path}: tokenizer_config.json adds {quote(entry)} at id {token}: it does not fit")
+    if source.model == "llama" and (source.charsmap or source.remove_extra_whitespaces):
+        arrays = VocabularyArrays(vocabulary.metadata(""), "", str(path))
+        vocabulary.description = description_of(arrays) | sentencepiece_bpe(arrays, normalized=True)
+        vocabulary.notes.append("llama.cpp does not normalize texts for this tokenizer; its ids may differ")
     return vocabulary
 
 
@@ -165,7 +168,7 @@ def _from_wordpiece_file(path: Path, settings: Mapping[str, Any]) -> Vocabulary:
 
 def _from_bpe_files(path: Path, settings: Mapping[str, Any]) -> Vocabulary:
     """From GPT-2's `vocab.json` and `merges.txt`."""
-    ids = _json_of(path)
+    ids = read_json(path)
     if not isinstance(ids, dict) or sorted(ids.values()) != list(range(len(ids))):
         raise ConversionError(f"{path}: the ids are not 0 to the number of tokens")
     lines = _text_of(path.with_name("merges.txt")).split("\n")

@@ -8,14 +8,14 @@ parsed and bounded here first, and only then handed over.
 from __future__ import annotations
 
 import json
-import re
 import secrets
 from dataclasses import dataclass
 from typing import Any, NoReturn
 
 from .errors import ModelFormatError, UnsupportedModelError, quote
+from .tokenizer_pattern import check_charsmap, check_pattern
 
-__all__ = ["PIECE_LIMIT", "Spec", "check_pattern", "parse_json", "seal"]
+__all__ = ["PIECE_LIMIT", "Spec", "parse_json", "seal"]
 
 JSON_LIMIT = 1 << 28  # characters; the largest published tokenizer.json is some 33 million
 PIECE_LIMIT = 1 << 22  # tokens; the largest published vocabularies have some 260,000
@@ -23,12 +23,6 @@ ADDED_LIMIT = 1 << 20
 ID_GAP = 1 << 16  # ids that may be unused, so that one huge id cannot ask for a huge table
 NODE_LIMIT = 256  # normalizers, pre-tokenizers, template pieces
 GROWTH_LIMIT = 1024  # how many times longer a chain of replacements may make a text
-PATTERN_LIMIT = 1 << 16
-REPEAT_LIMIT = 1024
-UNBOUNDED_LIMIT = 4  # unbounded quantifiers in one alternative; the published patterns have at most two
-
-_GROUP_PREFIX = re.compile(r"\?(?:[:=!>]|<[=!]|<\w{1,32}>|[a-zA-Z-]{1,8}[:)])")
-_BRACE = re.compile(r"(\d{0,6})(,?)(\d{0,6})\}")
 
 
 def parse_json(text: str, path: str, field: str) -> Any:
@@ -114,6 +108,8 @@ class _Checker:
         pieces = self.model_pieces(model)
         control = self.added_tokens(description.setdefault("added_tokens", []), pieces)
         for name in ("normalizer", "pre_tokenizer", "post_processor", "decoder"):
+            if not isinstance(description.get(name), (dict, type(None))):
+                self.fail(name, f"{quote(description[name])} is not an object")
             self.component(description.setdefault(name, None), name, len(pieces), 0)
         return Spec(description, pieces, control)
 
@@ -127,6 +123,8 @@ class _Checker:
             raise UnsupportedModelError(f"{self.path}: {self.field}: tokenizer model {quote(kind)} is not supported")
         if model.get("dropout"):
             raise UnsupportedModelError(f"{self.path}: {self.field}: BPE dropout makes tokens random; set it to null")
+        if not isinstance(model.get("unk_token"), (str, type(None))):
+            self.fail("model.unk_token", f"{quote(model['unk_token'])} is not a string")
         vocabulary = model.get("vocab")
         if kind == "Unigram":
             return self.unigram_pieces(vocabulary, model.get("unk_id"))
@@ -136,7 +134,7 @@ class _Checker:
         for piece, token in vocabulary.items():
             self.place(pieces, token, piece, "model.vocab", len(vocabulary))
         if kind == "BPE":
-            self.merges(model.get("merges"), vocabulary)
+            self.merges(model.get("merges"), vocabulary, model.get("continuing_subword_prefix") or "")
         return pieces
 
     def unigram_pieces(self, vocabulary: Any, unknown: Any) -> list[str | None]:
@@ -161,15 +159,17 @@ class _Checker:
             self.fail(where, f"{quote(pieces[token])} and {quote(piece)} have the same id {token}")
         pieces[token] = piece
 
-    def merges(self, merges: Any, vocabulary: dict[str, int]) -> None:
-        if not isinstance(merges, list):
-            self.fail("model.merges", "is not a list")
+    def merges(self, merges: Any, vocabulary: dict[str, int], prefix: Any) -> None:
+        if not isinstance(merges, list) or not isinstance(prefix, str):
+            self.fail("model.merges", "is not a list, or the prefix of continuations is not a string")
         for index, merge in enumerate(merges):
             parts = merge.split(" ") if isinstance(merge, str) else merge
             if not (isinstance(parts, list) and len(parts) == 2 and all(isinstance(p, str) and p for p in parts)):
                 self.fail(f"model.merges[{index}]", f"{quote(merge)} is not two pieces")
             if not (parts[0] in vocabulary and parts[1] in vocabulary):
                 self.fail(f"model.merges[{index}]", f"{quote(merge)} names a piece that is not in the vocabulary")
+            if not parts[1].startswith(prefix) or parts[1] == prefix:
+                self.fail(f"model.merges[{index}]", f"{quote(merge)} lacks the prefix of continuations")
 
     def added_tokens(self, added: Any, pieces: list[str | None]) -> set[int]:
         """Put the added tokens into the table of pieces; return the ids of the control tokens."""
@@ -202,6 +202,10 @@ class _Checker:
             self.replacement(node, where)
         if node.get("type") == "TemplateProcessing":
             self.template(node, where, vocabulary_size)
+        if node.get("type") == "Precompiled":
+            problem = check_charsmap(node.get("precompiled_charsmap"))
+            if problem:
+                self.fail(f"{where}.precompiled_charsmap", problem)
         for role in ("sep", "cls"):
             if role in node and not _is_piece_and_id(node[role], vocabulary_size):
                 self.fail(f"{where}.{role}", f"{quote(node[role])} is not a token and its id")
@@ -235,7 +239,7 @@ class _Checker:
                 self.fail(f"{where}.{part}", "is not a short list")
             for piece in pieces:
                 special = piece.get("SpecialToken") if isinstance(piece, dict) else None
-                if special is not None and (not isinstance(special, dict) or special.get("id") not in tokens):
+                if special is not None and (not isinstance(special, dict) or special.get("id") not in list(tokens)):
                     self.fail(f"{where}.{part}", f"{quote(piece)} is not among the special tokens")
 
 
@@ -245,119 +249,6 @@ def _is_id(value: Any, vocabulary_size: int) -> bool:
 
 def _is_piece_and_id(value: Any, vocabulary_size: int) -> bool:
     return isinstance(value, list) and len(value) == 2 and _is_id(value[1], vocabulary_size)
-
-
-def check_pattern(pattern: str) -> str | None:
-    """What makes a regular expression unsafe to run on a user's text, or None.
-
-    A backtracking matcher takes exponential time only where something of variable length is repeated without bound
-    (``(a+)+``, ``(a|aa)*``), and time of a high power of the length where many unbounded repeats stand in one row.
-    Both are refused, with back-references and recursion. No published tokenizer needs them.
-    """
-    if len(pattern) > PATTERN_LIMIT:
-        return f"longer than {PATTERN_LIMIT} characters"
-    return _PatternScan(pattern).problem()
-
-
-@dataclass
-class _Group:
-    """An open group of a pattern: can it match one text in several ways, and the unbounded repeats in this branch."""
-
-    varies: bool = False
-    unbounded: int = 0
-
-
-class _PatternScan:
-    """One pass over a pattern with a stack of its open groups."""
-
-    def __init__(self, pattern: str) -> None:
-        self.pattern = pattern
-        self.position = 0
-        self.stack = [_Group()]
-        self.atom_varies = False  # the atom that a quantifier would repeat has variable length
-
-    def problem(self) -> str | None:
-        while self.position < len(self.pattern):
-            character = self.pattern[self.position]
-            self.position += 1
-            problem = self.step(character)
-            if problem:
-                return problem
-            if self.stack[-1].unbounded > UNBOUNDED_LIMIT:
-                return "too many unbounded repeats in a row"
-        return None
-
-    def step(self, character: str) -> str | None:
-        if character == "(":
-            return self.open_group()
-        if character == ")" and len(self.stack) > 1:
-            group = self.stack.pop()
-            self.atom_varies = group.varies or group.unbounded > 0
-            self.stack[-1].varies |= self.atom_varies
-            self.stack[-1].unbounded += group.unbounded
-        elif character == "|":
-            self.stack[-1].varies |= len(self.stack) > 1
-            self.stack[-1].unbounded = 0
-        elif character in "*+?{":
-            return self.quantifier(character)
-        elif character == "\\":
-            if self.pattern[self.position : self.position + 1] in tuple("123456789kg"):
-                return "back-references and recursion are not supported"
-            self.position += 1
-            self.atom_varies = False
-        else:
-            if character == "[":
-                self.skip_class()
-            self.atom_varies = False
-        return None
-
-    def open_group(self) -> str | None:
-        if self.pattern.startswith("?", self.position):
-            prefix = _GROUP_PREFIX.match(self.pattern, self.position)
-            if prefix is None:
-                return "a kind of group that is not supported"
-            self.position = prefix.end()
-            if prefix.group().endswith(")"):
-                return None  # flags alone, such as (?i)
-        self.stack.append(_Group())
-        return "groups are nested too deeply" if len(self.stack) > 32 else None
-
-    def quantifier(self, character: str) -> str | None:
-        least, most = {"*": (0, REPEAT_LIMIT + 1), "+": (1, REPEAT_LIMIT + 1), "?": (0, 1)}.get(character, (1, 1))
-        if character == "{":
-            brace = _BRACE.match(self.pattern, self.position)
-            if brace is None:
-                return None  # a literal brace
-            self.position = brace.end()
-            low, comma, high = brace.groups()
-            least = int(low or 0)
-            most = int(high) if high else REPEAT_LIMIT + 1 if comma else least
-        if self.pattern[self.position : self.position + 1] in ("+", "?"):
-            self.position += 1  # possessive or lazy
-        if self.atom_varies and most > REPEAT_LIMIT:
-            return "a part of variable length is repeated without bound, which can take exponential time"
-        self.stack[-1].unbounded += most > REPEAT_LIMIT
-        self.stack[-1].varies |= least != most
-        return None
-
-    def skip_class(self) -> None:
-        """Step behind a character class; classes nest, and a `]` right after `[` or `[^` is a member."""
-        depth = 1
-        start = True
-        while depth and self.position < len(self.pattern):
-            character = self.pattern[self.position]
-            self.position += 1
-            if character == "[":
-                depth += 1
-                start = True
-                continue
-            if character == "^" and start:
-                continue
-            if character == "\\":
-                self.position += 1
-            elif character == "]" and not start:
-                depth -= 1
-            start = False
 
 
 def seal(spec: Spec) -> dict[str, Any]:

@@ -19,7 +19,15 @@ import numpy as np
 from .errors import ModelFormatError, UnsupportedModelError, quote
 from .tokenizer_check import PIECE_LIMIT
 
-__all__ = ["PHANTOM_SPACE", "PRE_TOKENIZERS", "WHOLE_WORDS", "TokenType", "VocabularyArrays", "description_of"]
+__all__ = [
+    "PHANTOM_SPACE",
+    "PRE_TOKENIZERS",
+    "WHOLE_WORDS",
+    "TokenType",
+    "VocabularyArrays",
+    "description_of",
+    "sentencepiece_bpe",
+]
 
 PHANTOM_SPACE = "\u2581"  # stands for a space inside a piece
 
@@ -123,7 +131,7 @@ class VocabularyArrays:
         if len(values) != len(self.tokens):
             self.fail(key, f"{len(values)} entries for {len(self.tokens)} tokens")
         listed: list[Any] = values.tolist() if isinstance(values, np.ndarray) else list(values)
-        if not all(isinstance(value, kinds) and math.isfinite(value) for value in listed):
+        if not all(isinstance(value, kinds) and math.isfinite(float(value)) for value in listed):
             self.fail(key, "an entry is not a finite number")
         return listed
 
@@ -166,7 +174,7 @@ def description_of(arrays: VocabularyArrays) -> dict[str, Any]:
     UnsupportedModelError
         For a model or pre-tokenizer name that is not known.
     """
-    builders = {"llama": _sentencepiece, "gpt2": _byte_level, "t5": _unigram, "bert": _wordpiece}
+    builders = {"llama": sentencepiece_bpe, "gpt2": _byte_level, "t5": _unigram, "bert": _wordpiece}
     if arrays.model not in builders:
         raise UnsupportedModelError(
             f"{arrays.path}: {arrays.prefix}model: {quote(arrays.model)} is not one of {', '.join(sorted(builders))}"
@@ -214,8 +222,11 @@ def _post_processor(arrays: VocabularyArrays) -> dict[str, Any] | None:
     return {"type": "TemplateProcessing", "single": single, "pair": pair, "special_tokens": tokens}
 
 
-def _sentencepiece(arrays: VocabularyArrays) -> dict[str, Any]:
-    """SentencePiece BPE: the two neighbours whose joined piece has the highest score are joined first."""
+def sentencepiece_bpe(arrays: VocabularyArrays, normalized: bool = False) -> dict[str, Any]:
+    """SentencePiece BPE: the two neighbours whose joined piece has the highest score are joined first.
+
+    `normalized`: with SentencePiece's normalization, which llama.cpp leaves out for this model.
+    """
     scores = arrays.scores()
     usable = {
         piece: token
@@ -231,9 +242,10 @@ def _sentencepiece(arrays: VocabularyArrays) -> dict[str, Any]:
     merges.sort(key=lambda merge: merge[:2])
     unknown = arrays.token_id("unknown_token_id", 0)
     prefix = arrays.get("add_space_prefix", bool, True)
-    normalizers = [{"type": "Replace", "pattern": {"String": " "}, "content": PHANTOM_SPACE}]
+    normalizers = _normalizers(arrays) if normalized else []
     if prefix:
-        normalizers.insert(0, {"type": "Prepend", "prepend": PHANTOM_SPACE})
+        normalizers.append({"type": "Prepend", "prepend": PHANTOM_SPACE})
+    normalizers.append({"type": "Replace", "pattern": {"String": " "}, "content": PHANTOM_SPACE})
     decoders: list[dict[str, Any]] = [
         {"type": "Replace", "pattern": {"String": PHANTOM_SPACE}, "content": " "},
         {"type": "ByteFallback"},
@@ -291,17 +303,8 @@ def _unigram(arrays: VocabularyArrays) -> dict[str, Any]:
         0.0 if kind == TokenType.USER_DEFINED else score
         for score, kind in zip(arrays.scores(), arrays.types, strict=True)
     ]
-    charsmap = arrays.sequence("precompiled_charsmap")
-    normalizer = None
-    if charsmap is not None and len(charsmap):
-        table = np.asarray(charsmap)
-        blob = table.astype(np.uint8).tobytes() if table.dtype.kind in "iu" else b""
-        if len(blob) < 4 or int.from_bytes(blob[:4], "little") + 4 > len(blob):
-            arrays.fail("precompiled_charsmap", "the table is longer than the array")
-        normalizer = {"type": "Precompiled", "precompiled_charsmap": base64.b64encode(blob).decode("ascii")}
     scheme = "always" if arrays.get("add_space_prefix", bool, True) else "never"
     metaspace = {"type": "Metaspace", "replacement": PHANTOM_SPACE, "prepend_scheme": scheme, "split": True}
-    squeeze = [{"type": "WhitespaceSplit"}] if arrays.get("remove_extra_whitespaces", bool, False) else []
     return {
         "model": {
             "type": "Unigram",
@@ -309,10 +312,26 @@ def _unigram(arrays: VocabularyArrays) -> dict[str, Any]:
             "vocab": [[piece, score] for piece, score in zip(arrays.tokens, scores, strict=True)],
             "byte_fallback": TokenType.BYTE in arrays.types,
         },
-        "normalizer": normalizer,
-        "pre_tokenizer": {"type": "Sequence", "pretokenizers": [*squeeze, metaspace]},
+        "normalizer": {"type": "Sequence", "normalizers": _normalizers(arrays)},
+        "pre_tokenizer": metaspace,
         "decoder": {"type": "Sequence", "decoders": [{"type": "ByteFallback"}, metaspace]},
     }
+
+
+def _normalizers(arrays: VocabularyArrays) -> list[dict[str, Any]]:
+    """SentencePiece's normalization: its compiled table, then no spaces at the ends and no two in a row."""
+    steps: list[dict[str, Any]] = []
+    charsmap = arrays.sequence("precompiled_charsmap")
+    if charsmap is not None and len(charsmap):
+        table = np.asarray(charsmap)
+        if table.dtype.kind not in "iu":
+            arrays.fail("precompiled_charsmap", "not an array of bytes")
+        blob = table.astype(np.uint8).tobytes()
+        steps.append({"type": "Precompiled", "precompiled_charsmap": base64.b64encode(blob).decode("ascii")})
+    if arrays.get("remove_extra_whitespaces", bool, False):
+        steps.append({"type": "Replace", "pattern": {"Regex": " {2,}"}, "content": " "})
+        steps.append({"type": "Replace", "pattern": {"Regex": r"\A | \z"}, "content": ""})
+    return steps
 
 
 def _wordpiece(arrays: VocabularyArrays) -> dict[str, Any]:
