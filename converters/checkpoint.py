@@ -290,11 +290,6 @@ class _TorchSource:
         if len(prefixes) != 1:
             raise self._error("archive", "is not one folder: it is a zip, but not one of torch.save")
         prefix = prefixes.pop()
-        if any(name.startswith((f"{prefix}/code/", f"{prefix}/constants.pkl")) for name in self._archive.entries):
-            raise UnsupportedModelError(
-                f"{self.path}: is a TorchScript program, whose code is not run: "
-                "torch.save(torch.jit.load(path).state_dict(), new_path)"
-            )
         byte_order = f"{prefix}/byteorder"
         if byte_order in self._archive.entries and self._archive.read(byte_order).tobytes() != b"little":
             raise UnsupportedModelError(f"{self.path}: was saved on a big-endian machine: save it again on another")
@@ -320,7 +315,8 @@ class _TorchSource:
             root = root[inside[0]]
         if not isinstance(root, dict) or not any(isinstance(value, TensorRef) for value in root.values()):
             keys = f" with the keys {', '.join(quote(key) for key in list(root)[:8])}" if isinstance(root, dict) else ""
-            what = f"holds a {type(root).__name__}{keys}, and no state dict at its root or under {', '.join(WRAPPERS)}"
+            kind = "tensor" if isinstance(root, TensorRef) else type(root).__name__
+            what = f"holds a {kind}{keys}, and no state dict at its root or under {', '.join(WRAPPERS)}"
             raise self._error("pickle", f"{what}: save model.state_dict()")
         tensors = {name: value for name, value in root.items() if isinstance(value, TensorRef)}
         for name in tensors:

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
-from edgeformer.errors import CheckpointFormatError, quote
+from edgeformer.errors import CheckpointFormatError, UnsupportedModelError, quote
 from edgeformer.files import InputFile
 from numpy.typing import NDArray
 
@@ -71,6 +71,8 @@ class TorchZip:
     ------
     CheckpointFormatError
         The archive is not a plain row of stored entries.
+    UnsupportedModelError
+        It holds a TorchScript program.
     """
 
     def __init__(self, file: InputFile) -> None:
@@ -114,7 +116,7 @@ class TorchZip:
 
     def _compare_crc(self, entry: Entry, crc: int) -> None:
         if crc != entry.crc:
-            what = f"has the checksum {crc:08x} and not {entry.crc:08x}: the file is damaged"
+            what = f"has the checksum {crc:08x} and not {entry.crc:08x}: it is damaged, or was saved without checksums"
             raise self._error(self._data_offsets[entry.name], f"entry {quote(entry.name)}", what)
         self._verified.add(entry.name)
 
@@ -191,6 +193,9 @@ class TorchZip:
         _, _, _, flags, method, _, _, crc, packed, size, _, _, comment, disk, _, attributes, offset = fields
         name = self._checked_name(at, raw_name)
         field = f"entry {quote(name)}"
+        if "/code/" in name or name.endswith("/constants.pkl"):
+            advice = "torch.save(torch.jit.load(path).state_dict(), new_path) makes a checkpoint of it"
+            raise UnsupportedModelError(f"{self.file.path}: is a TorchScript program, whose code is not run: {advice}")
         if method != STORED:
             raise self._error(at, field, f"is compressed (method {method}), which torch.save does not do: {RESAVE}")
         if flags & ~(FLAG_DESCRIPTOR | FLAG_UTF8):
