@@ -1,0 +1,49 @@
+"""What quantization costs on the real checkpoints: perplexity of a language model, ranking of an embedding model."""
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from edgeformer.converters import convert
+from edgeformer.session import Session
+
+WINDOW = 256  # predictions of one window of the validation text
+
+
+def validation_loss(session: Session, token_ids: list[int]) -> float:
+    """Mean cross entropy in nats over non-overlapping windows, in float64."""
+    losses = []
+    for begin in range(0, len(token_ids) - WINDOW, WINDOW):
+        window = token_ids[begin:begin + WINDOW + 1]
+        sequence = session.new_sequence()
+        logits = session.forward([(sequence, window[:-1])], outputs="all").astype(np.float64)
+        sequence.free()
+        logits -= logits.max(axis=1, keepdims=True)
+        log_probs = logits[np.arange(WINDOW), window[1:]] - np.log(np.exp(logits).sum(axis=1))
+        losses.append(-log_probs.mean())
+    return float(np.mean(losses))
+
+
+@pytest.fixture(scope="module")
+def shakespeare_losses(test_models: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, float]:
+    source = test_models / "shakespeare-llama-5m"
+    expected = json.loads((source / "expected.json").read_text())
+    losses = {"expected": expected["validation_loss"]}
+    for kind in ("f32", "q8_0", "q4_0"):
+        path = tmp_path_factory.mktemp("shakespeare") / f"{kind}.gguf"
+        convert(source, path, type=kind)
+        session = Session.open(path)
+        losses[kind] = validation_loss(session, expected["valid_ids"])
+        session.close()
+    return losses
+
+
+def test_float_loss_is_torchs(shakespeare_losses: dict[str, float]) -> None:
+    assert shakespeare_losses["f32"] == pytest.approx(shakespeare_losses["expected"], abs=0.0005)
+
+
+@pytest.mark.parametrize(("kind", "bound"), [("q8_0", 0.001), ("q4_0", 0.01)])
+def test_quantized_loss_stays_within_its_budget(shakespeare_losses: dict[str, float], kind: str, bound: float) -> None:
+    assert abs(shakespeare_losses[kind] - shakespeare_losses["f32"]) < bound
