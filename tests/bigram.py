@@ -6,7 +6,6 @@ import threading
 from types import SimpleNamespace
 
 import numpy as np
-
 from edgeformer._kernels import core
 from edgeformer.errors import ContextOverflowError, GenerationCancelled
 from edgeformer.model import Model

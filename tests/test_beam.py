@@ -8,7 +8,6 @@ import math
 import numpy as np
 import pytest
 from bigram import FakeSession, model_of
-
 from edgeformer._kernels import core
 from edgeformer.errors import NumericError
 

@@ -8,9 +8,6 @@ import math
 import numpy as np
 import pytest
 from bigram import BOS, EOS, VOCABULARY, FakeSession, byte_metadata, model_of, says
-from hypothesis import given
-from hypothesis import strategies as st
-
 from edgeformer._kernels import core
 from edgeformer.errors import (
     ContextOverflowError,
@@ -21,6 +18,8 @@ from edgeformer.errors import (
     UnsupportedModelError,
 )
 from edgeformer.generate import StopStrings
+from hypothesis import given
+from hypothesis import strategies as st
 
 TEXT = "The quick brown fx."  # no byte twice
 RANDOM_TABLE = np.random.default_rng(1).normal(0, 2, (VOCABULARY, VOCABULARY)).astype(np.float32)

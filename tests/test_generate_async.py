@@ -9,7 +9,6 @@ import time
 
 import pytest
 from bigram import FakeSession, model_of, says
-
 from edgeformer.errors import InvalidOptionError
 
 

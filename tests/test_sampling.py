@@ -6,12 +6,11 @@ import warnings
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
-
 from edgeformer.errors import NumericError
 from edgeformer.options import GenerationOptions
 from edgeformer.sampling import Sampler, adjust_logits, best_token, top_candidates, uniform
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 
 def splitmix64(seed: int):
