@@ -118,7 +118,7 @@ def progress(title: str) -> Iterator[Report]:
 
 
 def print_rows(title: str, columns: Iterable[str], rows: Iterable[Iterable[object]]) -> None:
-    """A table on stdout; columns whose heading starts with ``>`` stand to the right; no heading row if all are empty."""
+    """A table on stdout; a heading that starts with ``>`` stands to the right. No heading row if all are empty."""
     from rich.table import Table
     from rich.text import Text
 
