@@ -41,7 +41,7 @@ def randomize(module: torch.nn.Module, generator: torch.Generator) -> None:
             elif parameter.ndim == 1:
                 parameter.copy_(0.2 * noise)
             else:
-                parameter.copy_(noise * 1.4 / math.sqrt(parameter.shape[-1]))
+                parameter.copy_(noise / math.sqrt(parameter.shape[-1]))
 
 
 def relative_gap(logits: torch.Tensor) -> float:
@@ -78,7 +78,8 @@ def make_llama(folder: Path, seed: int, *, dtype: torch.dtype = torch.float32, t
     config = transformers.LlamaConfig(**(settings | changes))
     model = transformers.LlamaForCausalLM(config).eval()
     randomize(model, torch.Generator().manual_seed(seed))
-    model = model.to(dtype).float()  # the weights that the file holds, computed with in float32
+    for parameter in model.parameters():  # what the file will hold; rotary frequencies stay as they are
+        parameter.data = parameter.data.to(dtype).float()
     rng = np.random.default_rng(seed)
     short, long = draw_ids(rng, 21, config.vocab_size), draw_ids(rng, 150, config.vocab_size)
 
@@ -86,18 +87,17 @@ def make_llama(folder: Path, seed: int, *, dtype: torch.dtype = torch.float32, t
         return model(torch.tensor([ids])).logits[0]
 
     continued, gap = greedy(lambda ids: run(ids)[-1], short, GREEDY_TOKENS)
+    hidden = model.model(torch.tensor([short])).last_hidden_state[0]
+    write_expected(folder, ids=short, logits=run(short), hidden=hidden, long_ids=long, long_last_logits=run(long)[-1],
+                   greedy_ids=continued)
     model.to(dtype)
     if torch_bin:
         model.config.save_pretrained(folder)
         torch.save(model.state_dict(), folder / "pytorch_model.bin")
     else:
         model.save_pretrained(folder)
-    model.float()
     if old_config:
         rewrite_as_version_4(folder / "config.json")
-    hidden = model.model(torch.tensor([short])).last_hidden_state[0]
-    write_expected(folder, ids=short, logits=run(short), hidden=hidden, long_ids=long, long_last_logits=run(long)[-1],
-                   greedy_ids=continued)
     return gap
 
 
