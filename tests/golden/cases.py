@@ -15,8 +15,8 @@ ENCODER_DECODERS = ("transformer-prenorm-relu", "transformer-postnorm-gelu-learn
 ALL = DECODERS + ENCODERS + ENCODER_DECODERS
 END_TOKEN_ID = 2
 
-# Largest difference to torch, relative to the range of torch's row. An F16 cache keeps eleven bits of keys and values, and
-# rows this narrow average little of that away; against an F32 cache the difference is below 1e-6.
+# Largest difference to torch, relative to the range of torch's row. An F16 cache keeps eleven bits of keys and values,
+# and rows this narrow average little of that away; with an F32 cache the difference is below 1e-6.
 TOLERANCE = {"f32": 1e-5, "f16": 2e-3}
 
 GoldenPath = Callable[..., Path]
