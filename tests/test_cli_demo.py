@@ -31,8 +31,8 @@ def test_it_reads_held_out_dates(found: dict[str, Any]) -> None:
 
 
 def test_it_reads_its_examples_and_the_callers_dates(found: dict[str, Any]) -> None:
-    answers = {row["source"]: row["text"] for row in found["translations"]}
-    assert answers == {
+    answers = {row["source"]: row["answers"] for row in found["translations"]}
+    expected = {
         "4 March 1997": "1997-03-04",
         "the 23rd of Febuary, 2024": "2024-02-23",
         "Mittwoch, 3. Oktober 1990": "1990-10-03",
@@ -44,7 +44,8 @@ def test_it_reads_its_examples_and_the_callers_dates(found: dict[str, Any]) -> N
         "the 4th of March, 1997": "1997-03-04",
         "31/12/2001": "2001-12-31",
     }
-    assert set(EXAMPLES) < answers.keys()
+    assert set(EXAMPLES) < expected.keys()
+    assert answers == {source: dict.fromkeys(("f32", "q8_0", "q4_0"), date) for source, date in expected.items()}
 
 
 def test_quantization_costs_what_it_should(found: dict[str, Any]) -> None:
@@ -58,14 +59,14 @@ def test_quantization_costs_what_it_should(found: dict[str, Any]) -> None:
 def test_latencies_are_in_order(found: dict[str, Any]) -> None:
     latency = found["latency"]
     assert 0 < latency["p50_ms"] <= latency["p90_ms"] <= latency["p99_ms"]
-    assert latency["batch_dates_per_second"] > 0 and latency["batch_size"] == 1000
+    assert latency["batch_dates_per_second"] > 0 and latency["batch_size"] > 1
 
 
 def test_it_prints_what_it_found(capsys: pytest.CaptureFixture[str]) -> None:
     variant = Variant("q8_0", 2048, 1024, 0.0051, 0.996, 0.1, 0.2)
-    latency = Latency("q8_0", 1.0, 2.0, 3.0, 1000, 5000.0)
+    latency = Latency("q8_0", 1.0, 2.0, 3.0, 50, 5000.0)
     report = DemoReport(
-        str(CHECKPOINT), 400_000, 1000, "avx2", 2, [variant], [Translation("4 May 1998", "1998-05-04")], latency, 12.5
+        str(CHECKPOINT), 400_000, 1000, "avx2", 2, [variant], [Translation("4 May 1998", {"q8_0": "1998-05-04"})], latency, 12.5
     )
     _print(report)
     out = capsys.readouterr().out

@@ -197,6 +197,13 @@ def test_bench_prints_rows(dates: str, output: str, capsys: pytest.CaptureFixtur
         assert ("t/s" if output == "md" else "avg_ts,stddev_ts") in heading
 
 
+def test_bench_of_an_encoder_is_its_prompt_test(encoder: str, capsys: pytest.CaptureFixture[str]) -> None:
+    [row] = json.loads(run(capsys, "bench", "-m", encoder, "-p", "16", "-r", "1", "-o", "json"))
+    assert row["test"] == "pp16" and row["type_k"] == "f32" and row["avg_ts"] > 0
+    assert main(["bench", "-m", encoder, "-n", "8"]) == 1
+    assert "n_gen" in capsys.readouterr().err
+
+
 def test_hash_finds_the_same_bits_everywhere(dates: str, capsys: pytest.CaptureFixture[str]) -> None:
     found = run_json(capsys, "hash", dates)
     assert found["equal"] and len(found["rows"]) >= 4

@@ -100,10 +100,13 @@ class _Bar:
             from rich.console import Console
             from rich.progress import Progress
 
-            self.progress = Progress(console=Console(stderr=True), transient=True)
+            # No refreshing thread: it would take its share of a core while a benchmark measures.
+            self.progress = Progress(console=Console(stderr=True), transient=True, auto_refresh=False)
             self.progress.add_task(self.title)
             self.progress.start()
-        self.progress.update(self.progress.task_ids[0], completed=done, total=total, description=f"{self.title} {what}")
+        self.progress.update(
+            self.progress.task_ids[0], completed=done, total=total, description=f"{self.title} {what}", refresh=True
+        )
 
 
 @contextmanager

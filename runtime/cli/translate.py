@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from . import options
-from .output import input_texts, print_json
+from .output import input_texts, print_json, progress
+
+BATCH_SIZE = 32  # lines in one run: the first answers come early, and the cache need not hold all
 
 
 def translate(
@@ -22,10 +24,15 @@ def translate(
     import edgeformer
 
     sources = input_texts(texts)
-    with edgeformer.load(file, threads=threads) as model:
-        answers = iter(model.translate([source for source in sources if source], num_beams=num_beams))
-    results = [next(answers) if source else "" for source in sources]
+    pairs = []
+    with edgeformer.load(file, threads=threads) as model, progress("translating") as report:
+        for start in range(0, len(sources), BATCH_SIZE):
+            batch = sources[start : start + BATCH_SIZE]
+            answers = iter(model.translate([source for source in batch if source], num_beams=num_beams))
+            results = [next(answers) if source else "" for source in batch]
+            pairs += zip(batch, results, strict=True)
+            if not json:
+                print("\n".join(results), flush=True)
+            report(len(pairs), len(sources))
     if json:
-        print_json([{"source": source, "text": text} for source, text in zip(sources, results, strict=True)])
-    else:
-        print("\n".join(results))
+        print_json([{"source": source, "text": text} for source, text in pairs])
