@@ -359,11 +359,10 @@ def _kind_of(key: str, value: Value, is_array: bool) -> str:
         raise InvalidInputError(f"{key}: an empty list needs the kind of its items")
     if all(isinstance(item, str) for item in items):
         return "string"
-    array_kind = np.asarray(items).dtype.kind
-    if array_kind in "bf":
-        return {"b": "bool", "f": "float32"}[array_kind]
-    if array_kind not in "iu":
-        raise InvalidInputError(f"{key}: {quote(value)} is nothing that GGUF can hold")
+    if all(isinstance(item, (bool, np.bool_)) for item in items):
+        return "bool"
+    if not all(isinstance(item, (int, np.integer)) for item in items):
+        return "float32"
     for kind in ("int32" if is_array else "uint32", "int32", "uint64"):
         limits = np.iinfo(SCALARS[KINDS[kind]])
         if limits.min <= min(items) and max(items) <= limits.max:
@@ -373,7 +372,10 @@ def _kind_of(key: str, value: Value, is_array: bool) -> str:
 
 def _encode_numbers(key: str, value: Value, kind: str) -> bytes:
     dtype = SCALARS[KINDS[kind]]
-    array = np.asarray(value)
+    try:
+        array = np.asarray(value)
+    except ValueError:
+        raise InvalidInputError(f"{key}: {quote(value)} is not a plain list") from None
     if array.size and array.dtype.kind not in {"b": "b", "f": "iuf"}.get(dtype.kind, "iu"):
         raise InvalidInputError(f"{key}: {quote(value)} is not of kind {kind}")
     with np.errstate(over="ignore", invalid="ignore"):
