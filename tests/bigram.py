@@ -1,7 +1,8 @@
-"""A stand-in for `Session` whose logits are looked up in a table by the last token: what comes next is known by heart."""
+"""A stand-in for `Session` whose logits are looked up in a table by the last token: what comes next is known."""
 
 from __future__ import annotations
 
+import itertools
 import threading
 from types import SimpleNamespace
 
@@ -59,7 +60,9 @@ class FakeSequence:
 class FakeSession:
     """Counts the sequences that are not freed (`live`) and the forward passes (`steps`)."""
 
-    def __init__(self, table: np.ndarray, *, n_ctx: int = 64, family: str = "decoder", metadata: dict | None = None) -> None:
+    def __init__(
+        self, table: np.ndarray, *, n_ctx: int = 64, family: str = "decoder", metadata: dict | None = None
+    ) -> None:
         self.table = np.asarray(table, np.float32)
         self.n_ctx, self.family, self.architecture = n_ctx, family, "bigram"
         self.metadata = byte_metadata() if metadata is None else metadata
@@ -79,7 +82,11 @@ class FakeSession:
         return [FakeSequence(self, source=tuple(source)) for source in sources]
 
     def forward(
-        self, feeds: list[tuple[FakeSequence, list[int]]], *, outputs: str = "last", cancel: core.CancelFlag | None = None
+        self,
+        feeds: list[tuple[FakeSequence, list[int]]],
+        *,
+        outputs: str = "last",
+        cancel: core.CancelFlag | None = None,
     ) -> np.ndarray:
         with self._lock:
             self.steps += 1
@@ -116,6 +123,6 @@ def says(text: str, end: int = EOS) -> np.ndarray:
     table = np.zeros((VOCABULARY, VOCABULARY), np.float32)
     chain = [BOS, *text.encode(), end]
     assert len(set(chain)) == len(chain)
-    for token, following in zip(chain, chain[1:], strict=False):
+    for token, following in itertools.pairwise(chain):
         table[token, following] = 10.0
     return table

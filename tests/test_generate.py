@@ -75,16 +75,6 @@ def test_text_goes_on_to_the_end_token():
     assert session.live == 0
 
 
-def test_results_answer_by_attribute_and_by_item():
-    result = model_of(story()).generate("ab")
-    assert result["text"] == result.text == str(result)
-    assert dict(result)["usage"]["prompt_tokens"] == result.usage.prompt_tokens
-    assert json.loads(json.dumps(result.to_dict()))["finish_reason"] == "stop"
-    assert "text" in result and "words" not in result
-    with pytest.raises(KeyError):
-        result["words"]
-
-
 @pytest.mark.parametrize("name", ["max_tokens", "max_new_tokens", "max_completion_tokens"])
 def test_max_tokens_and_its_other_names(name):
     result = model_of(story()).generate("ab", **{name: 3})
@@ -211,7 +201,8 @@ def test_log_probabilities_are_those_of_the_model():
 
 
 def test_defaults_come_from_the_file():
-    config = {"do_sample": True, "temperature": 0.5, "top_k": 3, "eos_token_id": [ord("e"), EOS], "suppress_tokens": [ord("c")]}
+    config = {"do_sample": True, "temperature": 0.5, "top_k": 3, "eos_token_id": [ord("e"), EOS]}
+    config["suppress_tokens"] = [ord("c")]
     metadata = byte_metadata(**{"general.generation.json": json.dumps(config)})
     table = says("abde") + RANDOM_TABLE * 1e-3
     table[:, ord("c")] = 99.0
@@ -225,7 +216,7 @@ def test_defaults_come_from_the_file():
     "config", ["[]", "{", '{"temperature": "hot"}', '{"top_k": -4}', '{"eos_token_id": "x"}', "[" * 100_000, "3"]
 )
 def test_broken_defaults_are_a_fault_of_the_file(config):
-    with pytest.raises(ModelFormatError, match="general.generation.json"):
+    with pytest.raises(ModelFormatError, match=r"general\.generation\.json"):
         model_of(FakeSession(RANDOM_TABLE, metadata=byte_metadata(**{"general.generation.json": config})))
 
 
@@ -284,7 +275,7 @@ def test_a_filter_asks_for_sampling():
 
 
 def test_without_a_tokenizer_ids_go_in_and_out():
-    session = story(metadata={"general.architecture": "bigram", "general.generation.json": f'{{"eos_token_id": {EOS}}}'})
+    session = story(metadata={"general.generation.json": f'{{"eos_token_id": {EOS}}}'})
     result = model_of(session).generate([97])
     assert (result.text, result.token_ids, result.finish_reason) == ("", list(b"bcdefghij"), "stop")
     assert len(list(model_of(session).generate([97], stream=True))) == 10

@@ -1,4 +1,4 @@
-"""`load` and the model's handle: lifetime, pickling, verbs by family, embedding, translation, and the package itself."""
+"""`load` and the model's handle: lifetime, pickling, verbs by family, embedding, translation, the package itself."""
 
 from __future__ import annotations
 
@@ -82,7 +82,8 @@ def test_batches_streams_and_beams_give_the_bits_of_single_runs(llama):
                 alone = model.generate(prompt, max_tokens=20, **options)
                 assert (alone.token_ids, alone.log_prob) == (result.token_ids, result.log_prob)
                 assert alone.hypotheses == result.hypotheses
-        streamed = [token for chunk in model.generate([4, 5, 6], stream=True, max_tokens=9) for token in chunk.token_ids]
+        stream = model.generate([4, 5, 6], stream=True, max_tokens=9)
+        streamed = [token for chunk in stream for token in chunk.token_ids]
         assert streamed == model.generate([4, 5, 6], max_tokens=9).token_ids
 
 
@@ -282,5 +283,6 @@ def test_loading_tells_the_logger_and_nobody_else(llama, caplog, capfd):
 
 
 def test_defaults_that_are_not_honoured_are_told(caplog):
-    model_of(FakeSession(says("ab"), metadata=byte_metadata(**{"general.generation.json": '{"no_repeat_ngram_size": 3}'})))
+    metadata = byte_metadata(**{"general.generation.json": '{"no_repeat_ngram_size": 3}'})
+    model_of(FakeSession(says("ab"), metadata=metadata))
     assert "no_repeat_ngram_size" in caplog.text
