@@ -97,7 +97,7 @@ cdef void *allocate(size_t nbytes, bint large_pages, str what) except NULL:
     """Zeroed pages from the system, or NotEnoughMemoryError."""
     cdef void *memory = ef_memory_map(nbytes, large_pages)
     if memory == NULL:
-        raise NotEnoughMemoryError(f"{nbytes} bytes for {what} are not available")
+        raise NotEnoughMemoryError(what, nbytes)
     return memory
 
 

@@ -3,6 +3,7 @@ from libc.stdint cimport int8_t, int32_t, int64_t, uint8_t, uint64_t
 
 cdef extern from "<unistd.h>" nogil:
     int getpid()
+    int pause()
 
 cdef extern from "edgeformer/blocks.h" nogil:
     enum:
@@ -174,7 +175,8 @@ cdef extern from "edgeformer/memory.h" nogil:
 cdef extern from "edgeformer/threads.h" nogil:
     enum:
         EF_MAX_THREADS
-    ctypedef int atomic_int
+    ctypedef struct atomic_int:  # opaque
+        pass
     int atomic_load(atomic_int *word)
     void atomic_store(atomic_int *word, int value)
     ctypedef struct ef_pool:

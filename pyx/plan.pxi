@@ -18,7 +18,7 @@ cdef class Array:
         if self.count & (self.count - 1) == 0:  # full: the capacity is the power of two at or above the count
             items = <char *>realloc(items, max(2 * self.count, 1) * self.item_bytes)
             if items == NULL:
-                raise NotEnoughMemoryError(f"{2 * self.count * self.item_bytes} bytes for a plan are not available")
+                raise NotEnoughMemoryError("the ops of a plan", 2 * self.count * self.item_bytes)
             self.items = items
         memcpy(items + self.count * self.item_bytes, item, self.item_bytes)
         self.count += 1
@@ -268,25 +268,31 @@ cdef class Plan:
         """
         cdef Batch batch = Batch(tokens, positions, token_types, output_rows, segments, page_tables)
         cdef atomic_int *cancel = NULL if should_cancel is None else &should_cancel.value
-        cdef int status
-        cdef void *context = NULL
-        cdef ef_pool *native_pool = pool.native
-        if threading.get_ident() == threading.main_thread().ident:
-            context = <void *>self
+        cdef int status = EF_RUN_DONE
         with self.guard():
             self.check()
             check_batch(self, batch)
             with pool.guard():
-                refuse_at_exit()
-                self.error = None
-                self.replace_scratch(pool.threads * max(64, ef_plan_scratch_bytes(&self.native)))
-                with nogil:
-                    status = ef_plan_run(&self.native, &batch.native, native_pool, self.scratch, cancel, poll_signals, context)
+                status = self.run_batch(pool, batch, cancel)
             error, self.error = self.error, None
         if error is not None:
             raise error
-        if status != EF_RUN_DONE:
-            raise GenerationCancelled("the run was cancelled" if status == EF_RUN_CANCELLED else "the interpreter is exiting")
+        if status == EF_RUN_POLLED:
+            leave_at_exit()
+        if status == EF_RUN_CANCELLED:
+            raise GenerationCancelled()
+
+    cdef int run_batch(self, Pool pool, Batch batch, atomic_int *cancel) except -1:
+        """Runs a checked batch; returns an ef_run_status. Both locks are held."""
+        cdef int status
+        cdef void *context = <void *>self if on_main_thread() else NULL
+        cdef ef_pool *native_pool = pool.native
+        if atomic_load(&exiting):
+            return EF_RUN_POLLED
+        self.replace_scratch(pool.threads * ef_plan_scratch_bytes(&self.native))
+        with nogil:
+            status = ef_plan_run(&self.native, &batch.native, native_pool, self.scratch, cancel, poll_signals, context)
+        return status
 
     cdef int poll(self) noexcept:
         """Runs Python's signal handlers; keeps what they raise and returns 1 then."""

@@ -72,7 +72,7 @@ cdef class Pool:
         self.threads = checked(threads, "threads", 1, EF_MAX_THREADS)
         self.native = ef_pool_create(self.threads)
         if self.native == NULL:
-            raise NotEnoughMemoryError("no memory for a pool of threads")
+            raise NotEnoughMemoryError("a pool of threads", self.threads * 64)
         self.process = getpid()
         self.lock = threading.Lock()
         _pools.add(self)
@@ -118,7 +118,7 @@ cdef class CancelFlag:
 
 
 def _stop_all():
-    """At exit: ends runs in daemon threads while they can still return, and joins the threads of every pool."""
+    """At exit: ends runs in daemon threads, and joins the threads of every pool. No job starts after this."""
     atomic_store(&exiting, 1)
     for pool in list(_pools):
         (<Pool>pool).close()
@@ -127,8 +127,15 @@ def _stop_all():
 atexit.register(_stop_all)
 
 
-cdef int refuse_at_exit() except -1:
-    """Raises once the interpreter is on its way out: no job may start then."""
-    if atomic_load(&exiting):
+cdef int leave_at_exit() except -1:
+    """For a thread that finds `exiting` set and holds no lock. A daemon thread stays here: an error would only be printed,
+    and Python is about to end the thread anyway. The main thread gets an error."""
+    if on_main_thread():
         raise EdgeformerError("the interpreter is exiting")
-    return 0
+    with nogil:
+        while True:
+            pause()
+
+
+cdef bint on_main_thread():
+    return threading.get_ident() == threading.main_thread().ident

@@ -82,10 +82,12 @@ cdef class Matrix:
                 ef_pack_run(kernels, &self.native, <const uint8_t *>view.buffer.buf, begin, end, NULL)
             return
         with pool.guard():
-            refuse_at_exit()
-            native = pool.native
-            with nogil:
-                ef_pack_run(kernels, &self.native, <const uint8_t *>view.buffer.buf, begin, end, native)
+            if not atomic_load(&exiting):
+                native = pool.native
+                with nogil:
+                    ef_pack_run(kernels, &self.native, <const uint8_t *>view.buffer.buf, begin, end, native)
+                return
+        leave_at_exit()
 
     def row(self, i, isa=None):
         """Row `i` as float32 [num_columns], exactly what EMBED gives with a scale of 1."""
@@ -122,10 +124,10 @@ cdef class Cache:
         self.native.key_dim = checked(key_dim, "key_dim", 1, 2**16)
         self.native.value_dim = checked(value_dim, "value_dim", 1, 2**16)
         if num_layers * num_heads * (key_dim + value_dim + 16) * 64 > 2**48:
-            raise NotEnoughMemoryError(f"a page of {num_layers} layers, {num_heads} heads of {key_dim} + {value_dim} is too large")
+            raise NotEnoughMemoryError("one page of a cache", num_layers * num_heads * (key_dim + value_dim) * 64)
         self.native.page_bytes = (num_layers * ef_cache_layer_bytes(&self.native) + 63) // 64 * 64
         if <object>self.native.page_bytes * self.num_pages > 2**62:
-            raise NotEnoughMemoryError(f"{num_pages} pages of {self.native.page_bytes} bytes are not available")
+            raise NotEnoughMemoryError(f"a cache of {num_pages} pages", <object>self.native.page_bytes * self.num_pages)
         self.size = self.native.page_bytes * self.num_pages
         self.native.pages = <uint8_t *>allocate(self.size, False, f"a cache of {num_pages} pages")
 

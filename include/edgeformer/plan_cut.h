@@ -28,6 +28,8 @@ static inline double ef_attention_products(const ef_plan *plan, const ef_batch *
 static inline double ef_op_nanoseconds(const ef_plan *plan, const ef_batch *batch, const ef_op *op)
 {
     double rows = ef_domain_rows(batch, op->domain), values = rows * op->width;
+    if (rows == 0)
+        return 0;
     switch ((enum ef_op_kind)op->kind) {
     case EF_OP_LINEAR: {
         const ef_matrix *weight = &plan->matrices[op->weight];

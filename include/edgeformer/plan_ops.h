@@ -16,11 +16,17 @@ typedef struct ef_cut {
     int32_t num_chunks;
 } ef_cut;
 
-/* What a thread keeps from chunk to chunk of one op. Chunks come to a thread in ascending order. */
+/* What a thread keeps from chunk to chunk of one op, which come to it in ascending order; zero at the first. Its scratch
+ * follows. */
 typedef struct ef_worker_state {
-    uint8_t *scratch;
+    int32_t op;
     int32_t segment, segment_chunk; /* ATTENTION: where the last chunk lay, and the first chunk of that segment */
 } ef_worker_state;
+
+static inline float *ef_worker_scratch(ef_worker_state *state)
+{
+    return (float *)(void *)((uint8_t *)state + EF_ALIGNMENT);
+}
 
 static inline int32_t ef_domain_rows(const ef_batch *batch, int32_t domain)
 {
@@ -87,9 +93,9 @@ static inline void ef_op_linear(const ef_plan *plan, const ef_op *op, int32_t be
 }
 
 /* Where a row op writes its floats: its output, or the scratch if only the quantized row is wanted. */
-static inline float *ef_row_target(const ef_plan *plan, const ef_op *op, int32_t row, uint8_t *scratch)
+static inline float *ef_row_target(const ef_plan *plan, const ef_op *op, int32_t row, float *scratch)
 {
-    return op->output.buffer < 0 ? (float *)(void *)scratch : ef_operand_row(plan, op->output, row);
+    return op->output.buffer < 0 ? scratch : ef_operand_row(plan, op->output, row);
 }
 
 static inline void ef_quantize_row(const ef_plan *plan, const ef_op *op, int32_t row, const float *values)
@@ -98,7 +104,7 @@ static inline void ef_quantize_row(const ef_plan *plan, const ef_op *op, int32_t
         plan->kernels->quantize((ef_block_activation *)(void *)ef_operand_row(plan, op->quantized, row), values, op->width);
 }
 
-static inline void ef_op_norm(const ef_plan *plan, const ef_op *op, int32_t begin, int32_t end, uint8_t *scratch)
+static inline void ef_op_norm(const ef_plan *plan, const ef_op *op, int32_t begin, int32_t end, float *scratch)
 {
     const float *weight = ef_plan_vector(plan, op->vector[0]), *bias = ef_plan_vector(plan, op->vector[1]);
     for (int32_t row = begin; row < end; row++) {
@@ -142,7 +148,7 @@ static inline void ef_op_store_kv(const ef_plan *plan, const ef_batch *batch, co
     }
 }
 
-static inline void ef_op_gate(const ef_plan *plan, const ef_op *op, int32_t begin, int32_t end, uint8_t *scratch)
+static inline void ef_op_gate(const ef_plan *plan, const ef_op *op, int32_t begin, int32_t end, float *scratch)
 {
     for (int32_t row = begin; row < end; row++) {
         float *output = ef_row_target(plan, op, row, scratch);
@@ -152,7 +158,7 @@ static inline void ef_op_gate(const ef_plan *plan, const ef_op *op, int32_t begi
     }
 }
 
-static inline void ef_op_activate(const ef_plan *plan, const ef_op *op, int32_t begin, int32_t end, uint8_t *scratch)
+static inline void ef_op_activate(const ef_plan *plan, const ef_op *op, int32_t begin, int32_t end, float *scratch)
 {
     for (int32_t row = begin; row < end; row++) {
         float *output = ef_row_target(plan, op, row, scratch);
@@ -215,7 +221,7 @@ static inline void ef_op_attention(const ef_plan *plan, const ef_batch *batch, c
         .window = op->integer[4],
         .scale = op->real[0],
     };
-    plan->kernels->attention(&args, segment, within / row_chunks, begin, end, (float *)(void *)state->scratch);
+    plan->kernels->attention(&args, segment, within / row_chunks, begin, end, ef_worker_scratch(state));
 }
 
 /* Runs one chunk of an op. */
@@ -234,14 +240,14 @@ static inline void ef_op_chunk(const ef_plan *plan, const ef_batch *batch, const
         ef_op_linear(plan, op, begin, end, first, last);
         break;
     }
-    case EF_OP_NORM: ef_op_norm(plan, op, begin, end, state->scratch); break;
+    case EF_OP_NORM: ef_op_norm(plan, op, begin, end, ef_worker_scratch(state)); break;
     case EF_OP_QUANTIZE: ef_op_quantize(plan, op, begin, end); break;
     case EF_OP_ROTARY: ef_op_rotary(plan, batch, op, begin, end); break;
     case EF_OP_ROPE: ef_op_rope(plan, op, begin, end); break;
     case EF_OP_STORE_KV: ef_op_store_kv(plan, batch, op, begin, end); break;
     case EF_OP_ATTENTION: ef_op_attention(plan, batch, op, cut, chunk, state); break;
-    case EF_OP_GATE: ef_op_gate(plan, op, begin, end, state->scratch); break;
-    case EF_OP_ACTIVATE: ef_op_activate(plan, op, begin, end, state->scratch); break;
+    case EF_OP_GATE: ef_op_gate(plan, op, begin, end, ef_worker_scratch(state)); break;
+    case EF_OP_ACTIVATE: ef_op_activate(plan, op, begin, end, ef_worker_scratch(state)); break;
     case EF_OP_ADD: ef_op_add(plan, op, begin, end); break;
     case EF_OP_SELECT: ef_op_select(plan, batch, op, begin, end); break;
     case EF_OP_POOL: ef_op_pool(plan, batch, op, begin, end); break;

@@ -1,7 +1,7 @@
 /* A small pool of POSIX threads for work that is cut many times a millisecond.
  *
- * The caller is thread 0. Waiting threads spin for some tens of microseconds, then yield, then sleep: between the ops of a
- * run they are ready within a cache miss, an idle pool costs nothing. Threads start at the first job, and again in a
+ * The caller is thread 0. Waiting threads spin for some tens of microseconds, then yield, then sleep: between the rounds of
+ * a job they are ready within a cache miss, an idle pool costs nothing. Threads start at the first job, and again in a
  * forked child, whose parent's threads do not exist there. If the system refuses threads, there are fewer.
  *
  * One job at a time: callers of the functions below exclude each other.
@@ -24,30 +24,43 @@
 enum { EF_MAX_THREADS = 1024, EF_SPIN_NANOSECONDS = 30000, EF_YIELD_NANOSECONDS = 150000, EF_PAUSES_A_LOOK = 32 };
 enum { EF_WORKER_STACK_BYTES = 1 << 20 };
 
-typedef void (*ef_task)(void *context, int32_t thread, int32_t num_threads);
+/* Work in rounds of chunks. Chunks of a round run in any order, in any thread, each thread getting them in ascending
+ * order; all of a round is done, and visible, before the next begins. */
+typedef struct ef_job {
+    void (*chunk)(void *context, int32_t chunk, int32_t thread);
+    /* Called by the thread that finished a round's last chunk: does what must be done alone and returns how many chunks
+     * the next round has; 0 ends the job. */
+    int32_t (*next)(void *context, int32_t thread);
+    void *context;
+} ef_job;
 
 typedef struct ef_pool ef_pool;
 
 typedef struct ef_worker {
     ef_pool *pool;
     pthread_t handle;
-    int32_t thread;      /* 1 .. num_threads - 1 */
-    unsigned generation; /* of jobs, when the thread was made */
+    int32_t thread; /* 1 .. num_threads - 1 */
 } ef_worker;
 
+/* A ticket says what there is to draw: the count of rounds so far (32 bits), whether no job runs (1), chunks of this
+ * round that nobody has drawn (31). Only who draws a chunk looks at the job, so a thread that sleeps or is kept from its
+ * core holds nobody up, not even the end of a job. */
+#define EF_TICKET_ROUND ((uint64_t)1 << 32)
+#define EF_TICKET_IDLE ((uint64_t)1 << 31)
+#define EF_TICKET_CHUNKS (EF_TICKET_IDLE - 1)
+
 struct ef_pool {
-    _Alignas(64) atomic_uint generation; /* counts jobs; a change starts the workers */
-    _Alignas(64) atomic_uint arrived;    /* threads waiting at the barrier */
-    _Alignas(64) atomic_uint phase;      /* counts barriers; a change opens the present one */
-    _Alignas(64) atomic_uint sleepers;   /* threads that wait on `wake` */
+    _Alignas(64) _Atomic uint64_t ticket;
+    _Alignas(64) atomic_int unfinished; /* chunks of this round */
+    _Alignas(64) atomic_int sleepers;   /* threads that wait on `wake` */
+    atomic_int stopping;
+    int32_t round_chunks;
+    ef_job job;
     pthread_mutex_t mutex;
     pthread_cond_t wake;
-    ef_task task;
-    void *context;
     ef_worker *workers;  /* [max_threads - 1] */
     int32_t max_threads; /* asked for, the caller included */
     int32_t num_threads; /* running, the caller included; 0 before the first job */
-    int stopping;
     pid_t owner;         /* the process whose threads these are */
 };
 
@@ -98,15 +111,13 @@ static inline void ef_restore_denormals(uint64_t mode)
 #endif
 }
 
-/* Returns once *word is no longer `value`; what was written before the change is visible then. */
-static inline void ef_wait_while(ef_pool *pool, atomic_uint *word, unsigned value)
+/* Returns once the ticket is no longer `ticket`. */
+static inline void ef_wait_ticket(ef_pool *pool, uint64_t ticket)
 {
-    if (atomic_load_explicit(word, memory_order_acquire) != value)
-        return;
     int64_t start = ef_nanoseconds(), waited = 0;
     while (waited < EF_YIELD_NANOSECONDS) {
         for (int i = 0; i < EF_PAUSES_A_LOOK; i++) {
-            if (atomic_load_explicit(word, memory_order_acquire) != value)
+            if (atomic_load_explicit(&pool->ticket, memory_order_relaxed) != ticket)
                 return;
             ef_pause();
         }
@@ -114,19 +125,24 @@ static inline void ef_wait_while(ef_pool *pool, atomic_uint *word, unsigned valu
             sched_yield();
         waited = ef_nanoseconds() - start;
     }
-    /* Sequentially consistent on both sides: either ef_publish sees the sleeper or the sleeper sees the new value. */
+    /* Sequentially consistent on both sides: either ef_publish sees the sleeper or the sleeper sees the new ticket. */
     atomic_fetch_add(&pool->sleepers, 1);
     pthread_mutex_lock(&pool->mutex);
-    while (atomic_load(word) == value)
+    while (atomic_load(&pool->ticket) == ticket)
         pthread_cond_wait(&pool->wake, &pool->mutex);
     pthread_mutex_unlock(&pool->mutex);
     atomic_fetch_sub(&pool->sleepers, 1);
 }
 
-/* Changes *word for those that wait for it, asleep or not. Only one thread at a time publishes. */
-static inline void ef_publish(ef_pool *pool, atomic_uint *word, unsigned value)
+/* Issues the ticket of a new round of `chunks` chunks, or of none, idle. */
+static inline void ef_publish(ef_pool *pool, int32_t chunks)
 {
-    atomic_store(word, value);
+    uint64_t round = atomic_load_explicit(&pool->ticket, memory_order_relaxed) / EF_TICKET_ROUND + 1;
+    if (chunks) {
+        pool->round_chunks = chunks;
+        atomic_store_explicit(&pool->unfinished, chunks, memory_order_relaxed);
+    }
+    atomic_store(&pool->ticket, round * EF_TICKET_ROUND + (chunks ? (uint64_t)chunks : EF_TICKET_IDLE));
     if (atomic_load(&pool->sleepers) == 0)
         return;
     pthread_mutex_lock(&pool->mutex);
@@ -134,44 +150,30 @@ static inline void ef_publish(ef_pool *pool, atomic_uint *word, unsigned value)
     pthread_mutex_unlock(&pool->mutex);
 }
 
-/* A barrier with a serial part: returns 1 at once in the thread that comes last, which does what must be done alone and
- * then calls ef_barrier_open; returns 0 in the others, after that. */
-static inline int ef_barrier_last(ef_pool *pool, int32_t num_threads)
+/* Draws a chunk and runs it, if the ticket offers one; goes on to the next round if it was the last to be finished. */
+static inline void ef_work(ef_pool *pool, uint64_t ticket, int32_t thread)
 {
-    unsigned phase = atomic_load_explicit(&pool->phase, memory_order_relaxed);
-    if (atomic_fetch_add_explicit(&pool->arrived, 1, memory_order_acq_rel) + 1 == (unsigned)num_threads) {
-        atomic_store_explicit(&pool->arrived, 0, memory_order_relaxed);
-        return 1;
-    }
-    ef_wait_while(pool, &pool->phase, phase);
-    return 0;
-}
-
-static inline void ef_barrier_open(ef_pool *pool)
-{
-    ef_publish(pool, &pool->phase, atomic_load_explicit(&pool->phase, memory_order_relaxed) + 1);
-}
-
-static inline void ef_barrier(ef_pool *pool, int32_t num_threads)
-{
-    if (ef_barrier_last(pool, num_threads))
-        ef_barrier_open(pool);
+    if (!atomic_compare_exchange_weak_explicit(&pool->ticket, &ticket, ticket - 1, memory_order_acquire, memory_order_relaxed))
+        return;
+    const ef_job job = pool->job;
+    job.chunk(job.context, pool->round_chunks - (int32_t)(ticket & EF_TICKET_CHUNKS), thread);
+    if (atomic_fetch_sub_explicit(&pool->unfinished, 1, memory_order_acq_rel) == 1)
+        ef_publish(pool, job.next(job.context, thread));
 }
 
 static inline void *ef_worker_main(void *argument)
 {
-    ef_worker *worker = argument;
+    const ef_worker *worker = argument;
     ef_pool *pool = worker->pool;
-    unsigned generation = worker->generation;
     ef_flush_denormals();
-    for (;;) {
-        ef_wait_while(pool, &pool->generation, generation);
-        generation++;
-        if (pool->stopping)
-            return NULL;
-        pool->task(pool->context, worker->thread, pool->num_threads);
-        ef_barrier(pool, pool->num_threads);
+    while (!atomic_load_explicit(&pool->stopping, memory_order_acquire)) {
+        uint64_t ticket = atomic_load_explicit(&pool->ticket, memory_order_relaxed);
+        if (ticket & EF_TICKET_CHUNKS)
+            ef_work(pool, ticket, worker->thread);
+        else
+            ef_wait_ticket(pool, ticket);
     }
+    return NULL;
 }
 
 /* Puts a pool into the state of having no threads, whatever state another process left it in. */
@@ -179,12 +181,10 @@ static inline void ef_pool_reset(ef_pool *pool)
 {
     pthread_mutex_init(&pool->mutex, NULL);
     pthread_cond_init(&pool->wake, NULL);
-    atomic_store(&pool->generation, 0);
-    atomic_store(&pool->arrived, 0);
-    atomic_store(&pool->phase, 0);
+    atomic_store(&pool->ticket, EF_TICKET_IDLE);
     atomic_store(&pool->sleepers, 0);
+    atomic_store(&pool->stopping, 0);
     pool->num_threads = 0;
-    pool->stopping = 0;
     pool->owner = getpid();
 }
 
@@ -225,29 +225,33 @@ static inline void ef_pool_start(ef_pool *pool)
         ef_worker *worker = &pool->workers[started - 1];
         worker->pool = pool;
         worker->thread = started;
-        worker->generation = atomic_load(&pool->generation);
         if (pthread_create(&worker->handle, &attributes, ef_worker_main, worker))
             break;
         started++;
     }
-    pool->num_threads = started; /* workers read it after the first job is published */
+    pool->num_threads = started;
     pthread_sigmask(SIG_SETMASK, &before, NULL);
     pthread_attr_destroy(&attributes);
 }
 
-/* Runs task(context, thread, num_threads) in every thread and returns when all are done. */
-static inline void ef_pool_run(ef_pool *pool, ef_task task, void *context)
+/* Runs a job whose first round has `chunks` chunks and returns when it is over. Called with ef_pool_start done. */
+static inline void ef_pool_run(ef_pool *pool, ef_job job, int32_t chunks)
 {
-    ef_pool_start(pool);
     uint64_t mode = ef_flush_denormals();
     if (pool->num_threads == 1) {
-        task(context, 0, 1);
-    } else {
-        pool->task = task;
-        pool->context = context;
-        ef_publish(pool, &pool->generation, atomic_load(&pool->generation) + 1);
-        task(context, 0, pool->num_threads);
-        ef_barrier(pool, pool->num_threads);
+        for (; chunks; chunks = job.next(job.context, 0))
+            for (int32_t chunk = 0; chunk < chunks; chunk++)
+                job.chunk(job.context, chunk, 0);
+    } else if (chunks) {
+        pool->job = job;
+        ef_publish(pool, chunks);
+        uint64_t ticket;
+        while (!((ticket = atomic_load_explicit(&pool->ticket, memory_order_acquire)) & EF_TICKET_IDLE)) {
+            if (ticket & EF_TICKET_CHUNKS)
+                ef_work(pool, ticket, 0);
+            else
+                ef_wait_ticket(pool, ticket);
+        }
     }
     ef_restore_denormals(mode);
 }
@@ -256,8 +260,8 @@ static inline void ef_pool_run(ef_pool *pool, ef_task task, void *context)
 static inline void ef_pool_stop(ef_pool *pool)
 {
     if (pool->owner == getpid() && pool->num_threads > 1) {
-        pool->stopping = 1;
-        ef_publish(pool, &pool->generation, atomic_load(&pool->generation) + 1);
+        atomic_store(&pool->stopping, 1);
+        ef_publish(pool, 0);
         for (int32_t i = 0; i < pool->num_threads - 1; i++)
             pthread_join(pool->workers[i].handle, NULL);
         pthread_cond_destroy(&pool->wake);

@@ -1,0 +1,106 @@
+"""Attention through the paged cache."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+from edgeformer._kernels import core
+from edgeformer.errors import InvalidInputError
+from hypothesis import given
+from hypothesis import strategies as st
+from kernel_inputs import Floats, rows, same_bits
+
+
+def attention64(query: Floats, key: Floats, value: Floats, scale: float, causal: bool, window: int) -> np.ndarray:
+    """Attention in float64, one row and head after the other."""
+    n, heads, _ = query.shape
+    m, kv_heads, value_dim = value.shape
+    result = np.zeros((n, heads, value_dim))
+    for i in range(n):
+        last = m - n + i + 1 if causal else m
+        first = max(0, last - window) if window else 0
+        for head in range(heads):
+            group = head * kv_heads // heads
+            scores = key[first:last, group].astype(np.float64) @ query[i, head].astype(np.float64) * scale
+            weights = np.exp(scores - scores.max())
+            result[i, head] = weights / weights.sum() @ value[first:last, group]
+    return result
+
+
+@st.composite
+def cases(draw: st.DrawFn) -> tuple[tuple[Floats, Floats, Floats], dict[str, Any]]:
+    """Shapes around all the edges: tiles of pages, spans of positions, groups of heads, windows."""
+    m = draw(st.integers(1, 40) | st.sampled_from([127, 128, 129, 255, 257, 300]))
+    n = draw(st.integers(1, min(m, 20)))
+    kv_heads, group = draw(st.integers(1, 3)), draw(st.integers(1, 5))
+    key_dim, value_dim = draw(st.integers(1, 40)), draw(st.integers(1, 40))
+    seed = draw(st.integers(0, 1000))
+    arrays = rows(seed, n, kv_heads * group, key_dim), rows(seed + 1, m, kv_heads, key_dim), rows(seed + 2, m, kv_heads, value_dim)
+    causal = draw(st.booleans())
+    window = draw(st.sampled_from([0, 1, 2, 16, 130])) if causal else 0
+    options = {
+        "scale": float(key_dim) ** -0.5,
+        "causal": causal,
+        "window": window,
+        "type": draw(st.sampled_from([core.EF_F32, core.EF_F16])),
+        "page_order": list(np.random.default_rng(seed).permutation(-(-m // 16))),
+    }
+    return arrays, options
+
+
+@given(cases())
+def test_scalar_is_close_to_float64(case: tuple[tuple[Floats, Floats, Floats], dict[str, Any]]) -> None:
+    (query, key, value), options = case
+    result = core.kernel_attention("scalar", query, key, value, **options)
+    if options["type"] == core.EF_F16:
+        key, value = (a.astype(np.float16).astype(np.float32) for a in (key, value))
+    wanted = attention64(query, key, value, options["scale"], options["causal"], options["window"])
+    assert np.allclose(result, wanted, rtol=1e-5, atol=2e-5)
+
+
+@given(cases())
+def test_same_bits_on_every_instruction_set(case: tuple[tuple[Floats, Floats, Floats], dict[str, Any]]) -> None:
+    arrays, options = case
+    wanted = core.kernel_attention("scalar", *arrays, **options)
+    for isa in core.isa_names():
+        assert same_bits(core.kernel_attention(isa, *arrays, **options), wanted), isa
+
+
+@given(cases(), st.data())
+def test_rows_do_not_depend_on_how_they_are_cut(case: tuple[tuple[Floats, Floats, Floats], dict[str, Any]], data: st.DataObject) -> None:
+    arrays, options = case
+    n = len(arrays[0])
+    cut = data.draw(st.integers(0, n))
+    whole = core.kernel_attention(None, *arrays, **options)
+    low, high = (core.kernel_attention(None, *arrays, rows=part, **options) for part in ((0, cut), (cut, n)))
+    assert same_bits(np.concatenate([low[:cut], high[cut:]]), whole)
+    assert not low[cut:].any() and not high[:cut].any()
+
+
+@pytest.mark.parametrize("scale", [0.0, 1e-3, 30.0])
+def test_extreme_scores(isa: str, scale: float) -> None:
+    query, key, value = rows(0, 4, 2, 16, scale=5), rows(1, 150, 2, 16, scale=5), rows(2, 150, 2, 24)
+    result = core.kernel_attention(isa, query, key, value, scale=scale)
+    assert np.isfinite(result).all()
+    assert same_bits(result, core.kernel_attention("scalar", query, key, value, scale=scale))
+    assert np.allclose(result, attention64(query, key, value, scale, True, 0), rtol=1e-4, atol=1e-4)
+
+
+def test_a_long_prefix_in_one_go_equals_row_by_row(isa: str) -> None:
+    query, key, value = rows(0, 140, 2, 8), rows(1, 140, 1, 8), rows(2, 140, 1, 8)
+    whole = core.kernel_attention(isa, query, key, value, scale=0.3)
+    for i in (0, 15, 16, 127, 128, 139):
+        row = core.kernel_attention(isa, query[i : i + 1], key[: i + 1], value[: i + 1], scale=0.3)
+        assert same_bits(row[0], whole[i])
+
+
+def test_wrong_shapes_are_refused() -> None:
+    query, key, value = rows(0, 2, 4, 8), rows(1, 5, 2, 8), rows(2, 5, 2, 8)
+    wrong = [(query[0], key, value), (query, key[:4], value), (query, key[:, :, :7], value), (query[:, :3].copy(), key, value), (rows(0, 6, 4, 8), key, value)]
+    for arrays in wrong:
+        with pytest.raises(InvalidInputError):
+            core.kernel_attention("scalar", *arrays, scale=1.0)
+    with pytest.raises(InvalidInputError, match="page_order"):
+        core.kernel_attention("scalar", query, key, value, scale=1.0, page_order=[1])
