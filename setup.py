@@ -24,7 +24,15 @@ core = Extension(
     ["pyx/core.pyx"],
     include_dirs=["include"],
     depends=glob.glob("include/edgeformer/**/*.h", recursive=True) + glob.glob("pyx/*.px[di]"),
-    extra_compile_args=["-std=gnu11", "-O3", "-ffp-contract=off", "-fvisibility=hidden", "-pthread", *warnings, *sanitize],
+    extra_compile_args=[
+        "-std=gnu11",
+        "-O3",
+        "-ffp-contract=off",
+        "-fvisibility=hidden",
+        "-pthread",
+        *warnings,
+        *sanitize,
+    ],
     extra_link_args=["-pthread", *sanitize],
 )
 

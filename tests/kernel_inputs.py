@@ -9,7 +9,26 @@ from numpy.typing import NDArray
 Floats = NDArray[np.float32]
 
 EXTREMES = np.array(
-    [0.0, -0.0, 1.0, -1.0, 1e-45, -1e-40, 1.2e-38, 3.4e38, -3.4e38, 88.7, -88.7, 104.0, -104.0, 0.5, -0.5, 1e-8, 65504.0, 7.0],
+    [
+        0.0,
+        -0.0,
+        1.0,
+        -1.0,
+        1e-45,
+        -1e-40,
+        1.2e-38,
+        3.4e38,
+        -3.4e38,
+        88.7,
+        -88.7,
+        104.0,
+        -104.0,
+        0.5,
+        -0.5,
+        1e-8,
+        65504.0,
+        7.0,
+    ],
     np.float32,
 )
 NOT_FINITE = np.array([np.inf, -np.inf, np.nan], np.float32)
@@ -34,7 +53,9 @@ def extreme_rows(seed: int, *shape: int, finite: bool = False) -> Floats:
     """Values drawn from the extremes, among some ordinary ones."""
     rng = np.random.default_rng(seed)
     choices = np.concatenate([EXTREMES, EXTREMES * np.float32(0.37), [] if finite else NOT_FINITE]).astype(np.float32)
-    return np.ascontiguousarray(np.where(rng.random(shape) < 0.3, rng.standard_normal(shape), rng.choice(choices, shape)), np.float32)
+    return np.ascontiguousarray(
+        np.where(rng.random(shape) < 0.3, rng.standard_normal(shape), rng.choice(choices, shape)), np.float32
+    )
 
 
 def raw_weights(kind: int, num_rows: int, num_columns: int, seed: int = 0) -> tuple[bytes, NDArray[np.float64]]:
@@ -48,7 +69,9 @@ def raw_weights(kind: int, num_rows: int, num_columns: int, seed: int = 0) -> tu
         halves.flat[:: max(1, halves.size // 7)] = np.float16(6e-8)  # the least half, a denormal
         return halves.tobytes(), halves.astype(np.float64)
     if kind == core.EF_BF16:
-        words = (rng.standard_normal((num_rows, num_columns)).astype(np.float32).view(np.uint32) >> 16).astype(np.uint16)
+        words = (rng.standard_normal((num_rows, num_columns)).astype(np.float32).view(np.uint32) >> 16).astype(
+            np.uint16
+        )
         return words.tobytes(), (words.astype(np.uint32) << 16).view(np.float32).astype(np.float64)
     blocks = (num_rows, num_columns // 32)
     scales = (rng.standard_normal(blocks) * 0.02).astype(np.float16)

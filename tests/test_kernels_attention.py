@@ -37,7 +37,11 @@ def cases(draw: st.DrawFn) -> tuple[tuple[Floats, Floats, Floats], dict[str, Any
     kv_heads, group = draw(st.integers(1, 3)), draw(st.integers(1, 5))
     key_dim, value_dim = draw(st.integers(1, 40)), draw(st.integers(1, 40))
     seed = draw(st.integers(0, 1000))
-    arrays = rows(seed, n, kv_heads * group, key_dim), rows(seed + 1, m, kv_heads, key_dim), rows(seed + 2, m, kv_heads, value_dim)
+    arrays = (
+        rows(seed, n, kv_heads * group, key_dim),
+        rows(seed + 1, m, kv_heads, key_dim),
+        rows(seed + 2, m, kv_heads, value_dim),
+    )
     causal = draw(st.booleans())
     window = draw(st.sampled_from([0, 1, 2, 16, 130])) if causal else 0
     options = {
@@ -69,7 +73,9 @@ def test_same_bits_on_every_instruction_set(case: tuple[tuple[Floats, Floats, Fl
 
 
 @given(cases(), st.data())
-def test_rows_do_not_depend_on_how_they_are_cut(case: tuple[tuple[Floats, Floats, Floats], dict[str, Any]], data: st.DataObject) -> None:
+def test_rows_do_not_depend_on_how_they_are_cut(
+    case: tuple[tuple[Floats, Floats, Floats], dict[str, Any]], data: st.DataObject
+) -> None:
     arrays, options = case
     n = len(arrays[0])
     cut = data.draw(st.integers(0, n))
@@ -98,7 +104,13 @@ def test_a_long_prefix_in_one_go_equals_row_by_row(isa: str) -> None:
 
 def test_wrong_shapes_are_refused() -> None:
     query, key, value = rows(0, 2, 4, 8), rows(1, 5, 2, 8), rows(2, 5, 2, 8)
-    wrong = [(query[0], key, value), (query, key[:4], value), (query, key[:, :, :7], value), (query[:, :3].copy(), key, value), (rows(0, 6, 4, 8), key, value)]
+    wrong = [
+        (query[0], key, value),
+        (query, key[:4], value),
+        (query, key[:, :, :7], value),
+        (query[:, :3].copy(), key, value),
+        (rows(0, 6, 4, 8), key, value),
+    ]
     for arrays in wrong:
         with pytest.raises(InvalidInputError):
             core.kernel_attention("scalar", *arrays, scale=1.0)

@@ -14,7 +14,9 @@ QUANTIZED = (core.EF_Q8_0, core.EF_Q4_0)
 COLUMNS = {True: [32, 64, 96, 416], False: [1, 2, 3, 15, 16, 17, 33, 100]}
 
 
-def product(kind: int, values: NDArray[np.float64], x: NDArray[np.float32]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+def product(
+    kind: int, values: NDArray[np.float64], x: NDArray[np.float32]
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """The product in float64, of the quantized rows where the kernel takes them, and the sum of magnitudes."""
     exact = x.astype(np.float64)
     if kind in QUANTIZED:
@@ -107,7 +109,15 @@ def test_a_row_does_not_depend_on_its_neighbours(isa: str) -> None:
 def test_wrong_operands_are_refused() -> None:
     packed, _ = matrix(core.EF_F32, 20, 8)
     x = rows(0, 3, 8)
-    for wrong in ({"x": rows(0, 3, 9)}, {"x": x.astype(np.float64)}, {"x": rows(0, 3, 16)[:, ::2]}, {"bias": rows(0, 19)},
-                  {"residual": rows(0, 2, 20)}, {"activation": "swish"}, {"rows": (0, 4)}, {"panels": (2, 1)}):
+    for wrong in (
+        {"x": rows(0, 3, 9)},
+        {"x": x.astype(np.float64)},
+        {"x": rows(0, 3, 16)[:, ::2]},
+        {"bias": rows(0, 19)},
+        {"residual": rows(0, 2, 20)},
+        {"activation": "swish"},
+        {"rows": (0, 4)},
+        {"panels": (2, 1)},
+    ):
         with pytest.raises(InvalidInputError):
             core.kernel_matmul("scalar", packed, **{"x": x, **wrong})

@@ -15,7 +15,9 @@ TYPES = sorted(core.WEIGHT_TYPES)
 @pytest.mark.parametrize("num_rows", [1, 15, 16, 17, 100])
 def test_a_row_is_what_was_packed(isa: str, kind: int, num_rows: int) -> None:
     packed, values = matrix(kind, num_rows, 96)
-    assert packed.nbytes >= -(-num_rows // 16) * 16 * 96 * {core.EF_F32: 4, core.EF_Q8_0: 1, core.EF_Q4_0: 0.5}.get(kind, 2)
+    assert packed.nbytes >= -(-num_rows // 16) * 16 * 96 * {core.EF_F32: 4, core.EF_Q8_0: 1, core.EF_Q4_0: 0.5}.get(
+        kind, 2
+    )
     for i in {0, num_rows // 2, num_rows - 1}:
         assert np.array_equal(packed.row(i, isa), values[i].astype(np.float32))
 
@@ -65,7 +67,7 @@ def test_wrong_matrices_are_refused() -> None:
         core.Matrix(core.EF_Q4_0, 16, 33)
     with pytest.raises(InvalidInputError, match="num_rows is 0"):
         core.Matrix(core.EF_F32, 0, 32)
-    with pytest.raises(NotEnoughMemoryError, match="a matrix .* bytes are needed"):
+    with pytest.raises(NotEnoughMemoryError, match=r"a matrix .* bytes are needed"):
         core.Matrix(core.EF_F32, 2**30, 2**30)
 
 

@@ -36,7 +36,9 @@ def test_rotary_gives_the_same_bits(isa: str) -> None:
     for half in [*range(1, 34), 64]:
         for base in (10000.0, 500000.0):
             frequency = frequencies(half, base)
-            assert same_bits(core.kernel_rotary(isa, POSITIONS, frequency), core.kernel_rotary("scalar", POSITIONS, frequency))
+            assert same_bits(
+                core.kernel_rotary(isa, POSITIONS, frequency), core.kernel_rotary("scalar", POSITIONS, frequency)
+            )
 
 
 @pytest.mark.parametrize("pairing", PAIRINGS)
@@ -63,11 +65,17 @@ def test_rope_gives_the_same_bits(isa: str, pairing: str) -> None:
             result = core.kernel_rope(isa, x, cos_sin, 3, PAIRINGS[pairing])
             assert same_bits(result, core.kernel_rope("scalar", x, cos_sin, 3, PAIRINGS[pairing]))
             untouched = result.reshape(2, 3, head_dim)[..., 2 * half :]
-            assert same_bits(np.ascontiguousarray(untouched), np.ascontiguousarray(x.reshape(2, 3, head_dim)[..., 2 * half :]))
+            assert same_bits(
+                np.ascontiguousarray(untouched), np.ascontiguousarray(x.reshape(2, 3, head_dim)[..., 2 * half :])
+            )
 
 
 def test_wrong_heads_are_refused() -> None:
-    for x, angles, heads in ((rows(0, 1, 12), rows(0, 1, 6), 4), (rows(0, 1, 13), rows(0, 1, 2), 2), (rows(0, 2, 12), rows(0, 1, 2), 2),
-                             (rows(0, 1, 12), rows(0, 1, 3), 2)):
+    for x, angles, heads in (
+        (rows(0, 1, 12), rows(0, 1, 6), 4),
+        (rows(0, 1, 13), rows(0, 1, 2), 2),
+        (rows(0, 2, 12), rows(0, 1, 2), 2),
+        (rows(0, 1, 12), rows(0, 1, 3), 2),
+    ):
         with pytest.raises(InvalidInputError, match="cannot be rotated"):
             core.kernel_rope("scalar", x, angles, heads)

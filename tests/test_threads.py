@@ -27,10 +27,19 @@ def logits(decoder: Decoder, pool: core.Pool) -> Floats:
     return decoder.run(pool, [(TOKENS, 0, [0, 1, 2])])
 
 
-def run_script(text: str, *, timeout: float = 60, environment: dict[str, str] | None = None) -> subprocess.CompletedProcess[str]:
+def run_script(
+    text: str, *, timeout: float = 60, environment: dict[str, str] | None = None
+) -> subprocess.CompletedProcess[str]:
     """Runs a Python program beside the test helpers."""
-    return subprocess.run([sys.executable, "-c", textwrap.dedent(text)], capture_output=True, text=True, timeout=timeout,
-                          cwd=Path(__file__).parent, env={**os.environ, **(environment or {})}, check=False)
+    return subprocess.run(
+        [sys.executable, "-c", textwrap.dedent(text)],
+        capture_output=True,
+        text=True,
+        timeout=timeout,
+        cwd=Path(__file__).parent,
+        env={**os.environ, **(environment or {})},
+        check=False,
+    )
 
 
 def test_pools_start_late_and_can_be_closed_and_used_again() -> None:
@@ -125,7 +134,9 @@ def test_two_threads_on_one_plan_and_one_pool(pool: core.Pool) -> None:
 def forked(child: object) -> int:
     """Runs `child()` in a fork and returns its exit code; a child that hangs is killed."""
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", DeprecationWarning)  # 3.12 and later warn of forks beside threads, which is the point
+        warnings.simplefilter(
+            "ignore", DeprecationWarning
+        )  # 3.12 and later warn of forks beside threads, which is the point
         process = os.fork()
     if process == 0:
         code = 1
@@ -194,12 +205,16 @@ EXIT = """
 """
 
 
-@pytest.mark.parametrize("start", [
-    "decoder.run(pool, [([1], 0, [0])])",
-    "threading.Thread(target=work, daemon=True).start()",
-    "threading.Thread(target=short, daemon=True).start()",
-    "threading.Thread(target=work, daemon=True).start(); threading.Thread(target=short, daemon=True).start()",
-], ids=["idle", "long runs", "short runs", "both"])
+@pytest.mark.parametrize(
+    "start",
+    [
+        "decoder.run(pool, [([1], 0, [0])])",
+        "threading.Thread(target=work, daemon=True).start()",
+        "threading.Thread(target=short, daemon=True).start()",
+        "threading.Thread(target=work, daemon=True).start(); threading.Thread(target=short, daemon=True).start()",
+    ],
+    ids=["idle", "long runs", "short runs", "both"],
+)
 @pytest.mark.parametrize("delay", [0.0, 0.03])
 def test_an_exit_at_any_moment_is_silent(start: str, delay: float) -> None:
     done = run_script(EXIT.format(start=start, delay=delay))
@@ -233,7 +248,14 @@ def test_default_threads_honour_affinity_and_environment(monkeypatch: pytest.Mon
     monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
     available = len(os.sched_getaffinity(0))
     assert 1 <= core.default_threads() <= available
-    for text, most in (("1", 1), ("1,2", 1), ("100000", available), ("0", available), ("many", available), ("", available)):
+    for text, most in (
+        ("1", 1),
+        ("1,2", 1),
+        ("100000", available),
+        ("0", available),
+        ("many", available),
+        ("", available),
+    ):
         monkeypatch.setenv("OMP_NUM_THREADS", text)
         assert core.default_threads() <= most
     monkeypatch.delenv("OMP_NUM_THREADS")
