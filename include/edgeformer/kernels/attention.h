@@ -133,7 +133,7 @@ EF_INLINE void EF_NAME(attention_accumulate)(float *output, int64_t stride, cons
 EF_INLINE void EF_NAME(attention_values)(const EF_NAME(attention_tile) *tile, const EF_NAME(attention_span) *span, int32_t query,
                                          int32_t first, int32_t last, const int queries, const int32_t type)
 {
-    const int columns = EF_ATTENTION_COLUMNS(queries);
+    const int columns = EF_ATTENTION_COLUMNS(queries) < 4 ? EF_ATTENTION_COLUMNS(queries) : 4; /* 64 columns: the usual head */
     const int64_t width = ef_pad16(tile->args->cache->value_dim), element = type == EF_F16 ? 2 : 4;
     float *output = tile->span_output + query * width;
     const float *weights = tile->scores + query * EF_ATTENTION_SPAN;

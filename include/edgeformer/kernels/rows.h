@@ -16,16 +16,11 @@ EF_INLINE void EF_NAME(store_row)(float *p, ef_f32x16 v, int64_t left)
         ef_f32x16_store_part(p, v, (int)left);
 }
 
-/* Sixteen floats as bytes q = nearest(x * inverse), kept in -127 .. 127; NaN gives 127. Returns the q as integers. */
-EF_INLINE ef_i32x16 EF_NAME(quantize_lanes)(int8_t *output, ef_f32x16 x, ef_f32x16 inverse)
+/* nearest(x * inverse), kept in -127 .. 127; NaN gives 127. */
+EF_INLINE ef_i32x16 EF_NAME(quantize_lanes)(ef_f32x16 x, ef_f32x16 inverse)
 {
     const ef_f32x16 scaled = ef_f32x16_min(ef_f32x16_mul(x, inverse), ef_f32x16_set1(127.0f));
-    const ef_i32x16 q = ef_f32x16_to_i32(ef_f32x16_max(scaled, ef_f32x16_set1(-127.0f)));
-    int32_t lanes[16];
-    ef_i32x16_store(lanes, q);
-    for (int i = 0; i < 16; i++)
-        output[i] = (int8_t)lanes[i];
-    return q;
+    return ef_f32x16_to_i32(ef_f32x16_max(scaled, ef_f32x16_set1(-127.0f)));
 }
 
 /* n / 32 blocks; n % 32 == 0. Each block has a scale of its own, largest magnitude / 127. */
@@ -35,9 +30,13 @@ static void EF_NAME(quantize)(ef_block_activation *output, const float *input, i
         const ef_f32x16 low = ef_f32x16_load(input + i), high = ef_f32x16_load(input + i + 16);
         const float largest = ef_f32x16_reduce_max(ef_f32x16_max(ef_f32x16_abs(low), ef_f32x16_abs(high)));
         const ef_f32x16 inverse = ef_f32x16_set1(largest > 0.0f ? 127.0f / largest : 0.0f);
-        const ef_i32x16 q_low = EF_NAME(quantize_lanes)(output->q, low, inverse);
-        const ef_i32x16 q_high = EF_NAME(quantize_lanes)(output->q + 16, high, inverse);
+        const ef_i32x16 q_low = EF_NAME(quantize_lanes)(low, inverse), q_high = EF_NAME(quantize_lanes)(high, inverse);
         const ef_f32x16 sums = ef_f32x16_from_i32(ef_i32x16_add(q_low, q_high)); /* small integers: exact in any order */
+        int32_t lanes[EF_BLOCK];
+        ef_i32x16_store(lanes, q_low);
+        ef_i32x16_store(lanes + 16, q_high);
+        for (int j = 0; j < EF_BLOCK; j++)
+            output->q[j] = (int8_t)lanes[j];
         output->scale = largest / 127.0f;
         output->sum = (int32_t)ef_f32x16_reduce_add(sums);
     }
@@ -146,14 +145,12 @@ EF_INLINE void EF_NAME(rotate)(float *a, float *b, ef_f32x16 cosine, ef_f32x16 s
  * where cosine holds every value twice and sine (-s, s) for each pair. */
 EF_INLINE void EF_NAME(rotate_neighbours)(float *row, ef_f32x16 cosine, ef_f32x16 sine, int64_t count)
 {
-    uint64_t pairs[8] = {0};
-    float swapped[16];
-    memcpy(pairs, row, (size_t)count * 8);
-    for (int i = 0; i < 8; i++)
-        pairs[i] = pairs[i] << 32 | pairs[i] >> 32;
-    memcpy(swapped, pairs, sizeof swapped);
+    union { float lanes[16]; uint64_t pairs[8]; } swapped;
     const ef_f32x16 x = EF_NAME(load_row)(row, 2 * count);
-    const ef_f32x16 y = ef_f32x16_fma(x, cosine, ef_f32x16_mul(ef_f32x16_load(swapped), sine));
+    ef_f32x16_store(swapped.lanes, x);
+    for (int i = 0; i < 8; i++)
+        swapped.pairs[i] = swapped.pairs[i] << 32 | swapped.pairs[i] >> 32;
+    const ef_f32x16 y = ef_f32x16_fma(x, cosine, ef_f32x16_mul(ef_f32x16_load(swapped.lanes), sine));
     EF_NAME(store_row)(row, y, 2 * count);
 }
 
@@ -170,10 +167,7 @@ static void EF_NAME(rope_neighbours)(float *row, const float *cos_sin, int32_t n
         const ef_f32x16 cosines = ef_f32x16_load(cosine), sines = ef_f32x16_load(sine);
         for (int32_t head = 0; head < num_heads; head++) {
             float *pairs = row + (int64_t)head * head_dim + 2 * i;
-            if (count == 8)
-                EF_NAME(rotate_neighbours)(pairs, cosines, sines, 8);
-            else
-                EF_NAME(rotate_neighbours)(pairs, cosines, sines, count);
+            EF_NAME(rotate_neighbours)(pairs, cosines, sines, count);
         }
     }
 }
