@@ -24,7 +24,7 @@ def translate(
     import edgeformer
 
     sources = input_texts(texts)
-    pairs = []
+    pairs: list[tuple[str, str]] = []
     with edgeformer.load(file, threads=threads) as model, progress("translating") as report:
         for start in range(0, len(sources), BATCH_SIZE):
             batch = sources[start : start + BATCH_SIZE]
