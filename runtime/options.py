@@ -23,7 +23,6 @@ MAX_TOKENS_ALIASES = ("max_tokens", "max_new_tokens", "max_completion_tokens")
 UNSUPPORTED_DEFAULTS = (
     "no_repeat_ngram_size",
     "encoder_no_repeat_ngram_size",
-    "forced_bos_token_id",
     "force_words_ids",
     "sequence_bias",
     "begin_suppress_tokens",
@@ -61,10 +60,14 @@ class GenerationArguments(TypedDict, total=False):
 class GenerationDefaults:
     """What the model's author recommends: the `generation_config.json` that the file carries.
 
+    Its lengths are not defaults here: a text goes on to its end token or to the end of the context.
+
     Attributes
     ----------
     sample : bool
         Whether the author samples (``do_sample``). If not, generation is greedy unless the caller asks for sampling.
+    forced_bos_token_id : int or None
+        What an encoder-decoder's decoder is given after its start token (a language, for some translation models).
     end_token_ids : frozenset of int
         Tokens that end a text, besides those of the tokenizer.
     suppressed_token_ids : frozenset of int
@@ -82,6 +85,7 @@ class GenerationDefaults:
     num_beams: int = 1
     length_penalty: float = 1.0
     bos_token_id: int | None = None
+    forced_bos_token_id: int | None = None
     end_token_ids: frozenset[int] = frozenset()
     suppressed_token_ids: frozenset[int] = frozenset()
     unsupported: tuple[str, ...] = ()
@@ -125,6 +129,7 @@ class GenerationDefaults:
             num_beams=_integer("num_beams", get("num_beams", 1), 1),
             length_penalty=_real("length_penalty", get("length_penalty", 1.0), -10.0, 10.0),
             bos_token_id=_optional_id("bos_token_id", get("bos_token_id", None)),
+            forced_bos_token_id=_optional_id("forced_bos_token_id", get("forced_bos_token_id", None)),
             end_token_ids=_ids("eos_token_id", get("eos_token_id", [])),
             suppressed_token_ids=_ids("suppress_tokens", get("suppress_tokens", [])) | _ids("bad_words_ids", bad_words),
             unsupported=(*unsupported, *(["bad_words_ids"] if long_bad_words else [])),

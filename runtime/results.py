@@ -104,7 +104,8 @@ class Timings(Record):
 class TokenLogprob(Record):
     """The natural logarithm of a token's probability, of the model's own distribution before penalties and filters.
 
-    `top` lists the most likely tokens in its place, best first, where `logprobs=n` asked for n > 0.
+    `token` is spelled as in the vocabulary (a space may be U+2581 or U+0120 there). `top` lists the most likely tokens
+    in its place, best first, where `logprobs=n` asked for n > 0.
     """
 
     token_id: int

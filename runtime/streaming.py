@@ -7,6 +7,7 @@ import threading
 from collections.abc import AsyncIterator, Callable, Generator, Iterator
 from typing import TYPE_CHECKING, TypeVar
 
+from .errors import InvalidInputError
 from .results import GenerationChunk, GenerationResult
 
 if TYPE_CHECKING:
@@ -30,14 +31,14 @@ class GenerationStream(Iterator[GenerationChunk]):
     cancel : CancelFlag
         Ends a step that is being computed.
     snapshot : callable
-        Gives the result or results so far.
+        Gives the results so far.
     """
 
     def __init__(
         self,
         chunks: Generator[GenerationChunk, None, None],
         cancel: CancelFlag,
-        snapshot: Callable[[], GenerationResult | list[GenerationResult]],
+        snapshot: Callable[[], list[GenerationResult]],
     ) -> None:
         self._chunks = chunks
         self._cancel = cancel
@@ -50,11 +51,25 @@ class GenerationStream(Iterator[GenerationChunk]):
             return next(self._chunks)
 
     @property
-    def result(self) -> GenerationResult | list[GenerationResult]:
-        """Everything so far, as `generate` without `stream` gives it: one result for one prompt, a list for a list.
+    def results(self) -> list[GenerationResult]:
+        """Everything so far, for each prompt, as `generate` without `stream` gives it: none before the first chunk.
         `finish_reason` is None while the stream runs and "cancelled" if it was closed early.
         """
         return self._snapshot()
+
+    @property
+    def result(self) -> GenerationResult:
+        """The result so far of a stream of one prompt.
+
+        Raises
+        ------
+        InvalidInputError
+            If there is not exactly one: nothing was asked of the stream yet, or it has several prompts.
+        """
+        results = self.results
+        if len(results) != 1:
+            raise InvalidInputError(f"the stream has {len(results)} results; .results lists them")
+        return results[0]
 
     def cancel(self) -> None:
         """Let the stream end within one token, with a last chunk whose `finish_reason` is "cancelled"."""
@@ -80,7 +95,12 @@ class AsyncGenerationStream(AsyncIterator[GenerationChunk]):
         self._stream = stream
 
     @property
-    def result(self) -> GenerationResult | list[GenerationResult]:
+    def results(self) -> list[GenerationResult]:
+        """See `GenerationStream.results`."""
+        return self._stream.results
+
+    @property
+    def result(self) -> GenerationResult:
         """See `GenerationStream.result`."""
         return self._stream.result
 

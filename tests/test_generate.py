@@ -327,8 +327,10 @@ def test_a_stream_has_the_result_of_the_call():
     for chunk in stream:
         texts[chunk.index] += chunk.text
     plain = model.generate(["a", "h"])
-    assert texts == [result.text for result in plain] == [result.text for result in stream.result]
-    assert stream.result[0].usage == plain[0].usage
+    assert texts == [result.text for result in plain] == [result.text for result in stream.results]
+    assert stream.results[0].usage == plain[0].usage
+    with pytest.raises(InvalidInputError, match="2 results"):
+        _ = stream.result
 
 
 @pytest.mark.parametrize("error", [KeyboardInterrupt, RuntimeError, MemoryError])

@@ -193,6 +193,12 @@ def test_translate_gives_str_for_str_and_list_for_list():
         model.generate([[]])
 
 
+def test_a_forced_first_token_is_given_to_the_decoder():
+    session = translator()
+    session.metadata = byte_metadata(**{"general.generation.json": '{"forced_bos_token_id": 99}'})
+    assert model_of(session).translate("anything") == "def"  # 99 is "c"
+
+
 def test_a_cancelled_translation_raises():
     flag = edgeformer.CancelFlag()
     flag.set()

@@ -218,7 +218,7 @@ def test_closing_a_stream_from_another_thread(llama):
         stream = model.generate([1], stream=True)
         with ThreadPoolExecutor(1) as executor:
             reader = executor.submit(lambda: sum(len(chunk.token_ids) for chunk in stream))
-            while not stream.result or stream.result.usage.completion_tokens < 3:
+            while not stream.results or stream.results[0].usage.completion_tokens < 3:
                 time.sleep(0.001)
             stream.close()
             assert 3 <= reader.result() < 10_000

@@ -162,11 +162,7 @@ class _Job:
 
     def stream(self) -> GenerationStream:
         """Generate as the caller iterates; nothing runs, nor is memory taken, before the first chunk is asked for."""
-        return GenerationStream(self._chunks(), self.cancel, self._snapshot)
-
-    def _snapshot(self) -> Results:
-        results = self._results()
-        return results[0] if self._single else results
+        return GenerationStream(self._chunks(), self.cancel, self._results)
 
     def _chunks(self) -> Generator[GenerationChunk, None, None]:
         self._watch = Stopwatch()
@@ -268,7 +264,7 @@ def end_token_ids(verbs: VerbBase) -> frozenset[int]:
 def _fit(verbs: VerbBase, session: Session, ids: list[int], options: GenerationOptions) -> _Fitted:
     """Place a prompt and its new tokens in the context, or raise `ContextOverflowError`."""
     if session.family == "encoder-decoder":
-        return _fit_source(session, ids, options)
+        return _fit_source(session, ids, options, verbs._defaults.forced_bos_token_id)
     start = verbs._defaults.bos_token_id
     if verbs.tokenizer is not None and verbs.tokenizer.bos_token_id is not None:
         start = verbs.tokenizer.bos_token_id
@@ -283,10 +279,15 @@ def _fit(verbs: VerbBase, session: Session, ids: list[int], options: GenerationO
     return _Fitted(kept, kept, options.max_tokens or session.n_ctx - len(kept), truncated)
 
 
-def _fit_source(session: Session, ids: list[int], options: GenerationOptions) -> _Fitted:
+def _fit_source(
+    session: Session, ids: list[int], options: GenerationOptions, forced_token_id: int | None
+) -> _Fitted:
+    """`_fit` of an encoder-decoder: the source and the target have a context each."""
     if not ids:
         raise InvalidInputError("source: it is empty")
     start = [decoder_start(session)]
+    if forced_token_id is not None:
+        start.append(forced_token_id)
     kept, truncated = _truncate(ids, session.n_ctx, options, keep_first=False)
     wanted = 1 if options.max_tokens is None else options.max_tokens
     for needed in (len(kept), len(start) + wanted):
