@@ -43,11 +43,11 @@
 #include <arm_neon.h>
 #endif
 
-/* Families of vectors: what EF_SIMD may be. */
-#define EF_SIMD_SCALAR 0
-#define EF_SIMD_AVX2 1
-#define EF_SIMD_AVX512 2
-#define EF_SIMD_NEON 3
+/* Families of vectors: what EF_SIMD may be. Undefined (0): this file gives only what no instruction set is needed for. */
+#define EF_SIMD_SCALAR 1
+#define EF_SIMD_AVX2 2
+#define EF_SIMD_AVX512 3
+#define EF_SIMD_NEON 4
 
 #define EF_JOIN_(a, b) a##_##b
 #define EF_JOIN(a, b) EF_JOIN_(a, b)

@@ -82,10 +82,13 @@ static inline ef_i32x16 ef_i32x16_set1(int32_t x) { return _mm512_set1_epi32(x);
 static inline ef_i32x16 ef_i32x16_add(ef_i32x16 a, ef_i32x16 b) { return _mm512_add_epi32(a, b); }
 static inline ef_i32x16 ef_i32x16_sub(ef_i32x16 a, ef_i32x16 b) { return _mm512_sub_epi32(a, b); }
 static inline ef_i32x16 ef_i32x16_mul(ef_i32x16 a, ef_i32x16 b) { return _mm512_mullo_epi32(a, b); }
-/* Shifts by a vector: the immediate forms are macros that refuse a function's argument in an unoptimized build. */
-static inline ef_i32x16 ef_i32x16_shift_left(ef_i32x16 a, int n) { return _mm512_sllv_epi32(a, _mm512_set1_epi32(n)); }
-static inline ef_i32x16 ef_i32x16_shift_right(ef_i32x16 a, int n) { return _mm512_srav_epi32(a, _mm512_set1_epi32(n)); }
-static inline ef_i32x16 ef_i32x16_shift_right_logical(ef_i32x16 a, int n) { return _mm512_srlv_epi32(a, _mm512_set1_epi32(n)); }
+/* Shifts by the compiler's vector operators: one immediate form for a constant, and any n in an unoptimized build, which
+ * the intrinsics (macros there) refuse. */
+typedef int32_t EF_NAME(simd_signed) __attribute__((vector_size(64)));
+typedef uint32_t EF_NAME(simd_unsigned) __attribute__((vector_size(64)));
+static inline ef_i32x16 ef_i32x16_shift_left(ef_i32x16 a, int n) { return (ef_i32x16)((EF_NAME(simd_unsigned))a << n); }
+static inline ef_i32x16 ef_i32x16_shift_right(ef_i32x16 a, int n) { return (ef_i32x16)((EF_NAME(simd_signed))a >> n); }
+static inline ef_i32x16 ef_i32x16_shift_right_logical(ef_i32x16 a, int n) { return (ef_i32x16)((EF_NAME(simd_unsigned))a >> n); }
 static inline ef_i32x16 ef_i32x16_and(ef_i32x16 a, ef_i32x16 b) { return _mm512_and_si512(a, b); }
 static inline ef_i32x16 ef_i32x16_or(ef_i32x16 a, ef_i32x16 b) { return _mm512_or_si512(a, b); }
 static inline ef_i32x16 ef_i32x16_xor(ef_i32x16 a, ef_i32x16 b) { return _mm512_xor_si512(a, b); }

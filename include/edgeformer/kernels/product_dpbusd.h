@@ -56,8 +56,13 @@ EF_INLINE void EF_NAME(product)(ef_i32x16 *sum, const int type, const EF_NAME(we
                                 int64_t input_stride, const int rows, const int panels)
 {
     EF_UNROLL
-    for (int i = 0; i < rows * panels; i++)
-        sum[i] = ef_i32x16_set1(0);
+    for (int r = 0; r < rows; r++) {
+        const ef_block_activation *block = (const ef_block_activation *)(input + r * input_stride);
+        const ef_i32x16 offset = ef_i32x16_set1(block->sum * (type == EF_Q8_0 ? -128 : -8));
+        EF_UNROLL
+        for (int p = 0; p < panels; p++)
+            sum[r * panels + p] = offset;
+    }
     EF_UNROLL
     for (int g = 0; g < 8; g++) {
         ef_i32x16 group[EF_TILE_PANELS];
@@ -74,14 +79,6 @@ EF_INLINE void EF_NAME(product)(ef_i32x16 *sum, const int type, const EF_NAME(we
             for (int p = 0; p < panels; p++)
                 sum[r * panels + p] = EF_NAME(dpbusd)(sum[r * panels + p], group[p], activations);
         }
-    }
-    EF_UNROLL
-    for (int r = 0; r < rows; r++) {
-        const ef_block_activation *block = (const ef_block_activation *)(input + r * input_stride);
-        const ef_i32x16 offset = ef_i32x16_shift_left(ef_i32x16_set1(block->sum), type == EF_Q8_0 ? 7 : 3);
-        EF_UNROLL
-        for (int p = 0; p < panels; p++)
-            sum[r * panels + p] = ef_i32x16_sub(sum[r * panels + p], offset);
     }
 }
 
