@@ -10,11 +10,13 @@ from __future__ import annotations
 import datetime
 import math
 import os
+import platform
 import statistics
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -27,7 +29,7 @@ from .quants import TYPES
 from .results import peak_memory_bytes
 from .session import Session
 
-__all__ = ["bench"]
+__all__ = ["bench", "cpu_name"]
 
 DEFAULT_PROMPT, DEFAULT_GENERATION = 512, 128
 PERCENTILES = (50, 90, 99)
@@ -201,6 +203,17 @@ def _model_fields(path: str | os.PathLike[str]) -> dict[str, Any]:
     }
 
 
+def cpu_name() -> str:
+    """The processor's name for people; nothing is decided by it."""
+    try:
+        for line in Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace").splitlines():
+            if line.startswith(("model name", "Model")):
+                return line.partition(":")[2].strip()
+    except OSError:
+        pass  # not Linux
+    return platform.processor() or platform.machine()
+
+
 def _short_count(count: int) -> str:
     """``1_234_567`` -> ``1.23M``."""
     for unit, size in (("B", 1e9), ("M", 1e6), ("K", 1e3)):
@@ -216,7 +229,7 @@ def _session_fields(session: Session, kv_type: str) -> dict[str, Any]:
     return {
         "build_commit": __version__,
         "build_number": 0,
-        "cpu_info": session.isa,
+        "cpu_info": cpu_name(),
         "gpu_info": "",
         "backends": "CPU",
         "n_batch": rows,

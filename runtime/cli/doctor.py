@@ -6,7 +6,6 @@ import os
 import platform
 import sys
 from importlib.metadata import PackageNotFoundError, version
-from pathlib import Path
 from typing import Any
 
 from . import options
@@ -14,17 +13,6 @@ from .output import human_bytes, print_json, print_rows
 
 PACKAGES = ("numpy", "numba", "llvmlite", "tokenizers", "typer", "rich")
 VARIABLES = ("EDGEFORMER_ISA", "EDGEFORMER_NUMBA", "OMP_NUM_THREADS", "NUMBA_CACHE_DIR", "NUMBA_DISABLE_JIT")
-
-
-def _cpu_name() -> str:
-    """The processor's name for people; nothing is decided by it."""
-    try:
-        for line in Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace").splitlines():
-            if line.startswith(("model name", "Model")):
-                return line.partition(":")[2].strip()
-    except OSError:
-        pass  # not Linux
-    return platform.processor() or platform.machine()
 
 
 def _affinity() -> int | None:
@@ -45,6 +33,7 @@ def diagnose() -> dict[str, Any]:
     """What decides how models run on this machine."""
     import edgeformer
     from edgeformer._kernels import core
+    from edgeformer.benchmark import cpu_name
     from edgeformer.memory import available_memory
 
     versions = _versions()
@@ -52,7 +41,7 @@ def diagnose() -> dict[str, Any]:
         "edgeformer": edgeformer.__version__,
         "python": platform.python_version(),
         "system": f"{platform.system()} {platform.release()} {platform.machine()}",
-        "cpu": _cpu_name(),
+        "cpu": cpu_name(),
         "isa": core.best_isa(),
         "isa_runnable": core.isa_names(),
         "isa_compiled": core.compiled_isa_names(),

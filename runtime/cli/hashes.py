@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from . import options
-from .output import print_json, print_rows, progress
+from .output import print_json, progress
 
 if TYPE_CHECKING:
     import numpy as np
@@ -74,8 +74,9 @@ def hash_files(
 ) -> None:
     """Show that a model's numbers do not depend on the machine: hashes for each instruction set and thread count.
 
-    Runs a fixed token sequence and prints the SHA-256 of the logits (an encoder's hidden states). Compare the hash
-    with another machine's. Exit code 1 if two hashes of a file differ.
+    Runs a fixed token sequence and prints the SHA-256 of the logits (an encoder's hidden states) for each instruction
+    set, for 1 and 2 threads, with norms by Numba and by C. Compare the hash with another machine's. Exit code 1 if two
+    hashes of a file differ.
 
     Example: edgeformer hash my-model.gguf
     """
@@ -84,13 +85,10 @@ def hash_files(
     if json:
         print_json({"equal": all(same.values()), "rows": rows})
     else:
+        for row in rows:
+            norms = "Numba" if row["use_numba"] else "C"
+            print(f"{row['sha256']}  {row['isa']:<10}  {row['threads']} threads  {norms:<5}  {row['file']}")
         for path in files:
-            cells = [
-                (row["isa"], row["threads"], "Numba" if row["use_numba"] else "C", row["sha256"])
-                for row in rows
-                if row["file"] == path
-            ]
-            print_rows(path, ("instruction set", ">threads", "norms", "SHA-256"), cells)
             print(f"{path}: {'all equal' if same[path] else 'NOT EQUAL'}")
     if not all(same.values()):
         raise typer.Exit(1)
