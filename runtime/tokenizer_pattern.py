@@ -13,7 +13,7 @@ __all__ = ["check_charsmap", "check_pattern"]
 
 PATTERN_LIMIT = 1 << 16
 REPEAT_LIMIT = 1024
-UNBOUNDED_LIMIT = 4  # unbounded quantifiers in one alternative; the published patterns have at most two
+UNBOUNDED_LIMIT = 3  # unbounded quantifiers in one alternative; the published patterns have at most two
 
 _GROUP_PREFIX = re.compile(r"\?(?:[:=!>]|<[=!]|<\w{1,32}>|[a-zA-Z-]{1,8}[:)])")
 _BRACE = re.compile(r"(\d{0,6})(,?)(\d{0,6})\}")
