@@ -6,6 +6,14 @@ import struct
 import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
+
+
+def put(path: Path, raw: bytes) -> None:
+    """Write a file of its own: cutting an existing one to nothing first takes file systems milliseconds."""
+    path.unlink(missing_ok=True)
+    path.write_bytes(raw)
+
 
 # GGUF
 

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from edgeformer.errors import ModelFormatError, UnsupportedModelError
 from edgeformer.gguf import GGUFFile
-from file_makers import gguf_file, gguf_key, gguf_string, gguf_tensor
+from file_makers import gguf_file, gguf_key, gguf_string, gguf_tensor, put
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -168,7 +168,7 @@ def use(path: Path) -> None:
 
 def survives(path: Path, raw: bytes) -> None:
     """The only outcomes are the errors of bad files, and success where the damage hit a value and not the structure."""
-    path.write_bytes(raw)
+    put(path, raw)
     try:
         use(path)
     except (ModelFormatError, UnsupportedModelError) as error:
@@ -185,7 +185,7 @@ def test_valid_file_is_read(tmp_path: Path) -> None:
 def test_every_truncation_is_named(tmp_path: Path) -> None:
     path = tmp_path / "a.gguf"
     for length in range(len(VALID)):
-        path.write_bytes(VALID[:length])
+        put(path, VALID[:length])
         with pytest.raises(ModelFormatError):
             use(path)
 
