@@ -5,6 +5,12 @@
 #include "kernels/attention_scratch.h"
 #include "plan_ops.h"
 
+enum {
+    EF_ROW_BLOCK = 24,  /* rows of products and of attention are cut at multiples of this: whole register tiles */
+    EF_PANEL_BLOCK = 2, /* and panels at multiples of this */
+    EF_CACHED_INPUT_BYTES = 384 * 1024
+};
+
 static inline int32_t ef_divide_up(int32_t a, int32_t b) { return a / b + (a % b != 0); }
 
 /* Positions that a segment's rows look at in the cache of an ATTENTION, at most. */
@@ -52,17 +58,23 @@ static inline double ef_op_nanoseconds(const ef_plan *plan, const ef_batch *batc
     }
 }
 
-/* LINEAR: few panels in a chunk, so that a chunk's weights stay in the core's cache for all rows; rows are cut as well
- * only where there are too few panels to go round. */
-static inline ef_cut ef_linear_cut(int32_t rows, int32_t panels, int32_t wanted)
+/* LINEAR: rows whose inputs stay in a core's second-level cache, times a share of the panels; chunks of the same rows come
+ * one after the other. Rows are cut finer only where there are too few panels to go round. */
+static inline ef_cut ef_linear_cut(int32_t rows, int64_t input_stride, int32_t panels, int32_t wanted)
 {
-    int32_t panel_chunks = wanted < panels ? wanted : panels;
-    ef_cut cut = {.panels_a_chunk = ef_divide_up(panels, panel_chunks)};
-    cut.panel_chunks = ef_divide_up(panels, cut.panels_a_chunk);
-    int32_t row_chunks = ef_divide_up(wanted, cut.panel_chunks);
-    int32_t row_blocks = ef_divide_up(rows, EF_ROW_BLOCK);
+    int32_t row_blocks = ef_divide_up(rows, EF_ROW_BLOCK), panel_blocks = ef_divide_up(panels, EF_PANEL_BLOCK);
+    int64_t cached = EF_CACHED_INPUT_BYTES / (input_stride * EF_ROW_BLOCK);
+    int32_t row_chunks = cached >= row_blocks ? 1 : ef_divide_up(row_blocks, cached > 1 ? (int32_t)cached : 1);
+    int32_t panel_chunks = ef_divide_up(wanted, row_chunks);
+    panel_chunks = panel_chunks < panel_blocks ? panel_chunks : panel_blocks;
+    if (row_chunks < ef_divide_up(wanted, panel_chunks))
+        row_chunks = ef_divide_up(wanted, panel_chunks);
     row_chunks = row_chunks < row_blocks ? row_chunks : row_blocks;
-    cut.rows_a_chunk = ef_divide_up(row_blocks, row_chunks) * EF_ROW_BLOCK;
+    ef_cut cut = {
+        .rows_a_chunk = ef_divide_up(row_blocks, row_chunks) * EF_ROW_BLOCK,
+        .panels_a_chunk = ef_divide_up(panel_blocks, panel_chunks) * EF_PANEL_BLOCK,
+    };
+    cut.panel_chunks = ef_divide_up(panels, cut.panels_a_chunk);
     cut.num_chunks = ef_divide_up(rows, cut.rows_a_chunk) * cut.panel_chunks;
     return cut;
 }
@@ -86,7 +98,8 @@ static inline ef_cut ef_op_cut(const ef_plan *plan, const ef_batch *batch, const
     if (rows == 0)
         return (ef_cut){.rows_a_chunk = 1, .panel_chunks = 1};
     if (op->kind == EF_OP_LINEAR)
-        return ef_linear_cut(rows, ef_divide_up(plan->matrices[op->weight].num_rows, EF_TILE), wanted);
+        return ef_linear_cut(rows, ef_operand_stride(plan, op->input[0]),
+                             ef_divide_up(plan->matrices[op->weight].num_rows, EF_TILE), wanted);
     if (op->kind == EF_OP_ATTENTION)
         return ef_attention_cut(plan, batch, op, wanted);
     int32_t rows_a_chunk = ef_divide_up(rows, wanted < rows ? wanted : rows);

@@ -6,8 +6,6 @@
 
 #include "plan.h"
 
-enum { EF_ROW_BLOCK = 24 }; /* rows of products and of attention are cut at multiples of this: whole register tiles */
-
 /* How an op is cut. LINEAR: row_chunks x panel_chunks, panels within rows. ATTENTION: within each segment, key-value heads
  * x rows. Others: rows. */
 typedef struct ef_cut {

@@ -17,7 +17,7 @@ enum {
     EF_POLL_NANOSECONDS = 10000000, /* between two calls of `poll` */
     EF_ALONE_NANOSECONDS = 4000,    /* ops estimated below this are not worth a round */
     EF_CHUNK_NANOSECONDS = 2000,    /* and no chunk should be shorter than this, that drawing it stays cheap */
-    EF_CHUNKS_A_THREAD = 8          /* so that a thread that is late or slow holds the others up little */
+    EF_CHUNKS_A_THREAD = 16        /* so that a thread that is late or slow holds the others up little */
 };
 
 /* What one run shares between its threads. Written between rounds by one thread, except for the atomics. */
