@@ -1,14 +1,14 @@
 """The paged key-value cache's books: which page holds which positions of which sequence.
 
-Pages hold sixteen positions and are counted: a fork shares them, and a sequence that writes into a shared page gets a copy of it
-first. The pages' memory is `core.Cache`.
+Pages hold sixteen positions and are counted: a fork shares them, and a sequence that writes into a shared page gets a
+copy of it first. The pages' memory is `core.Cache`.
 """
+
 from __future__ import annotations
 
 from collections import deque
 
 import numpy as np
-
 from edgeformer._kernels import core
 from edgeformer.errors import NotEnoughMemoryError
 
@@ -43,8 +43,11 @@ class PagePool:
         if not self._free:
             held = self.memory.num_pages * self.memory.page_bytes
             raise NotEnoughMemoryError(
-                "every page of the key-value cache is in use; close other generations, ask for fewer sequences or beams at a time, or load with "
-                "a larger max_memory", held + self.memory.page_bytes, held)
+                "every page of the key-value cache is in use; close other generations, ask for fewer sequences or "
+                "beams at a time, or load with a larger max_memory",
+                held + self.memory.page_bytes,
+                held,
+            )
         page = self._free.pop()
         self._references[page] = 1
         return page

@@ -3,13 +3,14 @@
 Passes, in order:
 
 1. `fuse`      bias, activation and residual sum move into the matrix product that feeds them;
-2. `merge`     products of the same input become one (query, key and value; gate and up; every layer's cross keys and values);
+2. `merge`     products of the same input become one (query, key and value; gate and up; all cross keys and values);
 3. `quantize`  an input of quantized weights is quantized once, by the op that makes it where that op can;
 4. `prune`     what the asked outputs do not need is dropped;
 5. `place`     every value gets a buffer, sums reuse their residual's; `Recipe.layout` packs the buffers by lifetime.
 
 Nothing here changes a bit of any result.
 """
+
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
@@ -17,8 +18,19 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
-
-from edgeformer.graph import ACTIVATIONS, OUTPUTS, PAIRINGS, POOLINGS, ROWS, SEGMENTS, SOURCES, CacheSpec, Graph, Node, Value
+from edgeformer.graph import (
+    ACTIVATIONS,
+    OUTPUTS,
+    PAIRINGS,
+    POOLINGS,
+    ROWS,
+    SEGMENTS,
+    SOURCES,
+    CacheSpec,
+    Graph,
+    Node,
+    Value,
+)
 
 ALIGNMENT = 64  # bytes; rows start on it and kernels read whole vectors of sixteen floats
 TILE = 16
@@ -118,8 +130,11 @@ class Recipe:
         placed: list[int] = []
         for index in sorted(range(len(sizes)), key=lambda i: -sizes[i]):
             mine = self.buffers[index]
-            busy = sorted((offsets[o], offsets[o] + sizes[o]) for o in placed
-                          if self.buffers[o].first <= mine.last and mine.first <= self.buffers[o].last)
+            busy = sorted(
+                (offsets[o], offsets[o] + sizes[o])
+                for o in placed
+                if self.buffers[o].first <= mine.last and mine.first <= self.buffers[o].last
+            )
             place = 0
             for begin, end in busy:
                 if place + sizes[index] <= begin:
@@ -130,7 +145,9 @@ class Recipe:
         return offsets, max((o + s for o, s in zip(offsets, sizes, strict=True)), default=0)
 
 
-def compile_graph(graph: Graph, outputs: Sequence[str], is_quantized: Callable[[str], bool], type_of: Callable[[str], int]) -> Recipe:
+def compile_graph(
+    graph: Graph, outputs: Sequence[str], is_quantized: Callable[[str], bool], type_of: Callable[[str], int]
+) -> Recipe:
     """The recipe that computes the named outputs of a graph.
 
     Parameters
@@ -170,7 +187,9 @@ def fuse(graph: Graph) -> list[Step]:
     for position, node in enumerate(graph.nodes):
         if node.output and node.output.index in absorbed:
             continue
-        step = Step(node.kind, list(node.inputs), [node.output] if node.output else [], [node.tensors], dict(node.attributes))
+        step = Step(
+            node.kind, list(node.inputs), [node.output] if node.output else [], [node.tensors], dict(node.attributes)
+        )
         steps.append(step)
         if node.kind != "linear":
             continue
@@ -278,7 +297,11 @@ class _Placer:
         self.recipe.ops.append(op)
 
     def _read(self, position: int, step: Step, value: Value) -> Operand:
-        operand = self.quantized[value.index] if step.reads_quantized and value is step.inputs[0] else self.operands[value.index]
+        operand = (
+            self.quantized[value.index]
+            if step.reads_quantized and value is step.inputs[0]
+            else self.operands[value.index]
+        )
         buffer = self.recipe.buffers[operand.buffer]
         buffer.last = max(buffer.last, position)
         return operand
@@ -336,7 +359,7 @@ class _Placer:
     def _cache(self, step: Step) -> int:
         return [spec.name for spec in self.recipe.caches].index(step.attributes["cache"])
 
-    # -- one method a kind: the fields that plan.h gives it --------------------------------------------------------------
+    # -- one method a kind: the fields that plan.h gives it --
 
     def _embed(self, op: Op, step: Step) -> None:
         op.weight = self._matrix(step.tensors[0])
@@ -347,7 +370,10 @@ class _Placer:
         op.width = sum(padded(v.width) for v in step.outputs[:-1]) + step.outputs[-1].width
         op.integers = (ACTIVATIONS.index(step.activation),)
         if any(len(names) > 1 for names in step.tensors):
-            parts = [(names[1] if len(names) > 1 else None, v.width) for names, v in zip(step.tensors, step.outputs, strict=True)]
+            parts = [
+                (names[1] if len(names) > 1 else None, v.width)
+                for names, v in zip(step.tensors, step.outputs, strict=True)
+            ]
             op.vectors = (self._vector(VectorSpec(tuple(parts))),)
 
     def _norm(self, op: Op, step: Step) -> None:
@@ -366,7 +392,12 @@ class _Placer:
 
     def _rope(self, op: Op, step: Step) -> None:
         half = step.inputs[1].width // 2
-        op.integers = (step.attributes["num_heads"], step.attributes["head_dim"], half, PAIRINGS.index(step.attributes["pairing"]))
+        op.integers = (
+            step.attributes["num_heads"],
+            step.attributes["head_dim"],
+            half,
+            PAIRINGS.index(step.attributes["pairing"]),
+        )
 
     def _store_kv(self, op: Op, step: Step) -> None:
         op.integers = (self._cache(step), step.attributes["layer"])

@@ -1,9 +1,10 @@
 """What an architecture says: a small typed graph over rows.
 
-A model file builds one graph per program ("decode", "encode"): token ids come in, every value is a matrix of rows, attention alone
-knows which rows belong to which sequence. The same graph is run by the compiled plan (`compile.py`) and, for checking, by the
-NumPy interpreter (`reference.py`).
+A model file builds one graph per program ("decode", "encode"): token ids come in, every value is a matrix of rows,
+attention alone knows which rows belong to which sequence. The same graph is run by the compiled plan (`compile.py`)
+and, for checking, by the NumPy interpreter (`reference.py`).
 """
+
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
@@ -12,7 +13,6 @@ from decimal import Context, Decimal
 from typing import Any
 
 import numpy as np
-
 from edgeformer.errors import ModelFormatError, UnsupportedModelError
 
 ROWS, OUTPUTS, SEGMENTS = "rows", "outputs", "segments"  # every row, the selected rows, one row a sequence
@@ -27,8 +27,8 @@ MAX_LAYERS, MAX_WIDTH, MAX_CONTEXT = 1024, 1 << 20, 1 << 22  # far beyond any re
 class CacheSpec:
     """Shape of one paged key-value cache.
 
-    `lifetime` is "sequence" (grows with the tokens of a decoder), "source" (written once by an encoder, read by cross-attention)
-    or "pass" (an encoder's own attention: one layer, forgotten after the run).
+    `lifetime` is "sequence" (grows with the tokens of a decoder), "source" (written once by an encoder, read by
+    cross-attention) or "pass" (an encoder's own attention: one layer, forgotten after the run).
     """
 
     name: str
@@ -75,10 +75,14 @@ class Architecture:
 def rotary_frequencies(rotary_dim: int, base: float) -> np.ndarray:
     """Inverse frequencies base^(-2i/d) of rotary embeddings (Su et al. 2021, "RoFormer"), float32 [rotary_dim / 2].
 
-    Computed in decimal arithmetic, which gives the same digits on every machine; a C library's `pow` does not promise that.
+    Computed in decimal arithmetic, which gives the same digits on every machine; a C library's `pow` does not promise
+    that.
     """
     context = Context(prec=30)
-    powers = [context.power(Decimal(base), context.divide(Decimal(-2 * i), Decimal(rotary_dim))) for i in range(rotary_dim // 2)]
+    powers = [
+        context.power(Decimal(base), context.divide(Decimal(-2 * i), Decimal(rotary_dim)))
+        for i in range(rotary_dim // 2)
+    ]
     return np.array([float(p) for p in powers], np.float64).astype(np.float32)
 
 
@@ -109,9 +113,13 @@ class Graph:
 
     def _expect(self, name: str, shape: tuple[int, ...]) -> str:
         if name not in self.tensor_shapes:
-            raise ModelFormatError(self.path, None, name, f"the tensor is missing; this architecture needs it with shape {list(shape)}")
+            raise ModelFormatError(
+                self.path, None, name, f"the tensor is missing; this architecture needs it with shape {list(shape)}"
+            )
         if self.tensor_shapes[name] != shape:
-            raise ModelFormatError(self.path, None, name, f"shape {list(self.tensor_shapes[name])}, expected {list(shape)}")
+            raise ModelFormatError(
+                self.path, None, name, f"shape {list(self.tensor_shapes[name])}, expected {list(shape)}"
+            )
         return name
 
     def _optional(self, name: str, shape: tuple[int, ...]) -> tuple[str, ...]:
@@ -123,16 +131,30 @@ class Graph:
         self._count += 1
         return Value(self._count - 1, width, domain)
 
-    def _add(self, kind: str, inputs: Sequence[Value], width: int, *, tensors: tuple[str, ...] = (), domain: str | None = None,
-             **attributes: Any) -> Value:
+    def _add(
+        self,
+        kind: str,
+        inputs: Sequence[Value],
+        width: int,
+        *,
+        tensors: tuple[str, ...] = (),
+        domain: str | None = None,
+        **attributes: Any,
+    ) -> Value:
         output = self._value(width, domain or (inputs[0].domain if inputs else ROWS))
         self.nodes.append(Node(kind, tuple(inputs), output, tensors, attributes))
         return output
 
-    def embed(self, source: str, name: str, rows: int, width: int, *, scale: float = 1.0, add: Value | None = None) -> Value:
-        """Rows of the table `name`.weight [rows, width] picked by token, position or token type, times `scale`, plus `add`."""
+    def embed(
+        self, source: str, name: str, rows: int, width: int, *, scale: float = 1.0, add: Value | None = None
+    ) -> Value:
+        """Rows of the table `name`.weight [rows, width] picked by token, position or token type, times `scale`, plus
+        `add`.
+        """
         weight = self._expect(f"{name}.weight", (rows, width))
-        return self._add("embed", [] if add is None else [add], width, tensors=(weight,), source=source, scale=scale, rows=rows)
+        return self._add(
+            "embed", [] if add is None else [add], width, tensors=(weight,), source=source, scale=scale, rows=rows
+        )
 
     def linear(self, x: Value, name: str, width: int, *, bias_name: str | None = None) -> Value:
         """x W^T + b with `name`.weight [width, x.width] and, where the file has it, `name`.bias [width]."""
@@ -160,7 +182,9 @@ class Graph:
         return self._add("norm", [x], x.width, function="l2_norm", epsilon=epsilon, groups=1)
 
     def rotary(self, frequencies: np.ndarray, *, scale: float = 1.0, factors: str | None = None) -> Value:
-        """Cosines, then sines, of position * frequency for every row; the frequencies are divided by the tensor `factors` if given."""
+        """Cosines, then sines, of position * frequency for every row; the frequencies are divided by the tensor
+        `factors` if given.
+        """
         half = len(frequencies)
         tensors = () if factors is None else (self._expect(factors, (half,)),)
         return self._add("rotary", [], 2 * half, tensors=tensors, frequencies=frequencies, scale=scale)
@@ -169,10 +193,14 @@ class Graph:
         """Rotary position embedding of the first `rotary.width` columns of every head."""
         head_dim = x.width // num_heads
         if rotary.width > head_dim:
-            raise ModelFormatError(self.path, None, "rope.dimension_count", f"{rotary.width} is more than a head's {head_dim} columns")
+            raise ModelFormatError(
+                self.path, None, "rope.dimension_count", f"{rotary.width} is more than a head's {head_dim} columns"
+            )
         return self._add("rope", [x, rotary], x.width, num_heads=num_heads, head_dim=head_dim, pairing=pairing)
 
-    def cache(self, name: str, num_layers: int, num_heads: int, key_dim: int, value_dim: int, lifetime: str) -> CacheSpec:
+    def cache(
+        self, name: str, num_layers: int, num_heads: int, key_dim: int, value_dim: int, lifetime: str
+    ) -> CacheSpec:
         """Declares a cache that this program reads or writes."""
         spec = CacheSpec(name, num_layers, num_heads, key_dim, value_dim, lifetime)
         self.caches.append(spec)
@@ -182,18 +210,38 @@ class Graph:
         """Writes the rows' keys and values at their positions in the cache."""
         self.nodes.append(Node("store_kv", (key, value), None, (), {"cache": cache.name, "layer": layer}))
 
-    def attention(self, query: Value, cache: CacheSpec, layer: int, *, causal: bool, scale: float, window: int = 0) -> Value:
-        """Scaled dot-product attention (Vaswani et al. 2017) of the rows over what the cache holds of their sequence."""
+    def attention(
+        self, query: Value, cache: CacheSpec, layer: int, *, causal: bool, scale: float, window: int = 0
+    ) -> Value:
+        """Scaled dot-product attention (Vaswani et al. 2017) of the rows over what the cache holds of their
+        sequence.
+        """
         num_heads = query.width // cache.key_dim
         if num_heads % cache.num_heads:
-            raise ModelFormatError(self.path, None, "attention.head_count", f"{num_heads} query heads cannot share {cache.num_heads} key-value heads")
-        return self._add("attention", [query], num_heads * cache.value_dim, cache=cache.name, layer=layer, num_heads=num_heads,
-                         causal=causal, scale=scale, window=window)
+            raise ModelFormatError(
+                self.path,
+                None,
+                "attention.head_count",
+                f"{num_heads} query heads cannot share {cache.num_heads} key-value heads",
+            )
+        return self._add(
+            "attention",
+            [query],
+            num_heads * cache.value_dim,
+            cache=cache.name,
+            layer=layer,
+            num_heads=num_heads,
+            causal=causal,
+            scale=scale,
+            window=window,
+        )
 
     def activation(self, x: Value, kind: str) -> Value:
         """ReLU, GELU (erf), GELU (tanh) or SiLU, element by element."""
         if kind not in ACTIVATIONS:
-            raise UnsupportedModelError(f"{self.path}: activation {kind!r} is not supported; known: {', '.join(ACTIVATIONS)}")
+            raise UnsupportedModelError(
+                f"{self.path}: activation {kind!r} is not supported; known: {', '.join(ACTIVATIONS)}"
+            )
         return self._add("activate", [x], x.width, activation=kind)
 
     def gate(self, gate: Value, up: Value, kind: str) -> Value:
@@ -245,7 +293,9 @@ class Metadata:
         """A string, one of `choices` where they are given."""
         value = self._fetch(key, str, default)
         if choices and value not in choices:
-            raise UnsupportedModelError(f"{self.path}: {self._prefix}.{key} is {value!r}; supported: {', '.join(choices)}")
+            raise UnsupportedModelError(
+                f"{self.path}: {self._prefix}.{key} is {value!r}; supported: {', '.join(choices)}"
+            )
         return value
 
     def _fetch(self, key: str, kind: type, default: Any) -> Any:

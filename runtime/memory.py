@@ -1,4 +1,7 @@
-"""How much memory there is to plan with, and the plan: bytes for weights, caches and scratch before anything is loaded."""
+"""How much memory there is to plan with, and the plan: bytes for weights, caches and scratch before anything is
+loaded.
+"""
+
 from __future__ import annotations
 
 import os
@@ -22,22 +25,28 @@ MAX_SEQUENCES = 64  # contexts that the page pools may hold where memory allows
 MAX_OUTPUT_BYTES = 64 << 20  # of logits in one run
 ELEMENT_BYTES = {"f32": 4, "f16": 2}
 
+ProgramKey = tuple[str, tuple[str, ...]]  # a program and the outputs that are computed
+
 # What is compiled for each family: (program, outputs). The first line is what the memory plan counts.
-PROGRAMS: Mapping[str, Sequence[tuple[str, tuple[str, ...]]]] = {
+PROGRAMS: Mapping[str, Sequence[ProgramKey]] = {
     "decoder": [("decode", ("logits",)), ("decode", ("hidden",))],
     "encoder": [("encode", ("hidden",)), ("encode", ("pooled",)), ("encode", ("normalized",))],
     "encoder-decoder": [("decode", ("logits",)), ("encode", ()), ("encode", ("hidden",))],
 }
 
 
-def compile_programs(architecture: Architecture, file: GGUFFile) -> dict[tuple[str, tuple[str, ...]], Recipe]:
+def compile_programs(architecture: Architecture, file: GGUFFile) -> dict[ProgramKey, Recipe]:
     """Every recipe of the family that the model's graphs can give."""
     recipes = {}
     for program, outputs in PROGRAMS[architecture.family]:
         graph = architecture.programs[program]
         if all(name in graph.outputs for name in outputs):
             recipes[program, outputs] = compile_graph(
-                graph, outputs, lambda name: TYPES[supported_type(file, name)].block_size > 1, lambda name: supported_type(file, name))
+                graph,
+                outputs,
+                lambda name: TYPES[supported_type(file, name)].block_size > 1,
+                lambda name: supported_type(file, name),
+            )
     return recipes
 
 
@@ -47,7 +56,7 @@ def cache_page_bytes(spec: CacheSpec, kv_type: str) -> int:
     return spec.num_layers * spec.num_heads * PAGE * (spec.key_dim + padded(spec.value_dim)) * element
 
 
-def cache_specs(recipes: Mapping[tuple[str, tuple[str, ...]], Recipe]) -> dict[str, CacheSpec]:
+def cache_specs(recipes: Mapping[ProgramKey, Recipe]) -> dict[str, CacheSpec]:
     """The caches of all programs by name."""
     return {spec.name: spec for recipe in recipes.values() for spec in recipe.caches}
 
@@ -72,8 +81,13 @@ class MemoryPlan:
         return self.weights + self.cache + self.scratch
 
 
-def plan_memory(path: str | os.PathLike[str], n_ctx: int | None = None, batch: int | None = None, sequences: int = 1,
-                kv_type: str = "f16") -> MemoryPlan:
+def plan_memory(
+    path: str | os.PathLike[str],
+    n_ctx: int | None = None,
+    batch: int | None = None,
+    sequences: int = 1,
+    kv_type: str = "f16",
+) -> MemoryPlan:
     """What loading and running the model at `path` takes, from its header alone.
 
     Raises
@@ -84,11 +98,20 @@ def plan_memory(path: str | os.PathLike[str], n_ctx: int | None = None, batch: i
     with GGUFFile(path) as file:
         architecture = build_architecture(file)
         recipes = compile_programs(architecture, file)
-        return plan_recipes(file, architecture, recipes, n_ctx or architecture.context_length, batch, sequences, kv_type)
+        return plan_recipes(
+            file, architecture, recipes, n_ctx or architecture.context_length, batch, sequences, kv_type
+        )
 
 
-def plan_recipes(file: GGUFFile, architecture: Architecture, recipes: Mapping[tuple[str, tuple[str, ...]], Recipe], n_ctx: int,
-                 batch: int | None, sequences: int, kv_type: str) -> MemoryPlan:
+def plan_recipes(
+    file: GGUFFile,
+    architecture: Architecture,
+    recipes: Mapping[ProgramKey, Recipe],
+    n_ctx: int,
+    batch: int | None,
+    sequences: int,
+    kv_type: str,
+) -> MemoryPlan:
     """`plan_memory` of an architecture that is compiled already."""
     matrices = {names: None for recipe in recipes.values() for names in recipe.matrices}
     rows = batch or min(MAX_ROWS if architecture.family == "decoder" else architecture.context_length, n_ctx)
@@ -122,7 +145,10 @@ def _meminfo_available() -> int:
 
 
 def _cgroup_headroom() -> int | None:
-    for limit, usage in (("memory.max", "memory.current"), ("memory/memory.limit_in_bytes", "memory/memory.usage_in_bytes")):
+    for limit, usage in (
+        ("memory.max", "memory.current"),
+        ("memory/memory.limit_in_bytes", "memory/memory.usage_in_bytes"),
+    ):
         try:
             root = Path("/sys/fs/cgroup")
             return max(int((root / limit).read_text()) - int((root / usage).read_text()), 0)
@@ -153,5 +179,8 @@ def pages_within(spec: CacheSpec, n_ctx: int, kv_type: str, budget: int) -> int:
     one = -(-n_ctx // PAGE)
     if one * page_bytes > budget:
         raise NotEnoughMemoryError(
-            f"the key-value cache of {n_ctx} positions does not fit: pass a smaller n_ctx or a larger max_memory", one * page_bytes, max(budget, 0))
+            f"the key-value cache of {n_ctx} positions does not fit: pass a smaller n_ctx or a larger max_memory",
+            one * page_bytes,
+            max(budget, 0),
+        )
     return min(one * MAX_SEQUENCES, budget // page_bytes)

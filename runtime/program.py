@@ -1,11 +1,11 @@
 """A compiled recipe bound to weights, caches and an arena: rows in, named results out."""
+
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-
 from edgeformer import norms
 from edgeformer._kernels import core
 from edgeformer.compile import DOMAINS, Op, Operand, Recipe
@@ -40,8 +40,15 @@ class Program:
         See `norms.row_function`.
     """
 
-    def __init__(self, recipe: Recipe, weights: Weights, caches: Mapping[str, core.Cache], *, isa: str | None = None,
-                 use_numba: bool | None = None) -> None:
+    def __init__(
+        self,
+        recipe: Recipe,
+        weights: Weights,
+        caches: Mapping[str, core.Cache],
+        *,
+        isa: str | None = None,
+        use_numba: bool | None = None,
+    ) -> None:
         self.recipe = recipe
         self._plan = core.Plan(isa)
         self._capacities = [0, 0, 0]
@@ -57,9 +64,18 @@ class Program:
     def _add(self, op: Op, use_numba: bool | None) -> None:
         function = 0 if op.function is None else norms.row_function(op.function, use_numba)
         self._plan.add_op(
-            getattr(core, f"OP_{op.kind.upper()}"), domain=DOMAINS.index(op.domain), input=tuple(_pair(o) for o in op.inputs),
-            output=_pair(op.output), quantized=_pair(op.quantized), weight=op.weight, vector=op.vectors, width=op.width,
-            integer=op.integers, real=op.reals, function=function)
+            getattr(core, f"OP_{op.kind.upper()}"),
+            domain=DOMAINS.index(op.domain),
+            input=tuple(_pair(o) for o in op.inputs),
+            output=_pair(op.output),
+            quantized=_pair(op.quantized),
+            weight=op.weight,
+            vector=op.vectors,
+            width=op.width,
+            integer=op.integers,
+            real=op.reals,
+            function=function,
+        )
 
     def reserve(self, rows: int, outputs: int, segments: int) -> None:
         """Makes the arena large enough; grows in powers of two so that a few sizes serve all."""
@@ -70,8 +86,12 @@ class Program:
         offsets, total = self.recipe.layout(capacities)
         buffers = self.recipe.buffers
         self._plan.set_buffers(
-            np.array(offsets, np.int64), np.array([b.row_bytes for b in buffers], np.int64),
-            np.array([DOMAINS.index(b.domain) for b in buffers], np.int32), total, tuple(capacities))
+            np.array(offsets, np.int64),
+            np.array([b.row_bytes for b in buffers], np.int64),
+            np.array([DOMAINS.index(b.domain) for b in buffers], np.int32),
+            total,
+            tuple(capacities),
+        )
         self._capacities = capacities
 
     def run(self, pool: core.Pool, batch: Batch, cancel: core.CancelFlag | None = None) -> dict[str, np.ndarray]:
@@ -80,10 +100,20 @@ class Program:
         segments = [batch.segments[name] for name in names]
         counts = (len(batch.tokens), len(batch.output_rows), len(segments[0]))
         self.reserve(*counts)
-        self._plan.run(pool, batch.tokens, batch.positions, batch.token_types, batch.output_rows, segments,
-                       [batch.page_tables[name] for name in names], cancel)
-        return {name: self._plan.read(place.buffer, place.column, width, counts[DOMAINS.index(domain)])
-                for name, (place, width, domain) in self.recipe.outputs.items()}
+        self._plan.run(
+            pool,
+            batch.tokens,
+            batch.positions,
+            batch.token_types,
+            batch.output_rows,
+            segments,
+            [batch.page_tables[name] for name in names],
+            cancel,
+        )
+        return {
+            name: self._plan.read(place.buffer, place.column, width, counts[DOMAINS.index(domain)])
+            for name, (place, width, domain) in self.recipe.outputs.items()
+        }
 
 
 def _pair(operand: Operand | None) -> tuple[int, int]:

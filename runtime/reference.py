@@ -2,6 +2,7 @@
 
 It is the oracle of every architecture: what a model file says, done in the plainest way.
 """
+
 from __future__ import annotations
 
 import math
@@ -10,7 +11,6 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-
 from edgeformer.gguf import GGUFFile
 from edgeformer.graph import Graph, Node
 from edgeformer.models import build_architecture
@@ -75,9 +75,15 @@ class ReferenceModel:
 class _Run:
     """One program over one sequence from position 0; a method a kind of node."""
 
-    def __init__(self, graph: Graph, tensors: dict[str, Array], token_ids: Array, caches: dict[Any, tuple[Array, Array]]) -> None:
+    def __init__(
+        self, graph: Graph, tensors: dict[str, Array], token_ids: Array, caches: dict[Any, tuple[Array, Array]]
+    ) -> None:
         self.graph, self.tensors, self.caches = graph, tensors, caches
-        self.rows = {"tokens": token_ids, "positions": np.arange(len(token_ids)), "token_types": np.zeros_like(token_ids)}
+        self.rows = {
+            "tokens": token_ids,
+            "positions": np.arange(len(token_ids)),
+            "token_types": np.zeros_like(token_ids),
+        }
         self.values: dict[int, Array] = {}
 
     def _embed(self, node: Node, add: Array | None = None) -> Array:

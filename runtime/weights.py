@@ -1,10 +1,10 @@
 """Weights from the file into packed matrices and float vectors, each once, whoever shares them."""
+
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 
 import numpy as np
-
 from edgeformer._kernels import core
 from edgeformer.compile import TILE, VectorSpec, padded
 from edgeformer.errors import NumericError, UnsupportedModelError
@@ -17,7 +17,8 @@ CHUNK_BYTES = 4 << 20  # read at a time: enough for every thread to pack, little
 class Weights:
     """Packed matrices of one file, keyed by the tensors stacked in them.
 
-    Everything is copied out of the file while it is open: a file that is truncated, replaced or deleted later changes nothing.
+    Everything is copied out of the file while it is open: a file that is truncated, replaced or deleted later changes
+    nothing.
 
     Parameters
     ----------
@@ -70,14 +71,20 @@ class Weights:
     def vector(self, spec: VectorSpec) -> np.ndarray:
         """The plan's vector: float32, parts from whole tiles on."""
         if spec.constant is not None:
-            return spec.constant if spec.divisor is None else spec.constant / self._file.dequantize(spec.divisor).reshape(-1)
+            return (
+                spec.constant
+                if spec.divisor is None
+                else spec.constant / self._file.dequantize(spec.divisor).reshape(-1)
+            )
         parts = []
         for name, width in spec.parts:
             part = np.zeros(padded(width), np.float32)
             if name is not None:
                 part[:width] = self._file.dequantize(name).reshape(-1)
                 if not np.isfinite(part).all():
-                    raise NumericError(f"{self._file.path}: {name} holds NaN or infinity; convert the checkpoint again from a sound source")
+                    raise NumericError(
+                        f"{self._file.path}: {name} holds NaN or infinity; convert again from a sound checkpoint"
+                    )
             parts.append(part)
         return np.concatenate(parts)
 
@@ -94,12 +101,16 @@ def supported_type(file: GGUFFile, name: str) -> int:
     type_id = file.tensors[name].type
     if type_id not in TYPES:
         known = ", ".join(kind.name for kind in TYPES.values())
-        raise UnsupportedModelError(f"{file.path}: tensor {name} has type {type_id}, which is not supported; supported: {known}")
+        raise UnsupportedModelError(
+            f"{file.path}: tensor {name} has type {type_id}, which is not supported; supported: {known}"
+        )
     return type_id
 
 
 def packed_bytes(file: GGUFFile, matrices: Mapping[tuple[str, ...], None]) -> int:
-    """Bytes of the packed matrices, without reading them: tiles of sixteen rows keep the bits per weight of their type."""
+    """Bytes of the packed matrices, without reading them: tiles of sixteen rows keep the bits per weight of their
+    type.
+    """
     total = 0
     for names in matrices:
         for name in names:

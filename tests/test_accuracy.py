@@ -1,4 +1,5 @@
 """What quantization costs on the real checkpoints: perplexity of a language model, ranking of an embedding model."""
+
 from __future__ import annotations
 
 import json
@@ -16,7 +17,7 @@ def validation_loss(session: Session, token_ids: list[int]) -> float:
     """Mean cross entropy in nats over non-overlapping windows, in float64."""
     losses = []
     for begin in range(0, len(token_ids) - WINDOW, WINDOW):
-        window = token_ids[begin:begin + WINDOW + 1]
+        window = token_ids[begin : begin + WINDOW + 1]
         sequence = session.new_sequence()
         logits = session.forward([(sequence, window[:-1])], outputs="all").astype(np.float64)
         sequence.free()

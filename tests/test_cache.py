@@ -1,4 +1,7 @@
-"""The page books against a plain model: every sequence always reads back exactly what it wrote, whoever forks, cuts and frees."""
+"""The page books against a plain model: every sequence always reads back exactly what it wrote, whoever forks, cuts
+and frees.
+"""
+
 from __future__ import annotations
 
 import pytest

@@ -1,4 +1,5 @@
 """The compiler: what it fuses and merges, and that buffers alive together never share bytes."""
+
 from __future__ import annotations
 
 import pytest
@@ -18,7 +19,11 @@ def llama_tensors(layers: int = 2) -> dict[str, tuple[int, ...]]:
         block = f"blk.{layer}."
         shapes |= {f"{block}{name}.weight": (WIDTH, WIDTH) for name in ("attn_q", "attn_k", "attn_v", "attn_output")}
         shapes |= {f"{block}{name}.weight": (WIDTH,) for name in ("attn_norm", "ffn_norm")}
-        shapes |= {f"{block}ffn_gate.weight": (FFN, WIDTH), f"{block}ffn_up.weight": (FFN, WIDTH), f"{block}ffn_down.weight": (WIDTH, FFN)}
+        shapes |= {
+            f"{block}ffn_gate.weight": (FFN, WIDTH),
+            f"{block}ffn_up.weight": (FFN, WIDTH),
+            f"{block}ffn_down.weight": (WIDTH, FFN),
+        }
     return shapes
 
 
@@ -27,7 +32,10 @@ def llama_graph(layers: int = 2) -> Graph:
 
     graph = Graph(llama_tensors(layers))
     head_dim = WIDTH // HEADS
-    decode(graph, LlamaConfig(VOCAB, WIDTH, FFN, layers, HEADS, HEADS, head_dim, head_dim, head_dim, 10000.0, 1.0, 1e-5, 128))
+    decode(
+        graph,
+        LlamaConfig(VOCAB, WIDTH, FFN, layers, HEADS, HEADS, head_dim, head_dim, head_dim, 10000.0, 1.0, 1e-5, 128),
+    )
     return graph
 
 
@@ -40,8 +48,23 @@ def kinds(recipe: Recipe) -> list[str]:
 
 
 def test_llama_layer_is_eight_products_and_friends() -> None:
-    """Norms and gates quantize for their products, the attention's output needs an op of its own, sums are in the products."""
-    layer = ["norm", "linear", "rope", "rope", "store_kv", "attention", "quantize", "linear", "norm", "linear", "gate", "linear"]
+    """Norms and gates quantize for their products, the attention's output needs an op of its own, sums are in the
+    products.
+    """
+    layer = [
+        "norm",
+        "linear",
+        "rope",
+        "rope",
+        "store_kv",
+        "attention",
+        "quantize",
+        "linear",
+        "norm",
+        "linear",
+        "gate",
+        "linear",
+    ]
     assert kinds(compiled()) == ["rotary", "embed", *layer, *layer, "select", "norm", "linear"]
 
 
@@ -77,9 +100,15 @@ def test_the_residual_stream_stays_in_one_buffer() -> None:
     assert len(sums) == 1
 
 
-@given(st.integers(1, 4), st.booleans(), st.tuples(st.integers(1, 600), st.integers(1, 600), st.integers(1, 70)),
-       st.sampled_from([("logits",), ("hidden",), ("logits", "hidden")]))
-def test_buffers_alive_together_never_overlap(layers: int, quantized: bool, capacities: tuple[int, int, int], outputs: tuple[str, ...]) -> None:
+@given(
+    st.integers(1, 4),
+    st.booleans(),
+    st.tuples(st.integers(1, 600), st.integers(1, 600), st.integers(1, 70)),
+    st.sampled_from([("logits",), ("hidden",), ("logits", "hidden")]),
+)
+def test_buffers_alive_together_never_overlap(
+    layers: int, quantized: bool, capacities: tuple[int, int, int], outputs: tuple[str, ...]
+) -> None:
     recipe = compiled(outputs, quantized, layers)
     offsets, total = recipe.layout(capacities)
     spans = []

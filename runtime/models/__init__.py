@@ -1,4 +1,5 @@
 """The architectures: one file each, one row each in the registry."""
+
 from __future__ import annotations
 
 from collections.abc import Mapping
@@ -28,6 +29,8 @@ def build_architecture(file: GGUFFile) -> Architecture:
     """
     name = file.get("general.architecture", str)
     if name not in REGISTRY:
-        raise UnsupportedModelError(f"{file.path}: architecture {name!r} is not supported; supported: {', '.join(sorted(REGISTRY))}")
+        raise UnsupportedModelError(
+            f"{file.path}: architecture {name!r} is not supported; supported: {', '.join(sorted(REGISTRY))}"
+        )
     tensors = {tensor.name: tuple(tensor.shape) for tensor in file.tensors.values()}
     return import_module(REGISTRY[name]).build(Metadata(file.get, name, str(file.path)), tensors)

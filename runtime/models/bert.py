@@ -1,7 +1,9 @@
-"""BERT (Devlin et al. 2018): bidirectional encoder, learned positions, LayerNorm after each sublayer, GELU feed-forward.
+"""BERT (Devlin et al. 2018): bidirectional encoder, learned positions, LayerNorm after each sublayer, GELU
+feed-forward.
 
 Metadata keys and tensor names are llama.cpp's; `bert.activation` and `bert.normalize_embeddings` are ours.
 """
+
 from __future__ import annotations
 
 from collections.abc import Mapping
@@ -35,7 +37,9 @@ def read_config(metadata: Metadata, tensors: Mapping[str, tuple[int, ...]]) -> B
     if pooling_type not in POOLING_TYPES:
         raise UnsupportedModelError(f"{metadata.path}: bert.pooling_type {pooling_type} is not supported")
     if metadata.boolean("attention.causal", False):
-        raise UnsupportedModelError(f"{metadata.path}: bert.attention.causal is true; only bidirectional BERT is supported")
+        raise UnsupportedModelError(
+            f"{metadata.path}: bert.attention.causal is true; only bidirectional BERT is supported"
+        )
     config = BertConfig(
         vocab_size=tensors.get("token_embd.weight", (0,))[0],
         type_vocab_size=tensors.get("token_types.weight", (0,))[0],
@@ -49,7 +53,12 @@ def read_config(metadata: Metadata, tensors: Mapping[str, tuple[int, ...]]) -> B
         pooling=POOLING_TYPES[pooling_type],
     )
     if config.hidden_size % config.num_attention_heads:
-        raise ModelFormatError(metadata.path, None, "bert.attention.head_count", f"{config.num_attention_heads} heads do not divide {config.hidden_size} columns")
+        raise ModelFormatError(
+            metadata.path,
+            None,
+            "bert.attention.head_count",
+            f"{config.num_attention_heads} heads do not divide {config.hidden_size} columns",
+        )
     return config
 
 
@@ -59,7 +68,14 @@ def build(metadata: Metadata, tensors: Mapping[str, tuple[int, ...]]) -> Archite
     normalize = metadata.boolean("normalize_embeddings", False)
     graph = Graph(tensors, metadata.path)
     encode(graph, config)
-    return Architecture("encoder", {"encode": graph}, config.max_position_embeddings, config.vocab_size, config, normalize_embeddings=normalize)
+    return Architecture(
+        "encoder",
+        {"encode": graph},
+        config.max_position_embeddings,
+        config.vocab_size,
+        config,
+        normalize_embeddings=normalize,
+    )
 
 
 def encode(graph: Graph, config: BertConfig) -> None:

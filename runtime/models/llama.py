@@ -1,8 +1,10 @@
-"""Llama (Touvron et al. 2023): decoder-only, RMSNorm first, rotary positions, grouped-query attention, gated SiLU feed-forward.
+"""Llama (Touvron et al. 2023): decoder-only, RMSNorm first, rotary positions, grouped-query attention, gated SiLU
+feed-forward.
 
-Metadata keys and tensor names are llama.cpp's, so the files are exchanged both ways. Query and key rows are stored in the order that
-pairs neighbouring columns for the rotation.
+Metadata keys and tensor names are llama.cpp's, so the files are exchanged both ways. Query and key rows are stored in
+the order that pairs neighbouring columns for the rotation.
 """
+
 from __future__ import annotations
 
 from collections.abc import Mapping
@@ -66,7 +68,9 @@ def build(metadata: Metadata, tensors: Mapping[str, tuple[int, ...]]) -> Archite
 
 def decode(graph: Graph, config: LlamaConfig) -> None:
     """Token ids to logits."""
-    cache = graph.cache("self", config.num_hidden_layers, config.num_key_value_heads, config.head_dim, config.value_dim, "sequence")
+    cache = graph.cache(
+        "self", config.num_hidden_layers, config.num_key_value_heads, config.head_dim, config.value_dim, "sequence"
+    )
     frequencies = rotary_frequencies(config.rotary_dim, config.rope_theta) / config.rope_linear_factor
     rotary = graph.rotary(frequencies, factors="rope_freqs.weight" if graph.has("rope_freqs.weight") else None)
     x = graph.embed("tokens", "token_embd", config.vocab_size, config.hidden_size)

@@ -1,8 +1,10 @@
 """The original encoder-decoder ("Attention Is All You Need", Vaswani et al. 2017) as `torch.nn.Transformer` builds it.
 
-Post- or pre-norm, ReLU or GELU, sinusoidal or learned positions (both are tables in the file), tied or separate embeddings. The encode
-program runs a source once and leaves every decoder layer's cross keys and values in the cache; the decode program reads them.
+Post- or pre-norm, ReLU or GELU, sinusoidal or learned positions (both are tables in the file), tied or separate
+embeddings. The encode program runs a source once and leaves every decoder layer's cross keys and values in the cache;
+the decode program reads them.
 """
+
 from __future__ import annotations
 
 from collections.abc import Mapping
@@ -53,7 +55,12 @@ def read_config(metadata: Metadata, tensors: Mapping[str, tuple[int, ...]]) -> T
         max_length=metadata.integer("context_length", high=MAX_CONTEXT),
     )
     if config.d_model % config.nhead:
-        raise ModelFormatError(metadata.path, None, "transformer.attention.head_count", f"{config.nhead} heads do not divide {config.d_model} columns")
+        raise ModelFormatError(
+            metadata.path,
+            None,
+            "transformer.attention.head_count",
+            f"{config.nhead} heads do not divide {config.d_model} columns",
+        )
     return config
 
 
@@ -64,7 +71,9 @@ def build(metadata: Metadata, tensors: Mapping[str, tuple[int, ...]]) -> Archite
     programs = {"encode": Graph(tensors, metadata.path), "decode": Graph(tensors, metadata.path)}
     encode(programs["encode"], config)
     decode(programs["decode"], config)
-    return Architecture("encoder-decoder", programs, config.max_length, config.tgt_vocab_size, config, decoder_start_token_id=start)
+    return Architecture(
+        "encoder-decoder", programs, config.max_length, config.tgt_vocab_size, config, decoder_start_token_id=start
+    )
 
 
 def encode(graph: Graph, config: TransformerConfig) -> None:
@@ -74,7 +83,13 @@ def encode(graph: Graph, config: TransformerConfig) -> None:
     x = embeddings(graph, config, "enc", config.src_vocab_size)
     for layer in range(config.num_encoder_layers):
         block = f"enc.blk.{layer}"
-        x = sublayer(graph, config, x, f"{block}.attn_norm", lambda h, b=block: self_attention(graph, config, h, b, own, 0, causal=False))
+        x = sublayer(
+            graph,
+            config,
+            x,
+            f"{block}.attn_norm",
+            lambda h, b=block: self_attention(graph, config, h, b, own, 0, causal=False),
+        )
         x = sublayer(graph, config, x, f"{block}.ffn_norm", lambda h, b=block: feed_forward(graph, config, h, b))
     memory = final_norm(graph, config, x, "enc.output_norm")
     graph.output("hidden", memory)
@@ -91,8 +106,20 @@ def decode(graph: Graph, config: TransformerConfig) -> None:
     x = embeddings(graph, config, "dec", config.tgt_vocab_size)
     for layer in range(config.num_decoder_layers):
         block = f"dec.blk.{layer}"
-        x = sublayer(graph, config, x, f"{block}.attn_norm", lambda h, b=block, n=layer: self_attention(graph, config, h, b, own, n, causal=True))
-        x = sublayer(graph, config, x, f"{block}.cross_attn_norm", lambda h, b=block, n=layer: cross_attention(graph, config, h, b, cross, n))
+        x = sublayer(
+            graph,
+            config,
+            x,
+            f"{block}.attn_norm",
+            lambda h, b=block, n=layer: self_attention(graph, config, h, b, own, n, causal=True),
+        )
+        x = sublayer(
+            graph,
+            config,
+            x,
+            f"{block}.cross_attn_norm",
+            lambda h, b=block, n=layer: cross_attention(graph, config, h, b, cross, n),
+        )
         x = sublayer(graph, config, x, f"{block}.ffn_norm", lambda h, b=block: feed_forward(graph, config, h, b))
     graph.output("hidden", final_norm(graph, config, x, "dec.output_norm"))
     last = final_norm(graph, config, graph.select(x), "dec.output_norm")
@@ -108,19 +135,23 @@ def table(graph: Graph, side: str, name: str) -> str:
 
 def embeddings(graph: Graph, config: TransformerConfig, side: str, vocab_size: int) -> Value:
     """Scaled token embeddings plus positions, normalized where the file says so (BART does)."""
-    x = graph.embed("tokens", table(graph, side, "token_embd"), vocab_size, config.d_model, scale=config.embedding_scale)
+    x = graph.embed(
+        "tokens", table(graph, side, "token_embd"), vocab_size, config.d_model, scale=config.embedding_scale
+    )
     x = graph.embed("positions", table(graph, side, "position_embd"), config.max_length, config.d_model, add=x)
     return final_norm(graph, config, x, f"{side}.token_embd_norm")
 
 
-def sublayer(graph: Graph, config: TransformerConfig, x: Value, norm: str, function) -> Value:  # noqa: ANN001
+def sublayer(graph: Graph, config: TransformerConfig, x: Value, norm: str, function) -> Value:
     """The residual connection around `function`, normalized before it (norm_first) or after the sum."""
     if config.norm_first:
         return graph.add(x, function(graph.layer_norm(x, norm, config.layer_norm_eps)))
     return graph.layer_norm(graph.add(x, function(x)), norm, config.layer_norm_eps)
 
 
-def self_attention(graph: Graph, config: TransformerConfig, h: Value, block: str, cache: CacheSpec, layer: int, *, causal: bool) -> Value:
+def self_attention(
+    graph: Graph, config: TransformerConfig, h: Value, block: str, cache: CacheSpec, layer: int, *, causal: bool
+) -> Value:
     """Multi-head attention of the rows over their own sequence."""
     query = graph.linear(h, f"{block}.attn_q", config.d_model)
     key = graph.linear(h, f"{block}.attn_k", config.d_model)
@@ -130,7 +161,9 @@ def self_attention(graph: Graph, config: TransformerConfig, h: Value, block: str
     return graph.linear(attended, f"{block}.attn_output", config.d_model)
 
 
-def cross_attention(graph: Graph, config: TransformerConfig, h: Value, block: str, cache: CacheSpec, layer: int) -> Value:
+def cross_attention(
+    graph: Graph, config: TransformerConfig, h: Value, block: str, cache: CacheSpec, layer: int
+) -> Value:
     """Multi-head attention of the target's rows over the whole source."""
     query = graph.linear(h, f"{block}.cross_attn_q", config.d_model)
     attended = graph.attention(query, cache, layer, causal=False, scale=config.head_dim**-0.5)

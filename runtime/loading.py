@@ -1,0 +1,133 @@
+"""From a file to everything a session holds: architecture, packed weights, caches, programs and threads."""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from edgeformer._kernels import core
+from edgeformer.cache import PagePool
+from edgeformer.compile import Recipe
+from edgeformer.errors import InvalidOptionError, NotEnoughMemoryError
+from edgeformer.gguf import GGUFFile
+from edgeformer.graph import Architecture
+from edgeformer.memory import (
+    ELEMENT_BYTES,
+    MemoryPlan,
+    ProgramKey,
+    available_memory,
+    cache_specs,
+    compile_programs,
+    pages_within,
+    plan_recipes,
+)
+from edgeformer.models import build_architecture
+from edgeformer.program import Program
+from edgeformer.weights import Weights
+
+logger = logging.getLogger("edgeformer")
+
+
+@dataclass(frozen=True)
+class LoadOptions:
+    """How to load a model; the fields are the arguments of `Session.open`."""
+
+    threads: int | None = None
+    n_ctx: int | None = None
+    max_memory: int | None = None
+    isa: str | None = None
+    kv_type: str = "f16"
+    use_numba: bool | None = None
+    progress: Callable[[int, int], None] | None = None
+
+    def check(self) -> None:
+        """Raises `InvalidOptionError` for a value that makes no sense."""
+        if self.kv_type not in ELEMENT_BYTES:
+            raise InvalidOptionError(f"kv_type {self.kv_type!r} is not known; choose one of {', '.join(ELEMENT_BYTES)}")
+        for name in ("threads", "n_ctx", "max_memory"):
+            value = getattr(self, name)
+            if value is not None and (isinstance(value, bool) or not isinstance(value, int) or value < 1):
+                raise InvalidOptionError(f"{name} must be a positive integer, not {value!r}")
+
+
+@dataclass(frozen=True)
+class LoadedModel:
+    """What is in memory after loading; the file is closed by then."""
+
+    architecture: Architecture
+    metadata: Mapping[str, Any]
+    pool: core.Pool
+    programs: Mapping[ProgramKey, Program]
+    page_pools: Mapping[str, PagePool]
+    weights: Weights
+    n_ctx: int
+    isa: str
+    memory: Mapping[str, int]
+
+
+def load_model(path: str | os.PathLike[str], options: LoadOptions) -> LoadedModel:
+    """Reads, packs and compiles; see `Session.open` for what it raises."""
+    options.check()
+    isa = options.isa or core.best_isa()
+    with GGUFFile(path) as file:
+        architecture = build_architecture(file)
+        recipes = compile_programs(architecture, file)
+        n_ctx, plan, budget = fit_context(
+            file, architecture, recipes, options.n_ctx, options.max_memory, options.kv_type
+        )
+        pool = core.Pool(options.threads or core.default_threads())
+        weights = Weights(file, pool, options.progress)
+        caches = _caches(recipes, n_ctx, options.kv_type, budget)
+        programs = {
+            key: Program(recipe, weights, caches, isa=isa, use_numba=options.use_numba)
+            for key, recipe in recipes.items()
+        }
+        memory = {"weights": weights.nbytes, "cache": plan.cache, "scratch": plan.scratch}
+        page_pools = {name: PagePool(cache) for name, cache in caches.items()}
+        return LoadedModel(architecture, dict(file.metadata), pool, programs, page_pools, weights, n_ctx, isa, memory)
+
+
+def _caches(recipes: Mapping[ProgramKey, Recipe], n_ctx: int, kv_type: str, budget: int) -> dict[str, core.Cache]:
+    caches = {}
+    for name, spec in cache_specs(recipes).items():
+        element = core.EF_F32 if spec.lifetime == "pass" or kv_type == "f32" else core.EF_F16
+        pages = pages_within(spec, n_ctx, kv_type, budget)
+        caches[name] = core.Cache(pages, spec.num_layers, spec.num_heads, spec.key_dim, spec.value_dim, element)
+    return caches
+
+
+def fit_context(
+    file: GGUFFile,
+    architecture: Architecture,
+    recipes: Mapping[ProgramKey, Recipe],
+    n_ctx: int | None,
+    max_memory: int | None,
+    kv_type: str,
+) -> tuple[int, MemoryPlan, int]:
+    """The context to run with, its memory plan, and the bytes left for caches. A context asked for is never cut."""
+    if n_ctx is not None and n_ctx > architecture.context_length:
+        raise InvalidOptionError(
+            f"n_ctx {n_ctx} is more than the {architecture.context_length} positions that the model was made for"
+        )
+    wanted = n_ctx or architecture.context_length
+    limit = min(available_memory(), max_memory) if max_memory else available_memory()
+    while True:
+        plan = plan_recipes(file, architecture, recipes, wanted, None, 1, kv_type)
+        if plan.total <= limit:
+            break
+        if n_ctx is not None or wanted <= 256 or plan.total - plan.cache > limit:
+            raise NotEnoughMemoryError(
+                f"{file.path} does not fit (weights {plan.weights}, cache of {wanted} positions {plan.cache}, scratch "
+                f"{plan.scratch}): use a smaller n_ctx, a smaller type (convert --type q4_0) or a larger max_memory",
+                plan.total,
+                limit,
+            )
+        wanted = max(wanted // 2, 256)
+    if wanted < architecture.context_length and n_ctx is None:
+        logger.warning(
+            "context cut from %d to %d positions to fit %d bytes of memory", architecture.context_length, wanted, limit
+        )
+    return wanted, plan, (limit - plan.weights - plan.scratch) // 2
