@@ -166,7 +166,7 @@ ROW_FUNCTIONS = {"layer_norm": layer_norm, "rms_norm": rms_norm, "l2_norm": l2_n
 
 def _register_lanes() -> Any:
     """Numba's type of sixteen lanes, an LLVM vector of floats, with +, - and *."""
-    from llvmlite import ir
+    from llvmlite import ir  # type: ignore[import-untyped]
     from numba import types
     from numba.extending import lower_builtin, models, register_model, type_callable
 
