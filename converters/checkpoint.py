@@ -291,7 +291,7 @@ class _TorchSource:
             raise self._error("archive", "is not one folder: it is a zip, but not one of torch.save")
         prefix = prefixes.pop()
         byte_order = f"{prefix}/byteorder"
-        if byte_order in self._archive.entries and self._archive.read(byte_order).tobytes() != b"little":
+        if byte_order in self._archive.entries and self._archive.read(byte_order) != b"little":
             raise UnsupportedModelError(f"{self.path}: was saved on a big-endian machine: save it again on another")
         return prefix
 
@@ -302,7 +302,7 @@ class _TorchSource:
         size = self._archive.entries[name].size
         if size > MAX_PICKLE_BYTES:
             raise self._error(name, f"has {size} bytes, and at most {MAX_PICKLE_BYTES} are read")
-        return load_pickle(self._archive.read(name).tobytes(), self.path, self._archive.data_offset(name))
+        return load_pickle(self._archive.read(name), self.path, self._archive.data_offset(name))
 
     def _find_tensors(self, root: Any) -> dict[str, TensorRef]:
         """The state dict: the root, or under one of the names that training scripts put it."""

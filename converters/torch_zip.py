@@ -82,9 +82,13 @@ class TorchZip:
         self._data_offsets = self._check_layout(directory.offset)
         self._verified: set[str] = set()
 
-    def read(self, name: str) -> NDArray[np.uint8]:
-        """The whole of an entry, its checksum compared."""
-        return self.read_range(name, 0, self.entries[name].size)
+    def read(self, name: str) -> bytes:
+        """The whole of an entry, its checksum compared. Raises as `read_range` does."""
+        entry = self.entries[name]
+        self.file.check_unchanged()
+        data = self.file.read(self._data_offsets[name], entry.size)
+        self._compare_crc(entry, zlib.crc32(data))
+        return data
 
     def read_range(self, name: str, first: int, count: int) -> NDArray[np.uint8]:
         """Bytes of an entry, after the checksum of all of it was compared once.

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import struct
 import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+
+import numpy as np
 
 
 def put(path: Path, raw: bytes) -> None:
@@ -188,3 +191,14 @@ def torch_file(pickle: bytes, storages: dict[str, bytes], byte_order: bytes = b"
 
 def safetensors_file(header: bytes, data: bytes = b"", length: int | None = None) -> bytes:
     return struct.pack("<Q", len(header) if length is None else length) + header + data
+
+
+def safetensors_of(tensors: dict[str, np.ndarray]) -> bytes:
+    """A file of float32 tensors."""
+    header: dict[str, object] = {}
+    data = b""
+    for name, array in tensors.items():
+        offsets = [len(data), len(data) + array.nbytes]
+        header[name] = {"dtype": "F32", "shape": list(array.shape), "data_offsets": offsets}
+        data += array.tobytes()
+    return safetensors_file(json.dumps(header).encode(), data)
