@@ -333,17 +333,15 @@ def test_exit_with_an_asynchronous_generation_cancelled(llama):
 
 
 def test_running_out_of_pages_leaves_the_model_usable(llama):
-    with edgeformer.load(llama, threads=2) as model:
+    with edgeformer.load(llama) as model:
+        memory = model.memory
+    limit = memory["weights"] + memory["scratch"] + 3 * memory["cache"]  # not enough for two contexts
+    with edgeformer.load(llama, threads=2, n_ctx=16_384, max_memory=limit) as model:
         pages, wanted = num_free(model), model.generate([1, 2], max_tokens=8).token_ids
-        held = model.session.new_sequence()
-        table = held._tables["self"]
-        while True:
-            try:
-                table.extend(16_000)
-            except edgeformer.NotEnoughMemoryError:
-                break
-        with pytest.raises(MemoryError, match="bytes"):
-            model.generate(LONG_PROMPT, max_tokens=4)
-        held.free()
+        with model.generate(LONG_PROMPT, stream=True) as held:
+            next(held)
+            with pytest.raises(MemoryError, match="bytes"):
+                model.generate(LONG_PROMPT, max_tokens=4)
+            assert len(next(held).token_ids) == 1
         assert num_free(model) == pages
         assert model.generate([1, 2], max_tokens=8).token_ids == wanted
