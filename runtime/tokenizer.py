@@ -23,7 +23,7 @@ from .tokenizer_spec import PHANTOM_SPACE, TokenType, VocabularyArrays, descript
 if TYPE_CHECKING:
     import tokenizers
 
-__all__ = ["StreamDecoder", "Tokenizer"]
+__all__ = ["PieceDecoder", "StreamDecoder", "Tokenizer", "library_errors"]
 
 # Control tokens that end a turn in the published chat models; llama.cpp knows them by their text as well.
 _END_PIECES = frozenset(
@@ -168,7 +168,7 @@ class StreamDecoder:
 
 
 @contextmanager
-def _library_errors(error: Exception) -> Iterator[None]:
+def library_errors(error: Exception) -> Iterator[None]:
     """Raise `error`, with the library's words, for anything the tokenizers library raises.
 
     It raises bare `Exception`, and for a panic in Rust a class under `BaseException` that it does not export.
@@ -197,13 +197,13 @@ class _LibraryEncoder:
                 import tokenizers
 
                 description = self._spec.description if parse_special else seal(self._spec)
-                with _library_errors(ModelFormatError(self._path, None, "tokenizer", "cannot be built")):
+                with library_errors(ModelFormatError(self._path, None, "tokenizer", "cannot be built")):
                     self._instances[parse_special] = tokenizers.Tokenizer.from_str(json.dumps(description))
             return self._instances[parse_special]
 
     def encode(self, text: str, add_special_tokens: bool, parse_special: bool) -> list[int]:
         library = self.build(parse_special)
-        with _library_errors(InvalidInputError("the text cannot be encoded")):
+        with library_errors(InvalidInputError("the text cannot be encoded")):
             ids: list[int] = library.encode(text, add_special_tokens=add_special_tokens).ids
         return ids
 

@@ -13,7 +13,8 @@ __all__ = ["check_charsmap", "check_pattern"]
 
 PATTERN_LIMIT = 1 << 16
 REPEAT_LIMIT = 1024
-UNBOUNDED_LIMIT = 3  # unbounded quantifiers in one alternative; the published patterns have at most two
+VARYING_LIMIT = 8  # repeats of variable length in one alternative, and of a part that has variable length
+UNBOUNDED_LIMIT = 2  # unbounded quantifiers in one alternative; the published patterns have no more
 
 _GROUP_PREFIX = re.compile(r"\?(?:[:=!>]|<[=!]|<\w{1,32}>|[a-zA-Z-]{1,8}[:)])")
 _BRACE = re.compile(r"(\d{0,6})(,?)(\d{0,6})\}")
@@ -64,10 +65,11 @@ def check_pattern(pattern: str) -> str | None:
 
 @dataclass
 class _Group:
-    """An open group of a pattern: can it match one text in several ways, and the unbounded repeats in this branch."""
+    """An open group of a pattern: is its length variable, and how many repeats of this branch are."""
 
     varies: bool = False
     unbounded: int = 0
+    varying: int = 0
 
 
 class _PatternScan:
@@ -86,8 +88,8 @@ class _PatternScan:
             problem = self.step(character)
             if problem:
                 return problem
-            if self.stack[-1].unbounded > UNBOUNDED_LIMIT:
-                return "too many unbounded repeats in a row"
+            if self.stack[-1].unbounded > UNBOUNDED_LIMIT or self.stack[-1].varying > VARYING_LIMIT:
+                return "too many repeats of variable length in a row"
         return None
 
     def step(self, character: str) -> str | None:
@@ -98,9 +100,10 @@ class _PatternScan:
             self.atom_varies = group.varies or group.unbounded > 0
             self.stack[-1].varies |= self.atom_varies
             self.stack[-1].unbounded += group.unbounded
+            self.stack[-1].varying += group.varying
         elif character == "|":
             self.stack[-1].varies |= len(self.stack) > 1
-            self.stack[-1].unbounded = 0
+            self.stack[-1].unbounded = self.stack[-1].varying = 0
         elif character in "*+?{":
             return self.quantifier(character)
         elif character == "\\":
@@ -137,9 +140,10 @@ class _PatternScan:
             most = int(high) if high else REPEAT_LIMIT + 1 if comma else least
         if self.pattern[self.position : self.position + 1] in ("+", "?"):
             self.position += 1  # possessive or lazy
-        if self.atom_varies and most > REPEAT_LIMIT:
-            return "a part of variable length is repeated without bound, which can take exponential time"
+        if self.atom_varies and most > VARYING_LIMIT:
+            return "a part of variable length is repeated many times, which can take exponential time"
         self.stack[-1].unbounded += most > REPEAT_LIMIT
+        self.stack[-1].varying += least != most
         self.stack[-1].varies |= least != most
         return None
 
