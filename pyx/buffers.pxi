@@ -25,13 +25,8 @@ cdef View view_of(object source, str name, str element, int ndim):
     except (TypeError, ValueError, BufferError) as error:
         raise InvalidInputError(f"{name}: a C-contiguous array is needed, not {type(source).__name__}: {error}") from None
     view.held = True
-    cdef bytes form = b"B" if view.buffer.format == NULL else (<bytes>view.buffer.format)[-1:]
-    cdef bint fits = view.buffer.itemsize == itemsize
-    if element == "f":
-        fits = fits and form == b"f"
-    elif element != "B":
-        fits = fits and form in b"ilq"
-    if not fits:
+    cdef bytes form = b"B" if view.buffer.format == NULL else (<bytes>view.buffer.format).lstrip(b"@=<")
+    if view.buffer.itemsize != itemsize or element != "B" and form not in ((b"f",) if element == "f" else (b"i", b"l", b"q")):
         wanted = {"f": "float32", "i": "int32", "q": "int64", "B": "bytes"}[element]
         raise InvalidInputError(f"{name}: elements must be {wanted}, not {form.decode()!r} of {view.buffer.itemsize} bytes")
     if ndim and view.buffer.ndim != ndim:

@@ -57,8 +57,8 @@ cdef class Plan:
     cdef object domains, capacities
     cdef size_t arena_bytes, scratch_bytes
     cdef uint8_t *scratch
-    cdef object lock, error
-    cdef int process
+    cdef Guard guard
+    cdef object error
     cdef bint checked
     cdef int32_t id_limits[3]  # of tokens, positions, token types: the fewest rows of the tables they index
     cdef bint reads_positions, reads_segments
@@ -72,17 +72,11 @@ cdef class Plan:
         self.vectors, self.buffers = Array(sizeof(float *)), Array(sizeof(ef_buffer))
         self.references, self.matrix_objects, self.cache_objects, self.vector_sizes = [], [], [], []
         self.domains, self.capacities = [], (0, 0, 0)
-        self.lock, self.process = threading.Lock(), getpid()
+        self.guard = Guard()
 
     def __dealloc__(self):
         ef_memory_unmap(self.native.arena, self.arena_bytes)
         ef_memory_unmap(self.scratch, self.scratch_bytes)
-
-    cdef object guard(self):
-        """The lock that every use takes; a forked child has its own."""
-        if self.process != getpid():
-            self.lock, self.process = threading.Lock(), getpid()
-        return self.lock
 
     @property
     def isa(self):
@@ -91,7 +85,7 @@ cdef class Plan:
 
     def add_matrix(self, Matrix matrix not None):
         """Adds a packed matrix and returns its index."""
-        with self.guard():
+        with self.guard:
             self.matrices.append(&matrix.native)
             self.matrix_objects.append(matrix)
             self.checked = False
@@ -100,7 +94,7 @@ cdef class Plan:
     def add_vector(self, vector):
         """Adds a copy of a float32 vector and returns its index."""
         cdef Rows rows = vector_of(numpy.ascontiguousarray(vector, numpy.float32), "vector")
-        with self.guard():
+        with self.guard:
             self.vectors.append(&rows.data)
             self.vector_sizes.append(rows.num_columns)
             self.references.append(rows)
@@ -109,7 +103,7 @@ cdef class Plan:
 
     def add_cache(self, Cache cache not None):
         """Adds a cache and returns its index."""
-        with self.guard():
+        with self.guard:
             if len(self.cache_objects) == EF_MAX_CACHES:
                 raise InvalidInputError(f"a plan has at most {EF_MAX_CACHES} caches")
             self.native.caches[len(self.cache_objects)] = cache.native
@@ -156,7 +150,7 @@ cdef class Plan:
         for i in range(len(real)):
             op.real[i] = real[i]
         op.function = <ef_row_function><size_t>function
-        with self.guard():
+        with self.guard:
             if op.kind == EF_OP_NORM and op.vector[0] < 0:
                 op.vector[0] = self.ones(op.width)
             self.ops.append(&op)
@@ -202,7 +196,7 @@ cdef class Plan:
             if <object>buffer.offset + <object>buffer.stride * limits[kinds[i]] > arena_bytes:
                 raise InvalidInputError(f"buffer {i} ends past the arena of {arena_bytes} bytes")
             buffers.append(&buffer)
-        with self.guard():
+        with self.guard:
             self.replace_arena(arena_bytes + 64)  # operands that start inside a tile are read up to one tile past their end
             self.buffers, self.domains, self.capacities, self.checked = buffers, kinds, limits, False
 
@@ -229,7 +223,7 @@ cdef class Plan:
 
     def finish(self):
         """Checks every op against the matrices, vectors, caches and buffers; the first run does so if nobody else did."""
-        with self.guard():
+        with self.guard:
             self.check()
 
     cdef int check(self) except -1:
@@ -269,10 +263,10 @@ cdef class Plan:
         cdef Batch batch = Batch(tokens, positions, token_types, output_rows, segments, page_tables)
         cdef atomic_int *cancel = NULL if should_cancel is None else &should_cancel.value
         cdef int status = EF_RUN_DONE
-        with self.guard():
+        with self.guard:
             self.check()
             check_batch(self, batch)
-            with pool.guard():
+            with pool.guard:
                 status = self.run_batch(pool, batch, cancel)
             error, self.error = self.error, None
         if error is not None:
@@ -305,7 +299,7 @@ cdef class Plan:
 
     def read(self, buffer, column, width, domain_rows):
         """A float32 copy [domain_rows, width] of the first rows of a buffer, from `column` on."""
-        with self.guard():
+        with self.guard:
             self.check()
             index = checked(buffer, "buffer", 0, self.buffers.count - 1)
             rows = checked(domain_rows, "domain_rows", 0, self.capacities[self.domains[index]])

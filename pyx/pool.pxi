@@ -50,6 +50,31 @@ def default_threads():
     return max(1, min(count, EF_MAX_THREADS))
 
 
+@cython.final
+cdef class Guard:
+    """A lock that survives a fork, and that a signal handler cannot wait for in the very thread that holds it."""
+
+    cdef object lock
+    cdef object owner  # ident of the thread that holds it
+    cdef int process
+
+    def __cinit__(self):
+        self.lock, self.process = threading.Lock(), getpid()
+
+    def __enter__(self):
+        thread = threading.get_ident()
+        if self.process != getpid():  # a forked child: nobody holds it here, whatever the parent was doing
+            self.lock, self.owner, self.process = threading.Lock(), None, getpid()
+        if self.owner == thread:
+            raise EdgeformerError("a signal handler called into a run that it interrupted; let the handler set a flag instead")
+        self.lock.acquire()
+        self.owner = thread
+
+    def __exit__(self, *exception):
+        self.owner = None
+        self.lock.release()
+
+
 cdef class Pool:
     """Threads that run plans and pack weights, the caller being one of them.
 
@@ -63,8 +88,7 @@ cdef class Pool:
     """
 
     cdef ef_pool *native
-    cdef object lock
-    cdef int process
+    cdef Guard guard
     cdef readonly int threads
     cdef object __weakref__
 
@@ -73,18 +97,11 @@ cdef class Pool:
         self.native = ef_pool_create(self.threads)
         if self.native == NULL:
             raise NotEnoughMemoryError("a pool of threads", self.threads * 64)
-        self.process = getpid()
-        self.lock = threading.Lock()
+        self.guard = Guard()
         _pools.add(self)
 
     def __dealloc__(self):
         ef_pool_destroy(self.native)
-
-    cdef object guard(self):
-        """The lock that jobs take. In a forked child nobody holds it, whatever the parent was doing."""
-        if self.process != getpid():
-            self.lock, self.process = threading.Lock(), getpid()
-        return self.lock
 
     @property
     def running(self):
@@ -94,7 +111,7 @@ cdef class Pool:
 
     def close(self):
         """Ends the threads once the present job is done. The pool can still be used: they start again."""
-        with self.guard():
+        with self.guard:
             with nogil:
                 ef_pool_stop(self.native)
 

@@ -81,7 +81,7 @@ cdef class Matrix:
             with nogil:
                 ef_pack_run(kernels, &self.native, <const uint8_t *>view.buffer.buf, begin, end, NULL)
             return
-        with pool.guard():
+        with pool.guard:
             if not atomic_load(&exiting):
                 native = pool.native
                 with nogil:

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 from edgeformer._kernels import core
-from edgeformer.errors import InvalidInputError
+from edgeformer.errors import InvalidInputError, NotEnoughMemoryError
 from plan_models import Builder, Decoder
 
 
@@ -36,6 +36,8 @@ def _segment(*fields: int) -> list[np.ndarray]:
         ({"tokens": np.array([0, 1, 50], np.int32)}, r"tokens\[2\] is 50"),
         ({"tokens": np.array([0, -1, 5], np.int32)}, r"tokens\[1\] is -1"),
         ({"tokens": np.arange(3)}, "must be int32"),
+        ({"tokens": np.zeros(3, np.float32)}, "must be int32"),
+        ({"tokens": np.zeros(3, ">i4")}, "must be int32"),
         ({"tokens": np.arange(6, dtype=np.int32)[::2]}, "C-contiguous"),
         ({"tokens": [0, 1, 2]}, "array is needed"),
         ({"tokens": None}, "reads tokens"),
@@ -239,3 +241,16 @@ def test_reading_past_a_buffer_is_refused(pool: core.Pool) -> None:
     with pytest.raises(InvalidInputError, match="at most 4 caches"):
         for _ in range(5):
             decoder.plan.add_cache(core.Cache(1, 1, 1, 1, 1, core.EF_F32))
+
+
+def test_an_arena_that_is_refused_leaves_the_plan_usable(pool: core.Pool) -> None:
+    decoder = Decoder()
+    wanted = decoder.run(pool, [([1, 2], 0, [0])])
+    with pytest.raises(NotEnoughMemoryError, match=r"the arena of a plan: \d+ bytes are needed"):
+        decoder.plan.set_buffers(
+            np.zeros(1, np.int64), np.full(1, 64, np.int64), np.zeros(1, np.int32), 2**52, (1, 1, 1)
+        )
+    with pytest.raises(InvalidInputError):
+        decoder.plan.run(pool, **_batch())
+    decoder.builder.place(64)
+    assert np.array_equal(decoder.run(pool, [([1, 2], 0, [0])]), wanted)

@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from edgeformer._kernels import core
-from edgeformer.errors import GenerationCancelled, InvalidInputError
+from edgeformer.errors import EdgeformerError, GenerationCancelled, InvalidInputError
 from kernel_inputs import Floats, same_bits
 from plan_models import Decoder, Slow
 
@@ -107,6 +107,23 @@ def test_what_a_signal_handler_raises_comes_out(pool: core.Pool) -> None:
                 slow.run(pool)
     finally:
         signal.signal(signal.SIGALRM, before)
+
+
+def test_a_signal_handler_cannot_enter_the_run_it_interrupts(pool: core.Pool) -> None:
+    slow, decoder = Slow(), Decoder()
+
+    def handle(number: int, frame: object) -> None:
+        logits(decoder, pool)
+
+    before = signal.signal(signal.SIGALRM, handle)
+    try:
+        with pytest.raises(EdgeformerError, match="signal handler"):
+            signal.setitimer(signal.ITIMER_REAL, 0.05)
+            while True:
+                slow.run(pool)
+    finally:
+        signal.signal(signal.SIGALRM, before)
+    assert np.isfinite(logits(decoder, pool)).all()
 
 
 def test_two_threads_on_one_plan_and_one_pool(pool: core.Pool) -> None:
