@@ -29,7 +29,7 @@ ADVICE = "save only the tensors: torch.save(model.state_dict(), path)"
 
 @dataclass(frozen=True)
 class Storage:
-    """A record of the archive: numbers of one type in a row."""
+    """A record of the archive: numbers of one type."""
 
     key: str
     dtype: str
@@ -78,6 +78,8 @@ _GLOBALS: Final[dict[tuple[str, str], _Global]] = {
     **{("torch", name): _Global(f"torch.{name}", dtype) for name, dtype in _STORAGE_TYPES.items()},
 }
 
+_CONTAINERS = (dict, list, tuple)
+
 # Names, for messages, of opcodes that make objects and that torch.save does not write.
 _REFUSED = {ord("P"): "PERSID", ord("i"): "INST", ord("o"): "OBJ", 0x81: "NEWOBJ", 0x92: "NEWOBJ_EX"}
 _REFUSED |= {0x82: "EXT1", 0x83: "EXT2", 0x84: "EXT4"}
@@ -89,10 +91,8 @@ def load_pickle(raw: bytes, path: PathLike, offset: int = 0) -> Any:
     Parameters
     ----------
     raw : bytes
-    path : path-like
-        The file that it is in, for messages.
-    offset : int
-        Its byte position there, for messages.
+    path, offset : path-like, int
+        The file that it is in and its byte position there, for messages.
 
     Returns
     -------
@@ -160,11 +160,11 @@ class _Interpreter:
             value, is_done = pending.pop()
             if isinstance(value, (_Global, Storage)):
                 raise self.error(f"a bare name or storage stands where a tensor or value should: {ADVICE}")
-            if not isinstance(value, (dict, list, tuple)):
+            if not isinstance(value, _CONTAINERS) or not value:
                 continue
             items = value.values() if isinstance(value, dict) else value
             if is_done:
-                height = 1 + max((heights.get(id(item), 0) for item in items), default=0)
+                height = 1 + max(heights.get(id(item), isinstance(item, _CONTAINERS)) for item in items)
                 if height > MAX_DEPTH:
                     raise self.error(f"values are nested more than {MAX_DEPTH} levels deep")
                 heights[id(value)] = height
