@@ -63,8 +63,6 @@ class BeamSearch:
 
     Parameters
     ----------
-    sequence : session.Sequence
-        Freed by this search, as are its forks.
     prompt : list of int
         Tokens to feed first.
     options : GenerationOptions
@@ -72,17 +70,17 @@ class BeamSearch:
     end_token_ids : frozenset of int
     """
 
-    sequence: CachedSequence
     prompt: list[int]
     options: GenerationOptions
     max_tokens: int
     end_token_ids: frozenset[int]
     steps: int = 0
-    beams: list[_Beam] = field(init=False)
-    finished: list[FinishedBeam] = field(init=False, default_factory=list)
+    beams: list[_Beam] = field(default_factory=list)
+    finished: list[FinishedBeam] = field(default_factory=list)
 
-    def __post_init__(self) -> None:
-        self.beams = [_Beam(self.sequence, list(self.prompt), [], 0.0)]
+    def start(self, sequence: CachedSequence) -> None:
+        """Begin in `sequence`, which this search will free, as its forks."""
+        self.beams = [_Beam(sequence, list(self.prompt), [], 0.0)]
 
     def ranked(self) -> list[FinishedBeam]:
         """The best hypotheses found, best first, at most `num_beams`."""
@@ -150,7 +148,7 @@ class BeamSearch:
 
 
 def run_beams(session: Session, searches: Sequence[BeamSearch], cancel: Any, on_step: Callable[[], None]) -> None:
-    """Run `searches` to their ends, all beams of all prompts in one ragged forward a step.
+    """Run `searches`, started, to their ends, all beams of all prompts in one ragged forward a step.
 
     However it ends, the pages of all beams are free afterwards.
 

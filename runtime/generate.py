@@ -120,8 +120,6 @@ class TextRun:
 
     Parameters
     ----------
-    sequence : session.Sequence
-        What the session has computed for it so far; this run frees it.
     prompt : list of int
         Tokens to feed first. For an encoder-decoder, the decoder's start token.
     options : GenerationOptions
@@ -137,7 +135,6 @@ class TextRun:
 
     def __init__(
         self,
-        sequence: CachedSequence,
         prompt: list[int],
         options: GenerationOptions,
         *,
@@ -153,7 +150,7 @@ class TextRun:
         self.truncated_tokens = truncated_tokens
         self.finish_reason: FinishReason | None = None
         self.completion_tokens = 0
-        self.sequence: CachedSequence | None = sequence
+        self.sequence: CachedSequence | None = None
         self.pending = list(prompt)
         self._history = list(prompt)
         self._options = options
@@ -168,6 +165,10 @@ class TextRun:
         self._log_prob = 0.0
         self._shown: list[str] = []
         self._reported = 0
+
+    def start(self, sequence: CachedSequence) -> None:
+        """Take over `sequence`, which this run will free, to run in."""
+        self.sequence = sequence
 
     def accept(self, logits: np.ndarray) -> GenerationChunk | None:
         """Choose the next token from `logits` (float32 [vocab]); give the chunk to show, if there is one."""
@@ -257,6 +258,7 @@ def run_texts(
     ----------
     session : Session
     runs : sequence of TextRun
+        Started.
     cancel : CancelFlag
     on_step : callable
         Called after each forward pass whose tokens are chosen.

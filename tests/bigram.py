@@ -58,7 +58,7 @@ class FakeSequence:
 
 
 class FakeSession:
-    """Counts the sequences that are not freed (`live`) and the forward passes (`steps`)."""
+    """Counts the sequences that are not freed (`live`), the forward passes (`steps`) and the `most` feeds of one."""
 
     def __init__(
         self, table: np.ndarray, *, n_ctx: int = 64, family: str = "decoder", metadata: dict | None = None
@@ -70,7 +70,7 @@ class FakeSession:
         self.decoder_start_token_id = 0 if family == "encoder-decoder" else None
         self.threads, self.isa, self.memory = 1, "scalar", {}
         self.config = SimpleNamespace(hidden_size=4)
-        self.live = self.steps = 0
+        self.live = self.most = self.steps = 0
         self.before_step = lambda: None
         self.closed = False
         self._lock = threading.Lock()
@@ -90,6 +90,7 @@ class FakeSession:
     ) -> np.ndarray:
         with self._lock:
             self.steps += 1
+            self.most = max(self.most, len(feeds))
             self.before_step()
             if cancel is not None and cancel.is_set():
                 raise GenerationCancelled()

@@ -18,6 +18,7 @@ from edgeformer.errors import (
     UnsupportedModelError,
 )
 from edgeformer.generate import StopStrings
+from edgeformer.memory import MAX_SEQUENCES
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -171,6 +172,29 @@ def test_texts_of_a_batch_end_by_themselves():
     results = model_of(session).generate(["a", "hi", "j"])
     assert [result.text for result in results] == ["bcdefghij", "j", ""]
     assert session.steps == 10
+
+
+@pytest.mark.parametrize("options", [{}, {"num_beams": 3}])
+def test_long_lists_run_in_groups_that_the_caches_hold(options):
+    session = FakeSession(RANDOM_TABLE)
+    prompts = [[index % 200, 7] for index in range(150)]
+    results = model_of(session).generate(prompts, max_tokens=4, **options)
+    assert session.most <= MAX_SEQUENCES
+    session.table[7] = -session.table[7]
+    other = model_of(session).generate(prompts[:1], max_tokens=4, **options)
+    assert len(results) == 150 and results[0].token_ids != other[0].token_ids
+    assert all(result.token_ids == results[0].token_ids for result in results)
+
+
+def test_cancelling_a_long_list_ends_every_text():
+    session, flag = story(), core.CancelFlag()
+    session.before_step = lambda: flag.set() if session.steps == 2 else None
+    results = model_of(session).generate(["a"] * 100, cancel=flag)
+    assert [result.finish_reason for result in results] == ["cancelled"] * 100
+    assert [result.text for result in results] == ["b"] * MAX_SEQUENCES + [""] * (100 - MAX_SEQUENCES)
+    flag.clear()
+    session.steps = -1000
+    assert len(list(model_of(session).generate(["h"] * 100, stream=True))) == 300
 
 
 def test_seeds():

@@ -15,6 +15,7 @@ import edgeformer
 import numpy as np
 import pytest
 from bigram import FakeSession, byte_metadata, model_of, says
+from edgeformer._kernels import core
 from edgeformer.model import FINGERPRINT_BYTES, file_fingerprint
 from golden import cases
 from random_llama import VOCABULARY, write_random_llama
@@ -85,6 +86,22 @@ def test_batches_streams_and_beams_give_the_bits_of_single_runs(llama):
         stream = model.generate([4, 5, 6], stream=True, max_tokens=9)
         streamed = [token for chunk in stream for token in chunk.token_ids]
         assert streamed == model.generate([4, 5, 6], max_tokens=9).token_ids
+
+
+def test_a_seed_gives_the_same_tokens_on_every_instruction_set(llama):
+    code = (
+        "import sys, edgeformer; model = edgeformer.load(sys.argv[1], threads=2); "
+        "result = model.generate([4, 5], temperature=0.9, top_p=0.95, seed=11, max_tokens=40, logprobs=3); "
+        "print(model.isa, result.token_ids, result.log_prob.hex())"
+    )
+    printed = {}
+    for isa in core.isa_names():
+        environment = {**os.environ, "EDGEFORMER_ISA": isa}
+        command = [sys.executable, "-c", code, str(llama)]
+        output = subprocess.run(command, capture_output=True, text=True, check=True, timeout=60, env=environment).stdout
+        used, printed[isa] = output.split(" ", 1)
+        assert used == isa
+    assert len(set(printed.values())) == 1
 
 
 def test_a_beam_search_sums_the_log_probabilities_of_the_logits(llama):

@@ -89,6 +89,13 @@ def test_transliteration(loaded, kv_type):
         assert result.log_prob == pytest.approx(row["greedy_log_prob"], abs=tolerance)
 
 
+def test_a_long_list_is_translated_however_many_it_has(loaded):
+    model, expected = loaded("transliterate-ar-en")
+    sources = [row["source"] for row in expected] * 20
+    assert model.translate(sources, num_beams=4) == [row["beam4"][0]["text"] for row in expected] * 20
+    assert model.translate(sources) == [row["greedy"] for row in expected] * 20
+
+
 @pytest.mark.parametrize("kv_type", ["f16", "f32"])
 def test_transliteration_with_beams_equals_ctranslate2(loaded, kv_type):
     model, expected = loaded("transliterate-ar-en", kv_type=kv_type)

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Generator, Mapping
-from typing import TYPE_CHECKING, Any, Literal, overload
+from typing import TYPE_CHECKING, Any, Literal, TypeVar, overload
 
 from .._kernels import core
 from ..beam import BeamSearch, FinishedBeam, run_beams
 from ..errors import ContextOverflowError, GenerationCancelled, InvalidInputError, InvalidOptionError
 from ..generate import Stopwatch, TextRun, prime_stream, run_texts
+from ..memory import MAX_SEQUENCES
 from ..options import GenerationArguments, GenerationOptions, parse_options
 from ..results import GenerationChunk, GenerationResult, Hypothesis, Timings, Usage
 from ..streaming import AsyncGenerationStream, GenerationStream, run_in_thread
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
 
 __all__ = ["GenerationVerbs"]
 
+Item = TypeVar("Item")
 Results = GenerationResult | list[GenerationResult]
 
 
@@ -51,7 +53,8 @@ class GenerationVerbs(VerbBase):
         ----------
         prompt : str, list of int, or a list of either
             Text, or token ids (used as they are: no special token is added). A list is generated as one batch and
-            gives a list; each text is the same as if it had been generated alone. An empty prompt means the
+            gives a list; each text is the same as if it had been generated alone. Of long lists, as many run at a time
+            as have room in the caches. An empty prompt means the
             beginning of a text, for models that have a token for it.
         stream : bool
             Give an iterator of `GenerationChunk` instead (see `GenerationStream`).
@@ -168,36 +171,42 @@ class _Job:
         self._watch = Stopwatch()
         self._runs = self._make_runs()
         try:
-            yield from run_texts(self._session, self._runs, self.cancel, self._watch.step)
+            for group in self._groups(self._runs):
+                for run, sequence in zip(group, self._sequences(group[0].index, len(group)), strict=True):
+                    run.start(sequence)
+                yield from run_texts(self._session, group, self.cancel, self._watch.step)
+                if self.cancel.is_set():
+                    break
+            yield from [run.finish("cancelled") for run in self._runs if run.finish_reason is None]
         finally:
             for run in self._runs:
                 if run.finish_reason is None:
                     run.finish("cancelled")
 
     def _make_runs(self) -> list[TextRun]:
-        runs = []
-        for index, (sequence, fitted) in enumerate(zip(self._sequences(), self._plan, strict=True)):
-            runs.append(
-                TextRun(
-                    sequence,
-                    fitted.feed,
-                    self._options,
-                    max_tokens=fitted.max_tokens,
-                    end_token_ids=end_token_ids(self._verbs),
-                    tokenizer=self._verbs.target_tokenizer,
-                    index=index,
-                    prompt_tokens=len(fitted.prompt),
-                    truncated_tokens=fitted.truncated,
-                )
+        return [
+            TextRun(
+                fitted.feed,
+                self._options,
+                max_tokens=fitted.max_tokens,
+                end_token_ids=end_token_ids(self._verbs),
+                tokenizer=self._verbs.target_tokenizer,
+                index=index,
+                prompt_tokens=len(fitted.prompt),
+                truncated_tokens=fitted.truncated,
             )
-        return runs
+            for index, fitted in enumerate(self._plan)
+        ]
 
-    def _sequences(self) -> list[CachedSequence]:
-        if not self._plan:
-            return []
+    def _groups(self, items: list[Item]) -> list[list[Item]]:
+        """`items` in runs of as many as the session's caches hold whole contexts for, each beam being a sequence."""
+        size = max(MAX_SEQUENCES // self._options.num_beams, 1)
+        return [items[start : start + size] for start in range(0, len(items), size)]
+
+    def _sequences(self, first: int, count: int) -> list[CachedSequence]:
         if self._session.family == "encoder-decoder":
-            return list(self._session.encode_source([fitted.prompt for fitted in self._plan]))
-        return [self._session.new_sequence() for _ in self._plan]
+            return self._session.encode_source([fitted.prompt for fitted in self._plan[first : first + count]])
+        return [self._session.new_sequence() for _ in range(count)]
 
     def _results(self) -> list[GenerationResult]:
         timings = self._timings([run.completion_tokens for run in self._runs])
@@ -210,13 +219,13 @@ class _Job:
     def _run_beams(self) -> list[GenerationResult]:
         self._watch = Stopwatch()
         ends = end_token_ids(self._verbs)
-        searches = [
-            BeamSearch(sequence, fitted.feed, self._options, fitted.max_tokens, ends)
-            for sequence, fitted in zip(self._sequences(), self._plan, strict=True)
-        ]
+        searches = [BeamSearch(fitted.feed, self._options, fitted.max_tokens, ends) for fitted in self._plan]
         cancelled = False
         try:
-            run_beams(self._session, searches, self.cancel, self._watch.step)
+            for group in self._groups(list(range(len(searches)))):
+                for index, sequence in zip(group, self._sequences(group[0], len(group)), strict=True):
+                    searches[index].start(sequence)
+                run_beams(self._session, [searches[index] for index in group], self.cancel, self._watch.step)
         except GenerationCancelled:
             cancelled = True
         timings = self._timings([search.steps for search in searches])
