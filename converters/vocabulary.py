@@ -123,19 +123,27 @@ def _from_sentencepiece_file(path: Path, settings: Mapping[str, Any]) -> Vocabul
         "add_eos_token": bool(settings.get("add_eos_token", source.model == "t5")),
     }
     vocabulary.flags["remove_extra_whitespaces"] = source.remove_extra_whitespaces
-    added = settings.get("added_tokens_decoder", {})
-    for token, entry in sorted(added.items(), key=lambda item: int(item[0])):
-        if int(token) == len(vocabulary.tokens):
-            vocabulary.tokens.append(entry["content"])
-            vocabulary.types.append(TokenType.CONTROL if entry.get("special") else TokenType.USER_DEFINED)
-            vocabulary.scores = [*(vocabulary.scores or []), 0.0]
-        elif int(token) > len(vocabulary.tokens) or vocabulary.tokens[int(token)] != entry["content"]:
-            raise ConversionError(f"{path}: tokenizer_config.json adds {quote(entry)} at id {token}: it does not fit")
+    _add_tokens(vocabulary, settings.get("added_tokens_decoder") or {}, path)
     if source.model == "llama" and (source.charsmap or source.remove_extra_whitespaces):
         arrays = VocabularyArrays(vocabulary.metadata(""), "", str(path))
         vocabulary.description = description_of(arrays) | sentencepiece_bpe(arrays, normalized=True)
         vocabulary.notes.append("llama.cpp does not normalize texts for this tokenizer; its ids may differ")
     return vocabulary
+
+
+def _add_tokens(vocabulary: Vocabulary, added: Any, path: Path) -> None:
+    """Append the tokens of `added_tokens_decoder`, which must go on where the model's pieces end."""
+    entries = added.items() if isinstance(added, dict) else [("", added)]
+    for key, entry in sorted(entries, key=lambda item: (len(item[0]), item[0])):  # by number, without parsing it
+        token = int(key) if key.isdecimal() and len(key) < 9 else -1
+        content = _content(entry, key)
+        if content is not None and token == len(vocabulary.tokens):
+            special = isinstance(entry, dict) and entry.get("special")
+            vocabulary.tokens.append(content)
+            vocabulary.types.append(TokenType.CONTROL if special else TokenType.USER_DEFINED)
+            vocabulary.scores = [*(vocabulary.scores or []), 0.0]
+        elif not 0 <= token < len(vocabulary.tokens) or vocabulary.tokens[token] != content:
+            raise ConversionError(f"{path}: tokenizer_config.json adds {quote(entry)} as token {quote(key)}: no place")
 
 
 def _from_wordpiece_file(path: Path, settings: Mapping[str, Any]) -> Vocabulary:
