@@ -9,7 +9,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-
 from edgeformer.benchmark import bench
 from edgeformer.converters import convert
 from edgeformer.demo import CHECKPOINT

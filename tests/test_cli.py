@@ -9,7 +9,6 @@ import sys
 from pathlib import Path
 
 import pytest
-
 from edgeformer.cli import main
 from edgeformer.cli.app import COMMANDS
 

@@ -8,7 +8,6 @@ import sys
 from typing import Any
 
 import pytest
-
 from edgeformer.cli.demo import _print
 from edgeformer.demo import CHECKPOINT, EXAMPLES, DemoReport, Latency, Translation, Variant, samples
 
@@ -65,9 +64,8 @@ def test_latencies_are_in_order(found: dict[str, Any]) -> None:
 def test_it_prints_what_it_found(capsys: pytest.CaptureFixture[str]) -> None:
     variant = Variant("q8_0", 2048, 1024, 0.0051, 0.996, 0.1, 0.2)
     latency = Latency("q8_0", 1.0, 2.0, 3.0, 50, 5000.0)
-    report = DemoReport(
-        str(CHECKPOINT), 400_000, 1000, "avx2", 2, [variant], [Translation("4 May 1998", {"q8_0": "1998-05-04"})], latency, 12.5
-    )
+    translation = Translation("4 May 1998", {"q8_0": "1998-05-04"})
+    report = DemoReport(str(CHECKPOINT), 400_000, 1000, "avx2", 2, [variant], [translation], latency, 12.5)
     _print(report)
     out = capsys.readouterr().out
     for part in ("99.6 %", "0.51 %", "4 May 1998", "1998-05-04", "p50 1.00 ms", "p99 3.00 ms", "5,000 dates", "Next:"):

@@ -9,10 +9,9 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
+import edgeformer
 import numpy as np
 import pytest
-
-import edgeformer
 from edgeformer.cli import main
 from edgeformer.demo import CHECKPOINT
 

@@ -61,7 +61,7 @@ def _print(found: DemoReport) -> None:
     print_rows("Dates read", ("written", *types), answers)
     percentiles = ", ".join(f"{name} {getattr(latency, f'{name}_ms'):.2f} ms" for name in ("p50", "p90", "p99"))
     print(f"One date ({latency.type}): {percentiles}")
-    print(f"{latency.batch_size} dates at a time: {latency.batch_dates_per_second:,.0f} dates a second")
+    print(f"{latency.batch_size} dates in one call: {latency.batch_dates_per_second:,.0f} dates a second")
     print(f"All of this took {found.seconds:.1f} s.\n")
     print("Next: edgeformer convert ./your-model your-model.gguf --type q8_0")
     print("      edgeformer inspect your-model.gguf")

@@ -31,7 +31,6 @@ CHECKPOINT = FOLDER / "dates.pt"
 TYPES = ("f32", "q8_0", "q4_0")
 TIMED_TYPE = "q8_0"
 TIMED_DATES = 300
-BATCH_SIZE = 50
 EXAMPLES = (
     "4 March 1997",
     "the 23rd of Febuary, 2024",
@@ -80,7 +79,7 @@ class Translation:
 
 @dataclass(frozen=True)
 class Latency:
-    """Milliseconds for one date at a time, and dates a second when `batch_size` are given at once."""
+    """Milliseconds for one date at a time, and dates a second when `batch_size` are given in one call."""
 
     type: str
     p50_ms: float
@@ -169,7 +168,7 @@ def _make_variant(
     converted = time.perf_counter()
     with edgeformer.load(path, threads=threads) as model:
         loaded = time.perf_counter()
-        answers = _translate(model, [*(row.source for row in translations), *(text for text, _ in pairs)])
+        answers = model.translate([*(row.source for row in translations), *(text for text, _ in pairs)])
     for row, answer in zip(translations, answers, strict=False):
         row.answers[type_name] = answer
     held_out = answers[len(translations) :]
@@ -185,12 +184,6 @@ def _make_variant(
     )
 
 
-def _translate(model: Model, texts: list[str]) -> list[str]:
-    """Batch by batch: enough rows to keep the cores busy, few enough for the caches of a small device."""
-    batches = [texts[start : start + BATCH_SIZE] for start in range(0, len(texts), BATCH_SIZE)]
-    return [answer for batch in batches for answer in model.translate(batch)]
-
-
 def _weight_error(conversion: ConversionReport) -> float:
     """Relative error over all tensors that lost something, each counted by its number of weights."""
     changed = [tensor for tensor in conversion.tensors if tensor.error > 0]
@@ -200,7 +193,7 @@ def _weight_error(conversion: ConversionReport) -> float:
 
 
 def _time(model: Model, texts: list[str]) -> Latency:
-    """Latency of single dates after a few that are not counted, and throughput of all in batches."""
+    """Latency of single dates after a few that are not counted, and throughput of all in one call."""
     for text in texts[:5]:
         model.translate(text)
     single_ms = []
@@ -209,7 +202,7 @@ def _time(model: Model, texts: list[str]) -> Latency:
         model.translate(text)
         single_ms.append((time.perf_counter() - start) * 1e3)
     start = time.perf_counter()
-    _translate(model, texts)
+    model.translate(texts)
     rate = len(texts) / (time.perf_counter() - start)
     p50, p90, p99 = (float(value) for value in np.percentile(single_ms, (50, 90, 99)))
-    return Latency(TIMED_TYPE, p50, p90, p99, BATCH_SIZE, rate)
+    return Latency(TIMED_TYPE, p50, p90, p99, len(texts), rate)
