@@ -16,6 +16,7 @@ from .options import GenerationOptions
 
 __all__ = ["Sampler", "adjust_logits", "best_token", "top_candidates", "uniform"]
 
+NUCLEUS_GUESS = 256
 _MASK = (1 << 64) - 1
 _GOLDEN = 0x9E3779B97F4A7C15
 
@@ -84,6 +85,18 @@ def adjust_logits(logits: np.ndarray, history: Sequence[int], options: Generatio
     return adjusted
 
 
+def _nucleus(probabilities: np.ndarray, top_p: float) -> np.ndarray:
+    """Indices of the most likely of `probabilities`, best first, up to the one that completes the share `top_p`."""
+    wanted = top_p * np.cumsum(probabilities, dtype=np.float64)[-1]
+    size = NUCLEUS_GUESS  # sorting a whole vocabulary takes longer than computing a small model's logits
+    while True:
+        order = top_candidates(probabilities, size)
+        cumulative = np.cumsum(probabilities[order], dtype=np.float64)
+        if cumulative[-1] >= wanted or size >= len(probabilities):
+            return order[: int(np.searchsorted(cumulative, wanted, side="left")) + 1]
+        size *= 4
+
+
 class Sampler:
     """Chooses the tokens of one text.
 
@@ -137,11 +150,8 @@ class Sampler:
             scaled = (logits[tokens] - logits[best]) / self._temperature
         probabilities = core.softmax(np.ascontiguousarray(scaled, np.float32))
         if options.top_p < 1.0:
-            order = np.argsort(-probabilities, kind="stable")
-            cumulative = np.cumsum(probabilities[order], dtype=np.float64)
-            # The token that reaches top_p stays, so at least one does.
-            count = int(np.searchsorted(cumulative, options.top_p * cumulative[-1], side="left")) + 1
-            tokens, probabilities = tokens[order[:count]], probabilities[order[:count]]
+            kept = _nucleus(probabilities, options.top_p)
+            tokens, probabilities = tokens[kept], probabilities[kept]
         if options.min_p > 0.0:
             kept = probabilities >= np.float32(options.min_p) * probabilities.max()
             tokens, probabilities = tokens[kept], probabilities[kept]

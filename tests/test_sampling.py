@@ -98,6 +98,15 @@ def test_only_tokens_that_the_filters_leave_are_drawn(seed, temperature, top_k, 
     assert set(drawn_tokens(logits, options, 60)) <= allowed
 
 
+@pytest.mark.parametrize("top_p", [0.001, 0.5, 0.99, 0.999999, 1.0])
+def test_top_p_of_a_large_flat_vocabulary(top_p):
+    logits = np.random.default_rng(4).normal(0, 0.3, 1500).astype(np.float32)
+    options = GenerationOptions(temperature=1.0, top_p=top_p)
+    kept, _ = Sampler(options, 0)._distribution(logits, int(logits.argmax()))
+    assert abs(len(kept) - len(kept_tokens(logits, options))) <= 1
+    assert len(set(kept.tolist())) == len(kept)
+
+
 def test_draws_have_the_probabilities_of_the_softmax():
     logits = np.log(np.array([0.5, 0.25, 0.15, 0.1], np.float32))
     counts = np.bincount(drawn_tokens(logits, GenerationOptions(temperature=1.0), 4000), minlength=4)
