@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import threading
 from collections.abc import Callable
 from collections.abc import Sequence as SequenceOf
 
@@ -13,6 +12,7 @@ from edgeformer.batching import chunks, groups
 from edgeformer.batching import segments as segments_of
 from edgeformer.cache import PageTable
 from edgeformer.errors import ContextOverflowError, InvalidInputError, NumericError, UnsupportedModelError
+from edgeformer.forks import fork_safe_lock
 from edgeformer.loading import LoadedModel, LoadOptions, load_model
 from edgeformer.memory import MAX_OUTPUT_BYTES, MAX_PASS_ROWS, MAX_ROWS, ProgramKey, plan_memory
 from edgeformer.program import Batch, Program
@@ -27,7 +27,7 @@ class Session:
     """A model in memory. Open one with `Session.open`; every method may be called from several threads."""
 
     def __init__(self, loaded: LoadedModel) -> None:
-        self._loaded, self._lock = loaded, threading.Lock()
+        self._loaded, self._lock = loaded, fork_safe_lock()
         self._pool, self._programs, self._page_pools = loaded.pool, dict(loaded.programs), loaded.page_pools
         architecture = loaded.architecture
         self.architecture = str(loaded.metadata["general.architecture"])
