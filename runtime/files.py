@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 import secrets
@@ -118,10 +119,10 @@ class InputFile:
         self._check_open()
         try:
             data = os.pread(self._descriptor, count, offset)
-        except MemoryError:
-            raise NotEnoughMemoryError(f"{self.path}: reading", count) from None
         except OSError as error:
             raise self._read_error(offset, count, error.strerror) from None
+        except MemoryError:
+            raise NotEnoughMemoryError(f"{self.path}: reading", count) from None
         # A signal or a network share may cut a read short: then ask again, piece by piece.
         return data if len(data) == count else self.read_array(offset, count).tobytes()
 
@@ -179,8 +180,7 @@ class OutputFile:
         self._descriptor = -1
         self._partial = ""
         self._check_target(sources)
-        folder, name = os.path.split(self.path)
-        self._partial = os.path.join(folder, f".{name[:200]}.{secrets.token_hex(6)}.partial")
+        self._partial = os.path.join(os.path.dirname(self.path), f".edgeformer-{secrets.token_hex(6)}.partial")
         try:
             self._descriptor = os.open(self._partial, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)
             self._reserve()
@@ -241,14 +241,13 @@ class OutputFile:
             raise self._error(error) from None
 
     def _sync_folder(self) -> None:
-        folder = os.open(os.path.dirname(self.path), os.O_RDONLY | os.O_CLOEXEC)
-        try:
-            os.fsync(folder)
-        except OSError as error:
-            if error.errno != errno.EINVAL:  # some file systems have no fsync of folders
-                raise
-        finally:
-            os.close(folder)
+        """Make the new name durable. The file is whole by now, so a file system that cannot do this changes nothing."""
+        with contextlib.suppress(OSError):
+            folder = os.open(os.path.dirname(self.path), os.O_RDONLY | os.O_CLOEXEC)
+            try:
+                os.fsync(folder)
+            finally:
+                os.close(folder)
 
     def abort(self) -> None:
         """Leave nothing behind; after `commit` it does nothing."""

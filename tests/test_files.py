@@ -49,10 +49,19 @@ def test_failing_reads_are_named(file: InputFile, monkeypatch: pytest.MonkeyPatc
 
 
 @pytest.mark.parametrize("method", ["read", "read_array"])
-def test_memory_that_cannot_be_had_is_named(file: InputFile, method: str) -> None:
+def test_memory_that_cannot_be_had_is_named(
+    file: InputFile, method: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object) -> bytes:
+        raise MemoryError
+
     with pytest.raises(NotEnoughMemoryError, match=str(1 << 60)) as caught:
         getattr(file, method)(0, 1 << 60)
     assert caught.value.needed == 1 << 60
+    monkeypatch.setattr(os, "pread", fail)
+    monkeypatch.setattr(np, "empty", fail)
+    with pytest.raises(NotEnoughMemoryError, match="10 bytes"):
+        getattr(file, method)(0, 10)
 
 
 def test_closed_file_is_named(file: InputFile) -> None:
@@ -114,6 +123,24 @@ def test_file_systems_that_cannot_reserve_are_no_obstacle(tmp_path: Path, monkey
         out.write(b"a")
         out.commit()
     assert (tmp_path / "a").read_bytes() == b"a"
+
+
+def test_interrupted_while_reserving(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupt(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(os, "posix_fallocate", interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        OutputFile(tmp_path / "a", 1)
+    assert os.listdir(tmp_path) == []
+
+
+def test_the_longest_names_can_be_written(tmp_path: Path) -> None:
+    path = tmp_path / ("語" * 85)
+    with OutputFile(path, 1) as out:
+        out.write(b"a")
+        out.commit()
+    assert path.read_bytes() == b"a"
 
 
 def test_no_descriptor_is_left_open(tmp_path: Path) -> None:

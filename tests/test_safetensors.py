@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from edgeformer.converters import safetensors
 from edgeformer.converters.safetensors import DTYPES, SafetensorsFile
 from edgeformer.errors import CheckpointFormatError, ModelFileChangedError, ModelNotFoundError, UnsupportedModelError
 from file_makers import put, safetensors_file
@@ -158,6 +159,13 @@ def test_long_header_is_refused_before_it_is_read(tmp_path: Path) -> None:
         SafetensorsFile(path)
     assert tracemalloc.get_traced_memory()[1] < 1 << 20
     tracemalloc.stop()
+
+
+def test_number_of_tensors_is_limited(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(safetensors, "MAX_TENSORS", 1)
+    (tmp_path / "a.safetensors").write_bytes(VALID)
+    with pytest.raises(CheckpointFormatError, match="2 tensors, and at most 1"):
+        SafetensorsFile(tmp_path / "a.safetensors")
 
 
 def test_change_while_open_is_named(tmp_path: Path) -> None:

@@ -10,6 +10,7 @@ import tracemalloc
 from typing import Any
 
 import pytest
+from edgeformer.converters import torch_pickle
 from edgeformer.converters.torch_pickle import MAX_DEPTH, Storage, TensorRef, load_pickle
 from edgeformer.errors import CheckpointFormatError
 from file_makers import (
@@ -300,6 +301,13 @@ def test_attack_takes_no_memory(name: str) -> None:
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     assert peak < 1 << 16
+
+
+@pytest.mark.parametrize(("limit", "message"), [("MAX_OPCODES", "opcodes"), ("MAX_PICKLE_BYTES", "bytes")])
+def test_limits_are_named(monkeypatch: pytest.MonkeyPatch, limit: str, message: str) -> None:
+    monkeypatch.setattr(torch_pickle, limit, 10)
+    with pytest.raises(CheckpointFormatError, match=f"10 {message}|at most 10"):
+        load_pickle(body(b"N" + b"q\0" * 10), "a.pt")
 
 
 def test_every_truncation_is_named() -> None:

@@ -164,6 +164,12 @@ def with_counts(on_disk: int, in_all: int) -> bytes:
     return GOOD["plain"][:-14] + struct.pack("<2H", on_disk, in_all) + GOOD["plain"][-10:]
 
 
+def short_directory() -> bytes:
+    """Room for two entries, where the first takes most of it with its name."""
+    body, directory = zip_body([ZipEntry(b"m/" + b"a" * 100, b"x")])
+    return body + directory + zip_end(2, len(directory), len(body))
+
+
 SATURATED_SIZES = {"size": 0xFFFFFFFF, "packed": 0xFFFFFFFF}
 
 FAULTS: dict[str, tuple[bytes, str]] = {
@@ -225,6 +231,7 @@ FAULTS: dict[str, tuple[bytes, str]] = {
     "end record counts too few": (with_counts(3, 3), "more than"),
     "end record counts too many": (with_counts(5, 5), "cannot hold 5"),
     "end record counts two ways": (with_counts(4, 5), "disks"),
+    "directory cut inside an entry": (short_directory(), "cut short"),
     "zip64 locator lies": (zip64_file(located_off_by=-8), "locator"),
     "zip64 locator into nowhere": (zip64_file(located_off_by=1 << 60), "locator"),
     "zip64 count lies": (zip64_file(entries_off_by=1), "zip64 end record"),
