@@ -52,7 +52,7 @@ def test_failing_reads_are_named(file: InputFile, monkeypatch: pytest.MonkeyPatc
 def test_memory_that_cannot_be_had_is_named(
     file: InputFile, method: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def fail(*_: object) -> bytes:
+    def fail(*_: object, **__: object) -> bytes:
         raise MemoryError
 
     with pytest.raises(NotEnoughMemoryError, match=str(1 << 60)) as caught:
