@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 from typing import Any
 
 from edgeformer.errors import ConversionError, quote
@@ -93,29 +94,29 @@ def plan_tensors(
 def sentence_settings(source: Source, metadata: dict[str, Any], num_positions: int) -> list[str]:
     """Read the modules of sentence-transformers into `metadata`: pooling, normalization, length, prompts."""
     modules = source.json("modules.json")
-    settings = source.json("sentence_bert_config.json") or {}
-    length = min(num_positions, Config(settings, "sentence_bert_config.json").count("max_seq_length", num_positions))
+    length = min(num_positions, source.config_of("sentence_bert_config.json").count("max_seq_length", num_positions))
     pooling_type, normalize = 1, False
     notes = [] if modules else ["no modules.json: embeddings are the mean over the tokens, not normalized"]
-    for module in modules or []:
-        kind = str(module.get("type")).rsplit(".", 1)[-1]
+    for entry in modules if isinstance(modules, list) else [modules] if modules else []:
+        module = Config(entry if isinstance(entry, dict) else {"type": entry}, "modules.json")
+        kind = module.get("type", str).rsplit(".", 1)[-1]
         if kind == "Pooling":
-            pooling_type = read_pooling(source, f"{module.get('path')}/config.json")
+            pooling_type = read_pooling(source, module.get("path", str))
         elif kind == "Normalize":
             normalize = True
         elif kind != "Transformer":
-            raise ConversionError(f"modules.json: the module {quote(module.get('type'))} is not supported")
+            raise module.fail("type", "this module is not supported")
     metadata |= {"context_length": length, "pooling_type": pooling_type, "normalize_embeddings": normalize}
     if length < num_positions:
         notes.append(f"max_seq_length {length}: positions {length} to {num_positions - 1} are left out")
-    prompts = source.json("config_sentence_transformers.json") or {}
+    prompts = source.config_of("config_sentence_transformers.json").values
     named = {key: prompts[key] for key in ("prompts", "default_prompt_name") if prompts.get(key)}
     if named:
         metadata["prompts.json"] = json.dumps(named, ensure_ascii=False)
     return notes
 
 
-def read_pooling(source: Source, name: str) -> int:
+def read_pooling(source: Source, folder: str) -> int:
     """GGUF's pooling type from a sentence-transformers pooling module.
 
     Raises
@@ -123,12 +124,14 @@ def read_pooling(source: Source, name: str) -> int:
     ConversionError
         It pools in a way that is not known, or in several.
     """
-    settings = source.json(name)
-    if not isinstance(settings, dict):
-        raise ConversionError(f"{source.folder / name} is missing")
-    chosen = [key for key, value in settings.items() if key.startswith("pooling_mode_") and value]
-    if isinstance(settings.get("pooling_mode"), str):  # the newer spelling
-        chosen = [f"pooling_mode_{settings['pooling_mode']}_token{'s' * (settings['pooling_mode'] != 'cls')}"]
+    if Path(folder).name != folder:
+        raise ConversionError(f"modules.json: {quote(folder)} is not a folder beside it")
+    settings = source.config_of(f"{folder}/config.json")
+    chosen = [key for key, value in settings.values.items() if key.startswith("pooling_mode_") and value]
+    mode = settings.get("pooling_mode", str, "")  # the newer spelling
+    if mode:
+        chosen = [f"pooling_mode_{mode}_token{'' if mode == 'cls' else 's'}"]
     if len(chosen) != 1 or chosen[0] not in _POOLING_TYPES:
-        raise ConversionError(f"{name}: pooling by {quote(chosen)} is not supported; known are {[*_POOLING_TYPES]}")
+        known = ", ".join(_POOLING_TYPES)
+        raise ConversionError(f"{settings.path}: pooling by {quote(chosen)} is not supported; known are {known}")
     return _POOLING_TYPES[chosen[0]]

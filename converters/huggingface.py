@@ -7,7 +7,6 @@ of the checkpoint is used, or named as not needed, or an error.
 from __future__ import annotations
 
 import fnmatch
-import math
 import re
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
@@ -19,13 +18,15 @@ from edgeformer.errors import ConversionError, quote
 from numpy.typing import NDArray
 
 from .checkpoint import Checkpoint
-from .json_file import read_json
+from .json_file import read_json, read_json_object
 from .vocabulary_record import Vocabulary
 
 __all__ = ["REQUIRED", "Config", "Plan", "PlannedTensor", "Source", "TensorPlan"]
 
 Float32 = NDArray[np.float32]
 T = TypeVar("T")
+
+FLOAT32_LIMIT = float(np.finfo(np.float32).max)
 
 # Keys without effect on the numbers of a forward pass: training, bookkeeping, the defaults of generation (those come
 # from generation_config.json), and the ids of special tokens, which the vocabulary reads.
@@ -104,10 +105,10 @@ class Config:
         return value
 
     def number(self, key: str, default: float | _Required = REQUIRED) -> float:
-        """A finite number."""
+        """A number that float32 holds."""
         value = self.get(key, float, default)
-        if not math.isfinite(value):
-            raise self.fail(key, "not finite")
+        if not abs(value) < FLOAT32_LIMIT:
+            raise self.fail(key, "not a number that float32 holds")
         return value
 
     def expect(self, key: str, *allowed: Any) -> Any:
@@ -158,6 +159,11 @@ class Source:
         """A JSON file of the folder, None where there is none."""
         path = self.folder / name
         return read_json(path) if path.is_file() else None
+
+    def config_of(self, name: str) -> Config:
+        """A JSON object of the folder, empty where there is no such file."""
+        path = self.folder / name
+        return Config(read_json_object(path) if path.is_file() else {}, str(path))
 
 
 @dataclass(frozen=True)

@@ -131,8 +131,8 @@ def llama3_divisors(settings: Config, theta: float, head_dim: int) -> Float32:
     factor = settings.number("factor")
     low, high = settings.number("low_freq_factor"), settings.number("high_freq_factor")
     trained_length = settings.number("original_max_position_embeddings")
-    if not (factor > 0 and 0 < low < high and trained_length > 0):
-        raise ConversionError(f"{settings.path}: the factors of the llama3 scaling are not positive and in order")
+    if not (0 < factor < 1e6 and 0 < low < high and trained_length > 0):
+        raise ConversionError(f"{settings.path}: the factors of the llama3 scaling are out of range or order")
     wavelengths = 2 * math.pi * theta ** (np.arange(0, head_dim, 2, dtype=np.float64) / head_dim)
     smooth = np.clip((trained_length / wavelengths - low) / (high - low), 0.0, 1.0)
     return (1.0 / ((1.0 - smooth) / factor + smooth)).astype(np.float32)

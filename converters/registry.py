@@ -37,7 +37,7 @@ def architecture_of(config: Config) -> Architecture:
         Neither is known, or the class has a head that would be lost.
     """
     model_type = config.get("model_type", str, "")
-    classes = config.get("architectures", list, [])
+    classes = [str(name) for name in config.get("architectures", list, [])]
     for row in ARCHITECTURES:
         if model_type in row.model_types or (not model_type and set(classes) & set(row.classes)):
             if classes and not set(classes) & set(row.classes):

