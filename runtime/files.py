@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
-import secrets
 import stat
 from collections.abc import Sequence
 from typing import Any
@@ -180,7 +179,7 @@ class OutputFile:
         self._descriptor = -1
         self._partial = ""
         self._check_target(sources)
-        self._partial = os.path.join(os.path.dirname(self.path), f".edgeformer-{secrets.token_hex(6)}.partial")
+        self._partial = os.path.join(os.path.dirname(self.path), f".edgeformer-{os.urandom(6).hex()}.partial")
         try:
             self._descriptor = os.open(self._partial, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)
             self._reserve()
