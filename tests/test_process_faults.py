@@ -26,7 +26,7 @@ PREAMBLE = """
 import os, signal, sys, threading, time
 import edgeformer
 path = sys.argv[1]
-signal.alarm(40)  # a hang ends the process instead of the test run
+signal.alarm(30)  # a hang ends the process instead of the test run
 model = edgeformer.load(path, threads=2)
 prompt = [5, 17, 60, 2, 33]
 long_prompt = [(7 * position) % model.vocab_size for position in range(12_000)]
@@ -46,7 +46,7 @@ def in_child(function):
     "The exit code of a forked child that calls `function`; 0 if it gives True."
     child = os.fork()
     if child == 0:
-        signal.alarm(20)
+        signal.alarm(10)
         os._exit(0 if function() else 1)
     return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
 """
@@ -57,13 +57,15 @@ def llama(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_random_llama(tmp_path_factory.mktemp("llama") / "random.gguf", context=16_384)
 
 
-def run_script(path: Path, code: str, *arguments: str) -> str:
-    """stdout of `code` after the preamble, in a process of its own that must end well and say nothing on stderr."""
+def run_script(path: Path, code: str, *, numba: bool = False) -> None:
+    """Run `code` after the preamble in a process of its own, which must end well and say nothing on stderr. Without
+    Numba, whose import takes longer than most of these tests, the norms come from C.
+    """
     script = PREAMBLE + textwrap.dedent(code)
-    command = [sys.executable, "-W", "ignore::DeprecationWarning", "-c", script, str(path), *arguments]
-    result = subprocess.run(command, capture_output=True, text=True, timeout=120)
+    command = [sys.executable, "-W", "ignore::DeprecationWarning", "-c", script, str(path)]
+    environment = {**os.environ, "EDGEFORMER_NUMBA": "1" if numba else "0"}
+    result = subprocess.run(command, capture_output=True, text=True, timeout=120, env=environment)
     assert (result.returncode, result.stderr) == (0, ""), result.stderr
-    return result.stdout
 
 
 def test_fork_after_use(llama):
@@ -75,6 +77,7 @@ def test_fork_after_use(llama):
             assert in_child(lambda: tokens() == wanted and tokens() == wanted) == 0
             assert tokens() == wanted
         """,
+        numba=True,
     )
 
 
