@@ -9,7 +9,9 @@ from typing import Any
 from edgeformer.errors import ConversionError, quote
 
 from .huggingface import HARMLESS, Config, Plan, Source, TensorPlan
+from .tokenizer_json import steps_of
 from .vocabulary import read_vocabulary
+from .vocabulary_record import Vocabulary
 
 __all__ = ["plan"]
 
@@ -45,6 +47,7 @@ def plan(source: Source) -> Plan:
     num_types, vocab_size = config.count("type_vocab_size", 2), config.count("vocab_size")
     vocabulary = read_vocabulary(source.folder, config.values)
     notes = sentence_settings(source, metadata, num_positions)
+    check_case(source, vocabulary)
     tensors = TensorPlan(source.checkpoint)
     notes += plan_tensors(tensors, metadata, num_positions, num_types, vocab_size)
     config.finish(HARMLESS)
@@ -114,6 +117,15 @@ def sentence_settings(source: Source, metadata: dict[str, Any], num_positions: i
     if named:
         metadata["prompts.json"] = json.dumps(named, ensure_ascii=False)
     return notes
+
+
+def check_case(source: Source, vocabulary: Vocabulary) -> None:
+    """Refuse texts in lower case before a tokenizer that knows both cases; all others give the same ids either way."""
+    settings = source.config_of("sentence_bert_config.json")
+    normalizer = (vocabulary.description or {}).get("normalizer")
+    lowers = any(step.get("lowercase") or step.get("type") == "Lowercase" for step in steps_of(normalizer))
+    if settings.get("do_lower_case", bool, False) and not lowers:
+        raise settings.fail("do_lower_case", "not supported for a tokenizer that keeps upper case")
 
 
 def read_pooling(source: Source, folder: str) -> int:

@@ -32,6 +32,8 @@ def plan(source: Source) -> Plan:
     if num_heads % num_kv_heads:
         raise config.fail("num_key_value_heads", f"does not divide the {num_heads} heads")
     head_dim = config.count("head_dim", hidden_size // num_heads or 1)
+    if head_dim % 2:
+        raise ConversionError(f"{config.path}: heads of {head_dim} columns cannot be rotated in pairs")
     context_length = config.count("max_position_embeddings")
     config.expect("hidden_act", "silu")
     config.expect("sliding_window", None)  # Mistral's

@@ -14,7 +14,7 @@ from edgeformer.tokenizer_spec import PHANTOM_SPACE, PRE_TOKENIZERS, WHOLE_WORDS
 from .sentencepiece_model import SentencePieceModel, read_sentencepiece_model
 from .vocabulary_record import Vocabulary
 
-__all__ = ["describe_wordpiece", "from_description"]
+__all__ = ["describe_wordpiece", "from_description", "steps_of"]
 
 
 def from_description(description: Any, path: Path) -> Vocabulary:
@@ -32,7 +32,7 @@ def from_description(description: Any, path: Path) -> Vocabulary:
         types[added["id"]] = TokenType.CONTROL if added.get("special") else TokenType.USER_DEFINED
     vocabulary = Vocabulary("huggingface", tokens, types, description=description)
     model = spec.description["model"]
-    steps = _flat(spec.description["normalizer"]) + _flat(spec.description["pre_tokenizer"])
+    steps = steps_of(spec.description["normalizer"]) + steps_of(spec.description["pre_tokenizer"])
     if model["type"] == "WordPiece":
         describe_wordpiece(vocabulary, model)
     elif model["type"] == "Unigram":
@@ -46,13 +46,13 @@ def from_description(description: Any, path: Path) -> Vocabulary:
     return vocabulary
 
 
-def _flat(component: Any) -> list[dict[str, Any]]:
+def steps_of(component: Any) -> list[dict[str, Any]]:
     """The steps of a normalizer or pre-tokenizer, sequences dissolved."""
     if not isinstance(component, dict):
         return []
     for key in ("normalizers", "pretokenizers"):
         if isinstance(component.get(key), list):
-            return [step for item in component[key] for step in _flat(item)]
+            return [step for item in component[key] for step in steps_of(item)]
     return [component]
 
 
@@ -84,7 +84,7 @@ def _describe_unigram(vocabulary: Vocabulary, model: Mapping[str, Any], steps: l
 def _describe_byte_level(vocabulary: Vocabulary, model: Mapping[str, Any], pre_tokenizer: Any) -> None:
     vocabulary.model = "gpt2"
     vocabulary.merges = _merges_of(model)
-    patterns = tuple(pattern for step in _flat(pre_tokenizer) for pattern in _split_pattern(step))
+    patterns = tuple(pattern for step in steps_of(pre_tokenizer) for pattern in _split_pattern(step))
     whole_words = bool(model.get("ignore_merges"))
     names = [n for n, known in PRE_TOKENIZERS.items() if known == patterns and (n in WHOLE_WORDS) == whole_words]
     vocabulary.pre = names[0] if names else "unknown"

@@ -130,9 +130,7 @@ class _Checker:
             return self.unigram_pieces(vocabulary, model.get("unk_id"))
         if not isinstance(vocabulary, dict):
             self.fail("model.vocab", "is not an object")
-        pieces: list[str | None] = []
-        for piece, token in vocabulary.items():
-            self.place(pieces, token, piece, "model.vocab", len(vocabulary))
+        pieces = self.pieces_of(vocabulary)
         if kind == "BPE":
             self.merges(model.get("merges"), vocabulary, model.get("continuing_subword_prefix") or "")
         return pieces
@@ -149,6 +147,16 @@ class _Checker:
             self.fail("model.unk_id", f"{quote(unknown)} is not the id of a piece")
         return [item[0] for item in vocabulary]
 
+    def pieces_of(self, vocabulary: dict[str, Any]) -> list[str | None]:
+        """Piece by id; the usual dense numbering is recognized at once, anything else is looked at piece by piece."""
+        tokens = list(vocabulary.values())
+        if {*map(type, tokens)} == {int} and sorted(tokens) == list(range(len(tokens))) and len(tokens) <= PIECE_LIMIT:
+            return [*sorted(vocabulary, key=vocabulary.__getitem__)]
+        pieces: list[str | None] = []
+        for piece, token in vocabulary.items():
+            self.place(pieces, token, piece, "model.vocab", len(vocabulary))
+        return pieces
+
     def place(self, pieces: list[str | None], token: Any, piece: str, where: str, count: int) -> None:
         """Put a piece at its id; the table grows, but no further than the number of pieces explains."""
         if isinstance(token, bool) or not isinstance(token, int) or not 0 <= token < min(PIECE_LIMIT, count + ID_GAP):
@@ -162,6 +170,10 @@ class _Checker:
     def merges(self, merges: Any, vocabulary: dict[str, int], prefix: Any) -> None:
         if not isinstance(merges, list) or not isinstance(prefix, str):
             self.fail("model.merges", "is not a list, or the prefix of continuations is not a string")
+        if not prefix and "" not in vocabulary and {*map(type, merges)} == {list} and {*map(len, merges)} == {2}:
+            parts_of_all = [part for merge in merges for part in merge]
+            if {*map(type, parts_of_all)} == {str} and vocabulary.keys() >= set(parts_of_all):
+                return  # nothing to complain of; otherwise the loop finds the culprit
         for index, merge in enumerate(merges):
             parts = merge.split(" ") if isinstance(merge, str) else merge
             if not (isinstance(parts, list) and len(parts) == 2 and all(isinstance(p, str) and p for p in parts)):
@@ -269,7 +281,9 @@ def seal(spec: Spec) -> dict[str, Any]:
         model["unk_token"] = names[model["unk_token"]]
     if "merges" in model:
         pairs = (merge.split(" ") if isinstance(merge, str) else merge for merge in model["merges"])
-        model["merges"] = [pair for pair in pairs if not names.keys() & {pair[0], pair[1], pair[0] + pair[1]}]
+        model["merges"] = [
+            pair for pair in pairs if pair[0] + pair[1] not in names and pair[0] not in names and pair[1] not in names
+        ]
     description["model"] = model
     description["added_tokens"] = [
         {**token, "content": names.get(token["content"], token["content"])} for token in description["added_tokens"]

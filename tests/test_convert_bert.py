@@ -117,6 +117,16 @@ def test_max_seq_length_cuts_the_positions(tmp_path: Path) -> None:
     assert any("positions 10 to 23" in note for note in report.notes)
 
 
+def test_lower_case_needs_a_tokenizer_that_lowers(tmp_path: Path) -> None:
+    folder = sentence_folder(tmp_path, {"pooling_mode_mean_tokens": True})
+    (folder / "sentence_bert_config.json").write_text('{"do_lower_case": true}')
+    (folder / "vocab.txt").write_text("[PAD]\n[UNK]\n[CLS]\n[SEP]\na\n")
+    convert(folder, tmp_path / "out.gguf")
+    (folder / "tokenizer_config.json").write_text('{"do_lower_case": false}')
+    with pytest.raises(ConversionError, match="do_lower_case = True"):
+        convert(folder, tmp_path / "out.gguf")
+
+
 def test_other_modules_and_poolings_are_named(tmp_path: Path) -> None:
     mean = {"pooling_mode_mean_tokens": True}
     dense = [*MODULES[:2], {"idx": 2, "path": "2_Dense", "type": "sentence_transformers.models.Dense"}]

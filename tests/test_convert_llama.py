@@ -159,6 +159,7 @@ def test_linear_scaling(tmp_path: Path) -> None:
         ({"partial_rotary_factor": 0.5}, "partial_rotary_factor = 0.5"),
         ({"attention_bias": True}, r"q_proj\.bias"),
         ({"attention_bias": 1}, "attention_bias = 1"),
+        ({"head_dim": 15}, "heads of 15 columns"),
         ({"num_key_value_heads": 3}, "num_key_value_heads = 3"),
         ({"quantization_config": {"bits": 4}}, "quantization_config"),
     ],
