@@ -50,7 +50,7 @@ def plan(source: Source) -> Plan:
     check_case(source, vocabulary)
     tensors = TensorPlan(source.checkpoint)
     notes += plan_tensors(tensors, metadata, num_positions, num_types, vocab_size)
-    config.finish(HARMLESS)
+    config.finish(HARMLESS | {"tie_word_embeddings"})  # only a head would use it
     vocabulary.counts["token_type_count"] = num_types
     return Plan(metadata, tensors.finish(), {"tokenizer.ggml.": vocabulary.resized(vocab_size)}, notes)
 

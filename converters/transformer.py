@@ -62,8 +62,20 @@ def plan(source: Source) -> Plan:
         for layer in range(metadata["block_count" if side == "enc" else "decoder_block_count"]):
             plan_layer(tensors, f"{side}.blk.{layer}", f"{prefix}{stack}.layers.{layer}", metadata)
         plan_norm(tensors, f"{side}.output_norm", f"{prefix}{stack}.norm", width, optional=True)
+    check_biases(config, tensors)
     config.finish(_HARMLESS)
     return Plan(metadata, tensors.finish(), vocabularies)
+
+
+def check_biases(config: Config, tensors: TensorPlan) -> None:
+    """The argument `bias`, where it is given, must be what the tensors of the layers are: all have one, or none."""
+    planned = {tensor.name for tensor in tensors.tensors if ".blk." in tensor.name and "norm" not in tensor.name}
+    biases = {name for name in planned if name.endswith(".bias")}
+    wanted = config.get("bias", bool, bool(biases))
+    expected = {name.replace(".weight", ".bias") for name in planned if wanted}
+    if biases != expected:
+        wrong = ", ".join(sorted(biases ^ expected)[:3])
+        raise config.fail("bias", f"the tensors say otherwise ({wrong})")
 
 
 def plan_embeddings(tensors: TensorPlan, config: Config, metadata: dict[str, Any], sizes: dict[str, int]) -> None:

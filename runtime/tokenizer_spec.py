@@ -8,7 +8,6 @@ llama.cpp's `llama-vocab.cpp`, of which the arrays are the interface.
 from __future__ import annotations
 
 import base64
-import math
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -131,7 +130,7 @@ class VocabularyArrays:
         if len(values) != len(self.tokens):
             self.fail(key, f"{len(values)} entries for {len(self.tokens)} tokens")
         listed: list[Any] = values.tolist() if isinstance(values, np.ndarray) else list(values)
-        if not all(isinstance(value, kinds) and math.isfinite(float(value)) for value in listed):
+        if not all(isinstance(value, kinds) for value in listed) or not np.isfinite(listed).all():
             self.fail(key, "an entry is not a finite number")
         return listed
 

@@ -11,9 +11,10 @@ import numpy as np
 import pytest
 from checkpoints import LLAMA, llama_tensors, write_folder, write_safetensors
 from edgeformer.converters import convert
-from edgeformer.converters.policy import Policy
+from edgeformer.converters.policy import FILE_TYPES, Policy
 from edgeformer.errors import ConversionError, InvalidOptionError, ModelNotFoundError, OutputError
 from edgeformer.gguf import GGUFFile
+from edgeformer.quants import TYPES
 
 FLOATS = {"f32": 0.0, "f16": 3e-4, "bf16": 3e-3, "q8_0": 0.01, "q4_0": 0.15}
 
@@ -89,6 +90,11 @@ def test_small_tables_stay_exact() -> None:
     shapes = {"position_embd.weight": (64, 64), "token_types.weight": (2, 64), "blk.0.attn_q.bias": (64,)}
     for name, shape in shapes.items():
         assert policy.choose(name, shape).type.name == "f32"
+
+
+def test_every_type_has_a_number_for_the_file() -> None:
+    known = {member.name.removeprefix("MOSTLY_").removeprefix("ALL_").lower(): member for member in gguf.LlamaFileType}
+    assert {quantization.name: known[quantization.name] for quantization in TYPES.values()} == FILE_TYPES
 
 
 def test_progress_names_every_tensor(folder: Path, tmp_path: Path) -> None:

@@ -118,6 +118,13 @@ def test_without_biases(tmp_path: Path) -> None:
         assert not {"output.bias", "enc.blk.0.attn_q.bias", "enc.blk.0.ffn_up.bias"} & file.tensors.keys()
 
 
+def test_a_bias_that_is_missing_from_one_layer_is_named(tmp_path: Path) -> None:
+    tensors = transformer_tensors(TRANSFORMER)
+    del tensors["transformer.decoder.layers.1.linear1.bias"]
+    with pytest.raises(ConversionError, match=r"dec\.blk\.1\.ffn_up\.bias"):
+        converted(tmp_path, tensors)
+
+
 def test_character_vocabularies(tmp_path: Path) -> None:
     folder = tmp_path / "tiny"
     folder.mkdir()
@@ -147,6 +154,8 @@ def test_character_vocabularies(tmp_path: Path) -> None:
         ({"tokenizer": "words"}, "tokenizer = 'words'"),
         ({"tokenizer": "characters"}, "source_vocabulary is missing"),
         ({"tokenizer": "characters", "source_vocabulary": "../x", "target_vocabulary": "y"}, "outside"),
+        ({"bias": False}, "bias = False"),
+        ({"bias": True}, None),
         ({"tie_generator": True}, None),
     ],
 )
