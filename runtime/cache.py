@@ -91,7 +91,7 @@ class PageTable:
             while len(self.pages) * PAGE < self.length + count:
                 self.pages.append(self.pool.allocate())
             self._own_page_of(self.length, before)
-        except NotEnoughMemoryError:
+        except BaseException:  # Ctrl-C, too
             self.pool.release(self.pages[before:])
             del self.pages[before:]
             raise

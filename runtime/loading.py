@@ -16,12 +16,13 @@ from edgeformer.gguf import GGUFFile
 from edgeformer.graph import Architecture
 from edgeformer.memory import (
     ELEMENT_BYTES,
+    MAX_PASS_ROWS,
     MemoryPlan,
     ProgramKey,
     available_memory,
+    cache_pages,
     cache_specs,
     compile_programs,
-    pages_within,
     plan_recipes,
 )
 from edgeformer.models import build_architecture
@@ -92,10 +93,10 @@ def load_model(path: str | os.PathLike[str], options: LoadOptions) -> LoadedMode
 
 def _caches(recipes: Mapping[ProgramKey, Recipe], n_ctx: int, kv_type: str, budget: int) -> dict[str, core.Cache]:
     caches = {}
+    pages = cache_pages(recipes, n_ctx, max(MAX_PASS_ROWS, n_ctx), kv_type, budget)
     for name, spec in cache_specs(recipes).items():
         element = core.EF_F32 if spec.lifetime == "pass" or kv_type == "f32" else core.EF_F16
-        pages = pages_within(spec, n_ctx, kv_type, budget)
-        caches[name] = core.Cache(pages, spec.num_layers, spec.num_heads, spec.key_dim, spec.value_dim, element)
+        caches[name] = core.Cache(pages[name], spec.num_layers, spec.num_heads, spec.key_dim, spec.value_dim, element)
     return caches
 
 
@@ -130,4 +131,5 @@ def fit_context(
         logger.warning(
             "context cut from %d to %d positions to fit %d bytes of memory", architecture.context_length, wanted, limit
         )
-    return wanted, plan, (limit - plan.weights - plan.scratch) // 2
+    spare = limit - plan.weights - plan.scratch
+    return wanted, plan, spare if max_memory else spare // 2  # what was not granted by name is left to others, too

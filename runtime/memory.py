@@ -12,7 +12,6 @@ from pathlib import Path
 
 from edgeformer.cache import PAGE
 from edgeformer.compile import Recipe, compile_graph, padded
-from edgeformer.errors import NotEnoughMemoryError
 from edgeformer.gguf import GGUFFile
 from edgeformer.graph import Architecture, CacheSpec
 from edgeformer.models import build_architecture
@@ -164,23 +163,19 @@ def _virtual_size() -> int:
         return 0
 
 
-def pages_within(spec: CacheSpec, n_ctx: int, kv_type: str, budget: int) -> int:
-    """Pages to reserve for a cache: contexts for many sequences where `budget` bytes allow, at least one.
+def cache_pages(
+    recipes: Mapping[ProgramKey, Recipe], n_ctx: int, batch: int, kv_type: str, budget: int
+) -> dict[str, int]:
+    """Pages to reserve for every cache: whole contexts of as many sequences as `budget` bytes allow, at least one.
 
-    Raises
-    ------
-    NotEnoughMemoryError
-        Not even one context fits.
+    An encoder's own cache holds the rows of one run. Memory is taken when pages are first written.
     """
-    page_bytes = cache_page_bytes(spec, kv_type)
-    if spec.lifetime == "pass":
-        rows = max(MAX_PASS_ROWS, n_ctx)
-        return -(-rows // PAGE) + rows // 8  # every sequence leaves its last page partly unused
+    specs = cache_specs(recipes)
     one = -(-n_ctx // PAGE)
-    if one * page_bytes > budget:
-        raise NotEnoughMemoryError(
-            f"the key-value cache of {n_ctx} positions does not fit: pass a smaller n_ctx or a larger max_memory",
-            one * page_bytes,
-            max(budget, 0),
-        )
-    return min(one * MAX_SEQUENCES, budget // page_bytes)
+    growing = [spec for spec in specs.values() if spec.lifetime != "pass"]
+    context_bytes = sum(one * cache_page_bytes(spec, kv_type) for spec in growing)
+    contexts = min(MAX_SEQUENCES, max(budget // context_bytes, 1)) if growing else 0
+    return {
+        name: one * contexts if spec.lifetime != "pass" else -(-batch // PAGE) + batch // 8  # last pages are part empty
+        for name, spec in specs.items()
+    }

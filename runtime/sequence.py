@@ -6,16 +6,17 @@ import weakref
 
 from edgeformer.cache import PageTable
 from edgeformer.errors import InvalidInputError
+from edgeformer.forks import ForkSafeLock
 
 
 class Sequence:
     """One sequence in a session's caches: a decoder's history and, for an encoder-decoder, its source.
 
-    Freed by `free`, or when it is collected.
+    `lock` is the session's: page counts change under it. Pages go back by `free`, or when the sequence is collected.
     """
 
-    def __init__(self, tables: dict[str, PageTable], source_length: int = 0) -> None:
-        self.tables = tables
+    def __init__(self, tables: dict[str, PageTable], lock: ForkSafeLock, source_length: int = 0) -> None:
+        self.tables, self._lock = tables, lock
         self.source_length = source_length
         self._finalizer = weakref.finalize(self, release, list(tables.values()))
         self._finalizer.atexit = False
@@ -27,13 +28,16 @@ class Sequence:
 
     def fork(self) -> Sequence:
         """A sequence with the same past; pages are shared until one of the two writes."""
-        return Sequence({name: table.fork() for name, table in self.tables.items()}, self.source_length)
+        with self._lock:
+            tables = {name: table.fork() for name, table in self.tables.items()}
+        return Sequence(tables, self._lock, self.source_length)
 
     def truncate(self, length: int) -> None:
         """Forgets the positions from `length` on."""
         if not 0 <= length <= self.length:
             raise InvalidInputError(f"cannot truncate a sequence of {self.length} positions to {length}")
-        self.tables["self"].truncate(length)
+        with self._lock:
+            self.tables["self"].truncate(length)
 
     def free(self) -> None:
         """Gives the pages back; the sequence cannot be used afterwards."""

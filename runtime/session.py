@@ -95,7 +95,7 @@ class Session:
             raise UnsupportedModelError(
                 f"a {self.family} model has no sequences of its own; encode_source makes those of an encoder-decoder"
             )
-        return Sequence({"self": PageTable(self._page_pools["self"])})
+        return Sequence({"self": PageTable(self._page_pools["self"])}, self._lock)
 
     def encode_source(self, sources: SequenceOf[SequenceOf[int]]) -> list[Sequence]:
         """Runs the encoder over each source's token ids once; returns a sequence for each, ready to decode."""
@@ -108,7 +108,7 @@ class Session:
                 group = arrays[begin:end]
                 tables = [PageTable(self._page_pools["cross"]) for _ in group]
                 sequences += [
-                    Sequence({"self": PageTable(self._page_pools["self"]), "cross": table}, len(ids))
+                    Sequence({"self": PageTable(self._page_pools["self"]), "cross": table}, self._lock, len(ids))
                     for table, ids in zip(tables, group, strict=True)
                 ]
                 self._run_pass(("encode", ()), group, {"cross": tables}, None)
