@@ -38,7 +38,7 @@ typedef struct {
 typedef struct {
     const uint8_t *keys[EF_ATTENTION_PAGES], *values[EF_ATTENTION_PAGES];
     int32_t first[EF_ATTENTION_QUERIES], last[EF_ATTENTION_QUERIES];
-    int32_t num_pages;
+    int32_t first_page, num_pages; /* pages first_page .. num_pages - 1 are seen by some query */
 } EF_NAME(attention_span);
 
 /* Sixteen cache elements as floats; type: EF_F32 or EF_F16, constant at the call. */
@@ -85,10 +85,10 @@ EF_INLINE void EF_NAME(attention_scores)(const EF_NAME(attention_tile) *tile, co
     const int columns = EF_ATTENTION_COLUMNS(queries);
     const int32_t key_dim = tile->args->cache->key_dim;
     const float scale = tile->args->scale;
-    int32_t page = 0;
+    int32_t page = span->first_page;
     for (; page + columns <= span->num_pages; page += columns)
         EF_NAME(attention_dot)(tile->scores + page * EF_TILE, tile->query, span->keys + page, key_dim, scale, queries, columns, type);
-    for (; page < span->num_pages; page++)
+    for (; columns > 1 && page < span->num_pages; page++)
         EF_NAME(attention_dot)(tile->scores + page * EF_TILE, tile->query, span->keys + page, key_dim, scale, queries, 1, type);
 }
 
@@ -141,7 +141,10 @@ EF_INLINE void EF_NAME(attention_values)(const EF_NAME(attention_tile) *tile, co
     for (; d + columns * EF_TILE <= width; d += columns * EF_TILE)
         EF_NAME(attention_accumulate)(output + d, width, weights, span->values, d * element, width * element, first, last,
                                       queries, columns, type);
-    for (; d < width; d += EF_TILE)
+    for (; columns > 2 && d + 2 * EF_TILE <= width; d += 2 * EF_TILE)
+        EF_NAME(attention_accumulate)(output + d, width, weights, span->values, d * element, width * element, first, last,
+                                      queries, 2, type);
+    for (; columns > 1 && d < width; d += EF_TILE)
         EF_NAME(attention_accumulate)(output + d, width, weights, span->values, d * element, width * element, first, last,
                                       queries, 1, type);
 }
@@ -220,9 +223,8 @@ static inline void EF_NAME(attention_hide)(float *scores, int32_t page, int32_t 
     ef_f32x16_store(lanes, ef_f32x16_select_lt(ef_f32x16_zero(), hidden_first, ef_f32x16_set1(-INFINITY), seen));
 }
 
-/* Turns the scores of positions first .. last - 1, first < last, into exp(score - their maximum), and the other lanes of
- * their pages into 0; gives the maximum and the sum. */
-static void EF_NAME(attention_weights)(float *scores, int32_t first, int32_t last, float *maximum, float *sum)
+/* The largest score of positions first .. last - 1, first < last; the other lanes of their pages become -infinity. */
+static inline float EF_NAME(attention_maximum)(float *scores, int32_t first, int32_t last)
 {
     const int32_t page_first = first / EF_TILE, page_last = (last - 1) / EF_TILE;
     EF_NAME(attention_hide)(scores, page_first, first, last);
@@ -230,15 +232,20 @@ static void EF_NAME(attention_weights)(float *scores, int32_t first, int32_t las
     ef_f32x16 largest = ef_f32x16_load(scores + page_first * EF_TILE);
     for (int32_t page = page_first + 1; page <= page_last; page++)
         largest = ef_f32x16_max(largest, ef_f32x16_load(scores + page * EF_TILE));
-    *maximum = ef_f32x16_reduce_max(largest);
-    const ef_f32x16 maxima = ef_f32x16_set1(*maximum);
+    return ef_f32x16_reduce_max(largest);
+}
+
+/* Turns these scores into exp(score - maximum), 0 in hidden lanes, and gives their sum. */
+static inline float EF_NAME(attention_weights)(float *scores, int32_t first, int32_t last, float maximum)
+{
+    const ef_f32x16 maxima = ef_f32x16_set1(maximum);
     ef_f32x16 sums = ef_f32x16_zero();
-    for (int32_t page = page_first; page <= page_last; page++) {
+    for (int32_t page = first / EF_TILE; page <= (last - 1) / EF_TILE; page++) {
         const ef_f32x16 weights = EF_NAME(exp16)(ef_f32x16_sub(ef_f32x16_load(scores + page * EF_TILE), maxima));
         ef_f32x16_store(scores + page * EF_TILE, weights);
         sums = ef_f32x16_add(sums, weights);
     }
-    *sum = ef_f32x16_reduce_add(sums);
+    return ef_f32x16_reduce_add(sums);
 }
 
 /* Merges the span's output, whose maxima and sums are given for each query, into the tile's. */
@@ -270,14 +277,19 @@ static void EF_NAME(attention_merge)(EF_NAME(attention_tile) *tile, const EF_NAM
     }
 }
 
-/* One span, from position `start`, of every query of a tile. */
+/* One span of every query of a tile. All maxima come before all exponentials, so that the chains from scores to maximum,
+ * which are long, do not wait for each other. */
 static void EF_NAME(attention_span_step)(EF_NAME(attention_tile) *tile, const EF_NAME(attention_span) *span)
 {
+    const int32_t *first = span->first, *last = span->last;
     float maximum[EF_TILE] = {0}, sum[EF_TILE] = {0};
     EF_NAME(attention_tile_scores)(tile, span);
     for (int32_t t = 0; t < tile->num_queries; t++)
-        if (span->first[t] < span->last[t])
-            EF_NAME(attention_weights)(tile->scores + t * EF_ATTENTION_SPAN, span->first[t], span->last[t], &maximum[t], &sum[t]);
+        if (first[t] < last[t])
+            maximum[t] = EF_NAME(attention_maximum)(tile->scores + t * EF_ATTENTION_SPAN, first[t], last[t]);
+    for (int32_t t = 0; t < tile->num_queries; t++)
+        if (first[t] < last[t])
+            sum[t] = EF_NAME(attention_weights)(tile->scores + t * EF_ATTENTION_SPAN, first[t], last[t], maximum[t]);
     EF_NAME(attention_span_values)(tile, span);
     EF_NAME(attention_merge)(tile, span, maximum, sum);
 }
@@ -294,8 +306,9 @@ static void EF_NAME(attention_run)(EF_NAME(attention_tile) *tile, const int32_t 
         last = EF_NAME(max_int)(last, tile->last[t]);
     }
     for (int32_t start = first / EF_ATTENTION_SPAN * EF_ATTENTION_SPAN; start < last; start += EF_ATTENTION_SPAN) {
-        EF_NAME(attention_span) span = {.num_pages = (EF_NAME(min_int)(last - start, EF_ATTENTION_SPAN) + EF_TILE - 1) / EF_TILE};
-        for (int32_t page = 0; page < span.num_pages; page++) {
+        EF_NAME(attention_span) span = {.first_page = EF_NAME(max_int)(first - start, 0) / EF_TILE,
+                                        .num_pages = (EF_NAME(min_int)(last - start, EF_ATTENTION_SPAN) + EF_TILE - 1) / EF_TILE};
+        for (int32_t page = span.first_page; page < span.num_pages; page++) {
             span.keys[page] = ef_cache_key(cache, pages[start / EF_TILE + page], layer, kv_head);
             span.values[page] = ef_cache_value(cache, pages[start / EF_TILE + page], layer, kv_head);
         }
