@@ -10,10 +10,17 @@ import os
 from Cython.Build import cythonize
 from setuptools import Extension, find_packages, setup
 
+# Sanitizers at -O1: the checks are the same, at -O3 the compiler takes a quarter of an hour over them.
 SANITIZERS = {
     "": [],
-    "address": ["-fsanitize=address,undefined", "-fno-sanitize-recover=undefined", "-fno-omit-frame-pointer", "-g"],
-    "thread": ["-fsanitize=thread", "-g"],
+    "address": [
+        "-O1",
+        "-fsanitize=address,undefined",
+        "-fno-sanitize-recover=undefined",
+        "-fno-omit-frame-pointer",
+        "-g",
+    ],
+    "thread": ["-O1", "-fsanitize=thread", "-g"],
 }
 # Kernels are compiled once per instruction set by regions in the source: no flag may depend on the machine that builds.
 sanitize = SANITIZERS[os.environ.get("EDGEFORMER_SANITIZE", "")]

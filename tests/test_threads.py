@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import subprocess
@@ -10,6 +11,7 @@ import textwrap
 import threading
 import time
 import warnings
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -91,38 +93,58 @@ def test_ctrl_c_ends_a_run(threads: int) -> None:
     assert same_bits(logits(decoder, pool), wanted)
 
 
+@contextlib.contextmanager
+def interrupted_by(handle: Callable[[int, object], None]) -> Iterator[None]:
+    """Sends this process a signal every 20 ms, handled by `handle`."""
+    done = threading.Event()
+
+    def send() -> None:
+        while not done.wait(0.02):
+            os.kill(os.getpid(), signal.SIGUSR1)
+
+    before = signal.signal(signal.SIGUSR1, handle)
+    sender = threading.Thread(target=send)
+    sender.start()
+    try:
+        yield
+    finally:
+        done.set()
+        sender.join()
+        signal.signal(signal.SIGUSR1, before)
+
+
 def test_what_a_signal_handler_raises_comes_out(pool: core.Pool) -> None:
-    class Alarm(Exception):
+    class Interruption(Exception):
         """Only the handler raises it."""
 
-    def handle(number: int, frame: object) -> None:
-        raise Alarm
+    state = {"handled": 0}
 
-    before = signal.signal(signal.SIGALRM, handle)
-    try:
-        slow = Slow()
-        with pytest.raises(Alarm):
-            signal.setitimer(signal.ITIMER_REAL, 0.05)
-            while True:
-                slow.run(pool)
-    finally:
-        signal.signal(signal.SIGALRM, before)
+    def handle(number: int, frame: object) -> None:
+        state["handled"] += 1
+        if state["handled"] == 3:
+            raise Interruption
+
+    slow = Slow()
+    with interrupted_by(handle), pytest.raises(Interruption):
+        while state["handled"] < 3:
+            slow.run(pool)
 
 
 def test_a_signal_handler_cannot_enter_the_run_it_interrupts(pool: core.Pool) -> None:
-    slow, decoder = Slow(), Decoder()
+    slow, decoder, flag = Slow(), Decoder(), core.CancelFlag()
+    refused: list[str] = []
 
     def handle(number: int, frame: object) -> None:
-        logits(decoder, pool)
+        try:
+            logits(decoder, pool)
+        except EdgeformerError as error:
+            refused.append(str(error))
+            flag.set()
 
-    before = signal.signal(signal.SIGALRM, handle)
-    try:
-        with pytest.raises(EdgeformerError, match="signal handler"):
-            signal.setitimer(signal.ITIMER_REAL, 0.05)
-            while True:
-                slow.run(pool)
-    finally:
-        signal.signal(signal.SIGALRM, before)
+    with interrupted_by(handle), pytest.raises(GenerationCancelled):
+        while True:
+            slow.run(pool, flag)
+    assert "signal handler" in refused[0]
     assert np.isfinite(logits(decoder, pool)).all()
 
 
