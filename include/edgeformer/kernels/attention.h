@@ -1,191 +1,11 @@
 /* Attention over the paged cache, and the store into it.
  *
- * A tile is up to EF_ATTENTION_QUERIES query rows (a row of the batch and a head of the group each) that share every load
- * of keys and values; lanes of the scores are the sixteen positions of a page, lanes of the output sixteen columns of
- * the values. Positions are walked in spans of EF_ATTENTION_SPAN from 0, each span is softmaxed by itself and the spans
- * are merged in order (online softmax: Milakov, Gimelshein 2018), so a result depends on nothing but its own row.
+ * A tile is up to EF_ATTENTION_QUERIES query rows (a row of the batch and a head of the group each) that share every
+ * load of keys and values; lanes of the scores are the sixteen positions of a page, lanes of the output sixteen columns
+ * of the values. Positions are walked in spans of EF_ATTENTION_SPAN from 0, each span is softmaxed by itself and the
+ * spans are merged in order (online softmax: Milakov, Gimelshein 2018), so a result depends on nothing but its own row.
  */
-#include "attention_scratch.h"
-
-/* Register tile: how many vectors of sixteen sums a tile of this many queries keeps, beside keys or values. */
-#if EF_SIMD == EF_SIMD_AVX512
-#define EF_ATTENTION_COLUMNS(queries) ((queries) <= 2 ? 8 : 4)
-#else
-#define EF_ATTENTION_COLUMNS(queries) ((queries) == 1 ? 4 : (queries) == 2 ? 2 : 1)
-#endif
-/* Loops over the tile unroll, so that its sums stay in registers; plain C has none to keep them in. */
-#if EF_SIMD == EF_SIMD_SCALAR
-#define EF_ATTENTION_UNROLL
-#else
-#define EF_ATTENTION_UNROLL EF_UNROLL
-#endif
-#define EF_ATTENTION_MAX_COLUMNS 8
-#define EF_ATTENTION_PAGES (EF_ATTENTION_SPAN / EF_TILE)
-
-typedef struct {
-    const ef_attention *args;
-    const float *query[EF_ATTENTION_QUERIES];
-    float *output[EF_ATTENTION_QUERIES];
-    int32_t first[EF_ATTENTION_QUERIES], last[EF_ATTENTION_QUERIES]; /* the positions that a query sees */
-    float maximum[EF_TILE], sum[EF_TILE];                            /* of the spans merged so far, a lane for a query */
-    int32_t num_queries, num_lanes; /* lanes: the queries and, for a count that has no tile of its own, a spare one */
-    float *scores;      /* [query][EF_ATTENTION_SPAN] */
-    float *span_output; /* [query][value_dim padded] */
-    float *merged;      /* [query][value_dim padded] */
-} EF_NAME(attention_tile);
-
-/* One span of a tile. Bounds count from the span's first position; first == last: the query sees nothing of it. */
-typedef struct {
-    const uint8_t *keys[EF_ATTENTION_PAGES], *values[EF_ATTENTION_PAGES];
-    int32_t first[EF_ATTENTION_QUERIES], last[EF_ATTENTION_QUERIES];
-    int32_t first_page, num_pages; /* pages first_page .. num_pages - 1 are seen by some query */
-} EF_NAME(attention_span);
-
-/* Sixteen cache elements as floats; type: EF_F32 or EF_F16, constant at the call. */
-EF_INLINE ef_f32x16 EF_NAME(load_cached)(const uint8_t *p, const int32_t type)
-{
-    return type == EF_F16 ? ef_f32x16_load_f16((const uint16_t *)(const void *)p) : ef_f32x16_load((const float *)(const void *)p);
-}
-
-/* scores[query][16 p + lane] = scale * (query . key at that position), for `columns` pages from pages[0]. */
-EF_INLINE void EF_NAME(attention_dot)(float *scores, const float *const *query, const uint8_t *const *pages, int32_t key_dim,
-                                      float scale, const int queries, const int columns, const int32_t type)
-{
-    const int64_t row_bytes = EF_TILE * (type == EF_F16 ? 2 : 4);
-    ef_f32x16 sums[EF_ATTENTION_QUERIES][EF_ATTENTION_MAX_COLUMNS];
-    EF_ATTENTION_UNROLL
-    for (int t = 0; t < queries; t++)
-        EF_ATTENTION_UNROLL
-        for (int c = 0; c < columns; c++)
-            sums[t][c] = ef_f32x16_zero();
-    for (int64_t d = 0; d < key_dim; d++) {
-        ef_f32x16 key[EF_ATTENTION_MAX_COLUMNS];
-        EF_ATTENTION_UNROLL
-        for (int c = 0; c < columns; c++)
-            key[c] = EF_NAME(load_cached)(pages[c] + d * row_bytes, type);
-        EF_ATTENTION_UNROLL
-        for (int t = 0; t < queries; t++) {
-            const ef_f32x16 element = ef_f32x16_set1(query[t][d]);
-            EF_ATTENTION_UNROLL
-            for (int c = 0; c < columns; c++)
-                sums[t][c] = ef_f32x16_fma(element, key[c], sums[t][c]);
-        }
-    }
-    EF_ATTENTION_UNROLL
-    for (int t = 0; t < queries; t++)
-        EF_ATTENTION_UNROLL
-        for (int c = 0; c < columns; c++)
-            ef_f32x16_store(scores + t * EF_ATTENTION_SPAN + c * EF_TILE, ef_f32x16_mul(sums[t][c], ef_f32x16_set1(scale)));
-}
-
-/* Scores of all pages of a span, the widest register tile first. */
-EF_INLINE void EF_NAME(attention_scores)(const EF_NAME(attention_tile) *tile, const EF_NAME(attention_span) *span,
-                                         const int queries, const int32_t type)
-{
-    const int columns = EF_ATTENTION_COLUMNS(queries);
-    const int32_t key_dim = tile->args->cache->key_dim;
-    const float scale = tile->args->scale;
-    int32_t page = span->first_page;
-    for (; page + columns <= span->num_pages; page += columns)
-        EF_NAME(attention_dot)(tile->scores + page * EF_TILE, tile->query, span->keys + page, key_dim, scale, queries, columns, type);
-    for (; columns > 1 && page < span->num_pages; page++)
-        EF_NAME(attention_dot)(tile->scores + page * EF_TILE, tile->query, span->keys + page, key_dim, scale, queries, 1, type);
-}
-
-/* output[query][16 c + lane] += sum of weight[query][j] * value[j][16 c + lane] over positions first <= j < last of the
- * span in order, for `columns` vectors; value_row: bytes of one position's values. */
-EF_INLINE void EF_NAME(attention_accumulate)(float *output, int64_t stride, const float *weights, const uint8_t *const *pages,
-                                             int64_t offset, int64_t value_row, int32_t first, int32_t last, const int queries,
-                                             const int columns, const int32_t type)
-{
-    const int64_t column_bytes = EF_TILE * (type == EF_F16 ? 2 : 4);
-    ef_f32x16 sums[EF_ATTENTION_QUERIES][EF_ATTENTION_MAX_COLUMNS];
-    EF_ATTENTION_UNROLL
-    for (int t = 0; t < queries; t++)
-        EF_ATTENTION_UNROLL
-        for (int c = 0; c < columns; c++)
-            sums[t][c] = ef_f32x16_load(output + t * stride + c * EF_TILE);
-    for (int32_t j = first; j < last;) {
-        const int32_t page_last = (j | (EF_TILE - 1)) + 1 < last ? (j | (EF_TILE - 1)) + 1 : last;
-        const uint8_t *value = pages[j / EF_TILE] + (j % EF_TILE) * value_row + offset;
-        for (; j < page_last; j++, value += value_row) {
-            ef_f32x16 row[EF_ATTENTION_MAX_COLUMNS];
-            EF_ATTENTION_UNROLL
-            for (int c = 0; c < columns; c++)
-                row[c] = EF_NAME(load_cached)(value + c * column_bytes, type);
-            EF_ATTENTION_UNROLL
-            for (int t = 0; t < queries; t++) {
-                const ef_f32x16 weight = ef_f32x16_set1(weights[t * EF_ATTENTION_SPAN + j]);
-                EF_ATTENTION_UNROLL
-                for (int c = 0; c < columns; c++)
-                    sums[t][c] = ef_f32x16_fma(weight, row[c], sums[t][c]);
-            }
-        }
-    }
-    EF_ATTENTION_UNROLL
-    for (int t = 0; t < queries; t++)
-        EF_ATTENTION_UNROLL
-        for (int c = 0; c < columns; c++)
-            ef_f32x16_store(output + t * stride + c * EF_TILE, sums[t][c]);
-}
-
-/* Adds positions first .. last - 1 of the span to the span's output of `queries` queries from `query` on. */
-EF_INLINE void EF_NAME(attention_values)(const EF_NAME(attention_tile) *tile, const EF_NAME(attention_span) *span, int32_t query,
-                                         int32_t first, int32_t last, const int queries, const int32_t type)
-{
-    const int columns = EF_ATTENTION_COLUMNS(queries) < 4 ? EF_ATTENTION_COLUMNS(queries) : 4; /* 64 columns: the usual head */
-    const int64_t width = ef_pad16(tile->args->cache->value_dim), element = type == EF_F16 ? 2 : 4;
-    float *output = tile->span_output + query * width;
-    const float *weights = tile->scores + query * EF_ATTENTION_SPAN;
-    int64_t d = 0;
-    for (; d + columns * EF_TILE <= width; d += columns * EF_TILE)
-        EF_NAME(attention_accumulate)(output + d, width, weights, span->values, d * element, width * element, first, last,
-                                      queries, columns, type);
-    for (; columns > 2 && d + 2 * EF_TILE <= width; d += 2 * EF_TILE)
-        EF_NAME(attention_accumulate)(output + d, width, weights, span->values, d * element, width * element, first, last,
-                                      queries, 2, type);
-    for (; columns > 1 && d < width; d += EF_TILE)
-        EF_NAME(attention_accumulate)(output + d, width, weights, span->values, d * element, width * element, first, last,
-                                      queries, 1, type);
-}
-
-/* `product` with the count of queries and the type of the cache as constants. */
-#define EF_ATTENTION_CALL(product, queries, ...)                                                        \
-    (tile->args->cache->type == EF_F16 ? EF_NAME(product)(__VA_ARGS__, queries, EF_F16)                 \
-                                       : EF_NAME(product)(__VA_ARGS__, queries, EF_F32))
-
-/* Scores of the whole tile over the pages of the span. */
-static void EF_NAME(attention_tile_scores)(const EF_NAME(attention_tile) *tile, const EF_NAME(attention_span) *span)
-{
-    switch (tile->num_lanes) {
-    case 1: EF_ATTENTION_CALL(attention_scores, 1, tile, span); break;
-    case 2: EF_ATTENTION_CALL(attention_scores, 2, tile, span); break;
-    case 3: EF_ATTENTION_CALL(attention_scores, 3, tile, span); break;
-    case 4: EF_ATTENTION_CALL(attention_scores, 4, tile, span); break;
-    default: EF_ATTENTION_CALL(attention_scores, EF_ATTENTION_QUERIES, tile, span); break;
-    }
-}
-
-/* Values of the whole tile over positions that all of its queries see. */
-static void EF_NAME(attention_shared_values)(const EF_NAME(attention_tile) *tile, const EF_NAME(attention_span) *span,
-                                             int32_t first, int32_t last)
-{
-    switch (tile->num_lanes) {
-    case 1: EF_ATTENTION_CALL(attention_values, 1, tile, span, 0, first, last); break;
-    case 2: EF_ATTENTION_CALL(attention_values, 2, tile, span, 0, first, last); break;
-    case 3: EF_ATTENTION_CALL(attention_values, 3, tile, span, 0, first, last); break;
-    case 4: EF_ATTENTION_CALL(attention_values, 4, tile, span, 0, first, last); break;
-    default: EF_ATTENTION_CALL(attention_values, EF_ATTENTION_QUERIES, tile, span, 0, first, last); break;
-    }
-}
-
-/* Values of one query over positions that not every query of the tile sees. */
-static void EF_NAME(attention_own_values)(const EF_NAME(attention_tile) *tile, const EF_NAME(attention_span) *span,
-                                          int32_t query, int32_t first, int32_t last)
-{
-    if (first < last)
-        EF_ATTENTION_CALL(attention_values, 1, tile, span, query, first, last);
-}
+#include "attention_products.h"
 
 static inline int32_t EF_NAME(min_int)(int32_t a, int32_t b) { return a < b ? a : b; }
 static inline int32_t EF_NAME(max_int)(int32_t a, int32_t b) { return a > b ? a : b; }
@@ -217,7 +37,8 @@ static void EF_NAME(attention_span_values)(const EF_NAME(attention_tile) *tile, 
 static inline void EF_NAME(attention_hide)(float *scores, int32_t page, int32_t first, int32_t last)
 {
     float *lanes = scores + page * EF_TILE;
-    const int32_t before = EF_NAME(max_int)(first - page * EF_TILE, 0), until = EF_NAME(min_int)(last - page * EF_TILE, EF_TILE);
+    const int32_t before = EF_NAME(max_int)(first - page * EF_TILE, 0);
+    const int32_t until = EF_NAME(min_int)(last - page * EF_TILE, EF_TILE);
     const ef_f32x16 seen = ef_f32x16_select_part(ef_f32x16_load(lanes), until, -INFINITY);
     const ef_f32x16 hidden_first = ef_f32x16_select_part(ef_f32x16_set1(1.0f), before, 0.0f); /* 1 in lanes to hide */
     ef_f32x16_store(lanes, ef_f32x16_select_lt(ef_f32x16_zero(), hidden_first, ef_f32x16_set1(-INFINITY), seen));
@@ -249,8 +70,8 @@ static inline float EF_NAME(attention_weights)(float *scores, int32_t first, int
 }
 
 /* Merges the span's output, whose maxima and sums are given for each query, into the tile's. */
-static void EF_NAME(attention_merge)(EF_NAME(attention_tile) *tile, const EF_NAME(attention_span) *span, const float *maximum,
-                                     const float *sum)
+static void EF_NAME(attention_merge)(EF_NAME(attention_tile) *tile, const EF_NAME(attention_span) *span,
+                                     const float *maximum, const float *sum)
 {
     const int64_t width = ef_pad16(tile->args->cache->value_dim);
     const ef_f32x16 old_maximum = ef_f32x16_load(tile->maximum), span_maximum = ef_f32x16_load(maximum);
@@ -277,8 +98,8 @@ static void EF_NAME(attention_merge)(EF_NAME(attention_tile) *tile, const EF_NAM
     }
 }
 
-/* One span of every query of a tile. All maxima come before all exponentials, so that the chains from scores to maximum,
- * which are long, do not wait for each other. */
+/* One span of every query of a tile. All maxima come before all exponentials, so that the chains from scores to
+ * maximum, which are long, do not wait for each other. */
 static void EF_NAME(attention_span_step)(EF_NAME(attention_tile) *tile, const EF_NAME(attention_span) *span)
 {
     const int32_t *first = span->first, *last = span->last;
@@ -306,8 +127,9 @@ static void EF_NAME(attention_run)(EF_NAME(attention_tile) *tile, const int32_t 
         last = EF_NAME(max_int)(last, tile->last[t]);
     }
     for (int32_t start = first / EF_ATTENTION_SPAN * EF_ATTENTION_SPAN; start < last; start += EF_ATTENTION_SPAN) {
+        const int32_t positions = EF_NAME(min_int)(last - start, EF_ATTENTION_SPAN);
         EF_NAME(attention_span) span = {.first_page = EF_NAME(max_int)(first - start, 0) / EF_TILE,
-                                        .num_pages = (EF_NAME(min_int)(last - start, EF_ATTENTION_SPAN) + EF_TILE - 1) / EF_TILE};
+                                        .num_pages = (positions + EF_TILE - 1) / EF_TILE};
         for (int32_t page = span.first_page; page < span.num_pages; page++) {
             span.keys[page] = ef_cache_key(cache, pages[start / EF_TILE + page], layer, kv_head);
             span.values[page] = ef_cache_value(cache, pages[start / EF_TILE + page], layer, kv_head);
@@ -345,8 +167,10 @@ static void EF_NAME(attention)(const ef_attention *args, const ef_segment *segme
             const int32_t query = begin + EF_NAME(min_int)(t, tile.num_queries - 1); /* a spare lane repeats the last */
             const int32_t row = row_begin + query / group, head = kv_head * group + query % group;
             const int64_t batch_row = segment->first_row + row;
-            tile.query[t] = (const float *)(const void *)((const char *)args->query + batch_row * args->query_stride) + (int64_t)head * cache->key_dim;
-            tile.output[t] = (float *)(void *)((char *)args->output + batch_row * args->output_stride) + (int64_t)head * cache->value_dim;
+            const char *queries = (const char *)args->query + batch_row * args->query_stride;
+            char *outputs = (char *)args->output + batch_row * args->output_stride;
+            tile.query[t] = (const float *)(const void *)queries + (int64_t)head * cache->key_dim;
+            tile.output[t] = (float *)(void *)outputs + (int64_t)head * cache->value_dim;
             tile.last[t] = args->causal ? segment->position + row + 1 : segment->kv_length;
             tile.first[t] = args->window > 0 ? EF_NAME(max_int)(tile.last[t] - args->window, 0) : 0;
             tile.maximum[t] = -INFINITY;
@@ -359,7 +183,8 @@ static void EF_NAME(attention)(const ef_attention *args, const ef_segment *segme
 
 /* Writes one row's keys [num_heads * key_dim] and values [num_heads * value_dim] at `slot` of the page, rounded to the
  * cache's type; the padding of the values becomes zero. */
-static void EF_NAME(store_kv)(const ef_cache *cache, int32_t page, int32_t layer, int32_t slot, const float *key, const float *value)
+static void EF_NAME(store_kv)(const ef_cache *cache, int32_t page, int32_t layer, int32_t slot, const float *key,
+                              const float *value)
 {
     const int64_t width = ef_pad16(cache->value_dim), key_dim = cache->key_dim, value_dim = cache->value_dim;
     for (int32_t head = 0; head < cache->num_heads; head++, key += key_dim, value += value_dim) {
@@ -387,9 +212,3 @@ static void EF_NAME(store_kv)(const ef_cache *cache, int32_t page, int32_t layer
         }
     }
 }
-
-#undef EF_ATTENTION_COLUMNS
-#undef EF_ATTENTION_UNROLL
-#undef EF_ATTENTION_MAX_COLUMNS
-#undef EF_ATTENTION_PAGES
-#undef EF_ATTENTION_CALL

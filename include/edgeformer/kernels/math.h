@@ -1,6 +1,6 @@
-/* Elementary functions over sixteen lanes, and two over one number. Own polynomials, fitted by weighted least squares to
- * float64 values; every step is one rounded operation, so all instruction sets give the same bits. The bounds are the
- * largest errors found over the floats of the domain (every 53rd of them) against float64, in ulp of the result.
+/* Elementary functions over sixteen lanes, and two over one number. Own polynomials, fitted by weighted least squares
+ * to float64 values; every step is one rounded operation, so all instruction sets give the same bits. The bounds are
+ * the largest errors found over the floats of the domain (every 53rd of them) against float64, in ulp of the result.
  */
 
 /* 2^(n + r) for |r| <= 0.5 and -126 <= n <= 128, where the low bits of `shifted` = 1.5 * 2^23 + n hold n.
@@ -18,7 +18,7 @@ static inline ef_f32x16 EF_NAME(exp2_split)(ef_f32x16 shifted, ef_f32x16 r)
     return ef_f32x16_from_bits(ef_i32x16_add(ef_f32x16_to_bits(p), exponent));
 }
 
-/* exp(x), error <= 1.2 ulp. Results below the smallest normal float are 0, above the largest infinity; NaN stays NaN. */
+/* exp(x), error <= 1.2 ulp. Results below the smallest normal float are 0, above the largest infinity; NaN stays. */
 static inline ef_f32x16 EF_NAME(exp16)(ef_f32x16 x)
 {
     const ef_f32x16 shift = ef_f32x16_set1(0x1.8p23f);
@@ -38,7 +38,7 @@ static inline ef_f32x16 EF_NAME(relu)(ef_f32x16 x)
     return ef_f32x16_select_lt(x, ef_f32x16_zero(), ef_f32x16_zero(), x);
 }
 
-/* x / (1 + exp(-u)). x is kept from -infinity, where the quotient would be infinity / infinity instead of its limit 0. */
+/* x / (1 + exp(-u)). x is kept from -infinity, where the quotient would be infinity / infinity, not its limit 0. */
 static inline ef_f32x16 EF_NAME(times_sigmoid)(ef_f32x16 x, ef_f32x16 u)
 {
     const ef_f32x16 e = EF_NAME(exp16)(ef_f32x16_neg(u));
@@ -52,12 +52,12 @@ static inline ef_f32x16 EF_NAME(silu)(ef_f32x16 x) { return EF_NAME(times_sigmoi
  * Error <= 2 ulp for x > 0; for x < 0 3 ulp down to -1, 13 ulp to -3, and everywhere less than 5e-8. */
 static inline ef_f32x16 EF_NAME(gelu_tanh)(ef_f32x16 x)
 {
-    const ef_f32x16 cubic = ef_f32x16_fma(ef_f32x16_mul(x, x), ef_f32x16_set1(0x1.2444f2p-4f), ef_f32x16_set1(0x1.988454p+0f));
-    return EF_NAME(times_sigmoid)(x, ef_f32x16_mul(x, cubic));
+    const ef_f32x16 linear = ef_f32x16_set1(0x1.988454p+0f), cubic = ef_f32x16_set1(0x1.2444f2p-4f);
+    return EF_NAME(times_sigmoid)(x, ef_f32x16_mul(x, ef_f32x16_fma(ef_f32x16_mul(x, x), cubic, linear)));
 }
 
 /* x * P(X <= x) for a standard normal X (GELU with erf), as relu(x) - |x| q(|x|) with q(a) = P(X > a) = 2^(a s(a) - 1):
- * one polynomial for both signs and no difference of close numbers. Past |x| = 8 the second term is less than 1e-14, and
+ * one polynomial for both signs and no difference of close numbers. Past |x| = 8 the second term is below 1e-14, and
  * left out. Error <= 2 ulp for x > 0; for x < 0 3 ulp down to -1, 15 ulp to -3, and everywhere less than 5e-8. */
 static inline ef_f32x16 EF_NAME(gelu)(ef_f32x16 x)
 {

@@ -31,7 +31,7 @@ static void EF_NAME(quantize)(ef_block_activation *output, const float *input, i
         const float largest = ef_f32x16_reduce_max(ef_f32x16_max(ef_f32x16_abs(low), ef_f32x16_abs(high)));
         const ef_f32x16 inverse = ef_f32x16_set1(largest > 0.0f ? 127.0f / largest : 0.0f);
         const ef_i32x16 q_low = EF_NAME(quantize_lanes)(low, inverse), q_high = EF_NAME(quantize_lanes)(high, inverse);
-        const ef_f32x16 sums = ef_f32x16_from_i32(ef_i32x16_add(q_low, q_high)); /* small integers: exact in any order */
+        const ef_f32x16 sums = ef_f32x16_from_i32(ef_i32x16_add(q_low, q_high)); /* small integers: exact, any order */
         int32_t lanes[EF_BLOCK];
         ef_i32x16_store(lanes, q_low);
         ef_i32x16_store(lanes + 16, q_high);
@@ -83,9 +83,11 @@ EF_INLINE float EF_NAME(sum_row)(const float *input, int64_t n, float shift, con
     return ef_f32x16_reduce_add(sum);
 }
 
-/* LayerNorm (Ba, Kiros, Hinton 2016): ((x - mean) / sqrt(variance + epsilon)) * weight + bias; n >= 1, bias may be NULL.
- * Here and below multiplications and additions are rounded separately: runtime/norms.py gives the same bits with Numba. */
-static void EF_NAME(layer_norm)(float *output, const float *input, const float *weight, const float *bias, int64_t n, float epsilon)
+/* LayerNorm (Ba, Kiros, Hinton 2016): ((x - mean) / sqrt(variance + epsilon)) * weight + bias; n >= 1, bias may be
+ * NULL. Here and below multiplications and additions are rounded separately, so that runtime/norms.py gives the same
+ * bits with Numba. */
+static void EF_NAME(layer_norm)(float *output, const float *input, const float *weight, const float *bias, int64_t n,
+                                float epsilon)
 {
     const float mean = EF_NAME(sum_row)(input, n, 0.0f, 0) / (float)n;
     const float variance = EF_NAME(sum_row)(input, n, mean, 1) / (float)n;
@@ -100,7 +102,8 @@ static void EF_NAME(layer_norm)(float *output, const float *input, const float *
 }
 
 /* RMSNorm (Zhang, Sennrich 2019): (x / sqrt(mean of squares + epsilon)) * weight; n >= 1, bias is not used. */
-static void EF_NAME(rms_norm)(float *output, const float *input, const float *weight, const float *bias, int64_t n, float epsilon)
+static void EF_NAME(rms_norm)(float *output, const float *input, const float *weight, const float *bias, int64_t n,
+                              float epsilon)
 {
     (void)bias;
     const float square = EF_NAME(sum_row)(input, n, 0.0f, 1) / (float)n;
@@ -112,7 +115,8 @@ static void EF_NAME(rms_norm)(float *output, const float *input, const float *we
 }
 
 /* x / max(|x|_2, epsilon); weight and bias are not used. */
-static void EF_NAME(l2_norm)(float *output, const float *input, const float *weight, const float *bias, int64_t n, float epsilon)
+static void EF_NAME(l2_norm)(float *output, const float *input, const float *weight, const float *bias, int64_t n,
+                             float epsilon)
 {
     (void)weight;
     (void)bias;
@@ -154,7 +158,8 @@ EF_INLINE void EF_NAME(rotate_neighbours)(float *row, ef_f32x16 cosine, ef_f32x1
     EF_NAME(store_row)(row, y, 2 * count);
 }
 
-static void EF_NAME(rope_neighbours)(float *row, const float *cos_sin, int32_t num_heads, int32_t head_dim, int32_t half)
+static void EF_NAME(rope_neighbours)(float *row, const float *cos_sin, int32_t num_heads, int32_t head_dim,
+                                     int32_t half)
 {
     for (int32_t i = 0; i < half; i += 8) {
         const int32_t count = half - i < 8 ? half - i : 8;
@@ -186,7 +191,8 @@ static void EF_NAME(rope_halves)(float *row, const float *cos_sin, int32_t num_h
 
 /* Rotary position embedding (Su et al. 2021) of the first 2*half values of each head, in place, by the angles whose
  * cosines and sines `rotary` wrote: (a, b) becomes (a cos - b sin, b cos + a sin). pairing: enum ef_pairing. */
-static void EF_NAME(rope)(float *row, const float *cos_sin, int32_t num_heads, int32_t head_dim, int32_t half, int32_t pairing)
+static void EF_NAME(rope)(float *row, const float *cos_sin, int32_t num_heads, int32_t head_dim, int32_t half,
+                          int32_t pairing)
 {
     if (pairing == EF_PAIR_NEIGHBOURS)
         EF_NAME(rope_neighbours)(row, cos_sin, num_heads, head_dim, half);
@@ -243,7 +249,8 @@ static void EF_NAME(log_softmax)(float *output, const float *input, int64_t n)
 
 /* One row of n from rows [0, num_rows), num_rows >= 1, input_stride bytes apart: their mean (rows added in order, then
  * divided), the first or the last. kind: enum ef_pool_kind. output may not overlap the rows. */
-static void EF_NAME(pool)(float *output, const float *input, int64_t input_stride, int32_t num_rows, int64_t n, int32_t kind)
+static void EF_NAME(pool)(float *output, const float *input, int64_t input_stride, int32_t num_rows, int64_t n,
+                          int32_t kind)
 {
     const char *rows = (const char *)input;
     if (kind != EF_POOL_MEAN) {
@@ -253,8 +260,10 @@ static void EF_NAME(pool)(float *output, const float *input, int64_t input_strid
     const ef_f32x16 count = ef_f32x16_set1((float)num_rows);
     for (int64_t i = 0; i < n; i += 16) {
         ef_f32x16 sum = ef_f32x16_zero();
-        for (int32_t row = 0; row < num_rows; row++)
-            sum = ef_f32x16_add(sum, EF_NAME(load_row)((const float *)(const void *)(rows + row * input_stride) + i, n - i));
+        for (int32_t row = 0; row < num_rows; row++) {
+            const float *values = (const float *)(const void *)(rows + row * input_stride);
+            sum = ef_f32x16_add(sum, EF_NAME(load_row)(values + i, n - i));
+        }
         EF_NAME(store_row)(output + i, ef_f32x16_div(sum, count), n - i);
     }
 }
