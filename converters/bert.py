@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -112,10 +111,6 @@ def sentence_settings(source: Source, metadata: dict[str, Any], num_positions: i
     metadata |= {"context_length": length, "pooling_type": pooling_type, "normalize_embeddings": normalize}
     if length < num_positions:
         notes.append(f"max_seq_length {length}: positions {length} to {num_positions - 1} are left out")
-    prompts = source.config_of("config_sentence_transformers.json").values
-    named = {key: prompts[key] for key in ("prompts", "default_prompt_name") if prompts.get(key)}
-    if named:
-        metadata["prompts.json"] = json.dumps(named, ensure_ascii=False)
     return notes
 
 

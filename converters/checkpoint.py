@@ -10,10 +10,10 @@ from typing import Any, NamedTuple, Protocol
 import numpy as np
 from edgeformer.errors import CheckpointFormatError, ModelNotFoundError, PathLike, UnsupportedModelError, quote
 from edgeformer.files import InputFile
+from edgeformer.json_file import read_json_object
 from numpy.typing import NDArray
 
 from . import torch_zip
-from .json_file import read_json_object
 from .safetensors import SafetensorsFile
 from .torch_pickle import MAX_PICKLE_BYTES, TensorRef, load_pickle
 

@@ -144,6 +144,10 @@ def _metadata(name: str, plan: Plan, policy: Policy, source: Source) -> dict[str
     generation = source.json("generation_config.json")
     if generation is not None:
         general["general.generation.json"] = json.dumps(generation, ensure_ascii=False)
+    sentences = source.config_of("config_sentence_transformers.json").values
+    prompts = {key: sentences[key] for key in ("prompts", "default_prompt_name") if sentences.get(key)}
+    if prompts:
+        general["general.prompts.json"] = json.dumps(prompts, ensure_ascii=False)
     architecture = {f"{name}.{key}": value for key, value in plan.metadata.items()}
     vocabularies = {
         k: v for prefix, vocabulary in plan.vocabularies.items() for k, v in vocabulary.metadata(prefix).items()

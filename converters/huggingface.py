@@ -15,10 +15,10 @@ from typing import Any, Final, TypeVar
 
 import numpy as np
 from edgeformer.errors import ConversionError, quote
+from edgeformer.json_file import read_json, read_json_object
 from numpy.typing import NDArray
 
 from .checkpoint import Checkpoint
-from .json_file import read_json, read_json_object
 from .vocabulary_record import Vocabulary
 
 __all__ = ["REQUIRED", "Config", "Plan", "PlannedTensor", "Source", "TensorPlan"]

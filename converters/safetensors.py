@@ -14,9 +14,8 @@ from typing import Any, Final
 import numpy as np
 from edgeformer.errors import CheckpointFormatError, PathLike, UnsupportedModelError, quote
 from edgeformer.files import InputFile
+from edgeformer.json_file import parse_json
 from numpy.typing import NDArray
-
-from .json_file import parse_json
 
 __all__ = ["SafetensorsFile"]
 

@@ -12,10 +12,10 @@ from typing import Any
 
 from edgeformer.errors import ConversionError, quote
 from edgeformer.files import InputFile
+from edgeformer.json_file import read_json, read_json_object
 from edgeformer.tokenizer import Tokenizer
 from edgeformer.tokenizer_spec import TokenType, VocabularyArrays, description_of, sentencepiece_bpe
 
-from .json_file import read_json, read_json_object
 from .sentencepiece_model import read_sentencepiece_model
 from .tokenizer_json import describe_wordpiece, from_description
 from .vocabulary_record import Vocabulary

@@ -17,7 +17,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from .errors import InvalidInputError, ModelFormatError, UnsupportedModelError, quote
-from .tokenizer_check import Spec, parse_json, seal
+from .json_file import parse_json
+from .tokenizer_check import Spec, seal
 from .tokenizer_spec import PHANTOM_SPACE, TokenType, VocabularyArrays, description_of
 
 if TYPE_CHECKING:
@@ -300,7 +301,7 @@ class Tokenizer:
             return cls._from_arrays(VocabularyArrays(metadata, prefix, path))
         if not isinstance(source, str):
             raise ModelFormatError(path, None, library_key, f"{quote(source)} is not a string")
-        spec = Spec.checked(parse_json(source, path, library_key), path, library_key)
+        spec = Spec.checked(parse_json(source.encode(), path, None, library_key, ModelFormatError), path, library_key)
         if metadata.get(prefix + "tokens") is None:
             named = {prefix + "tokens": [piece or f"[UNUSED_{i}]" for i, piece in enumerate(spec.pieces)]}
             roles = _roles(VocabularyArrays({**metadata, **named}, prefix, path))

@@ -7,7 +7,6 @@ parsed and bounded here first, and only then handed over.
 
 from __future__ import annotations
 
-import json
 import secrets
 from dataclasses import dataclass
 from typing import Any, NoReturn
@@ -15,47 +14,13 @@ from typing import Any, NoReturn
 from .errors import ModelFormatError, UnsupportedModelError, quote
 from .tokenizer_pattern import check_charsmap, check_pattern
 
-__all__ = ["PIECE_LIMIT", "Spec", "parse_json", "seal"]
+__all__ = ["PIECE_LIMIT", "Spec", "seal"]
 
-JSON_LIMIT = 1 << 28  # characters; the largest published tokenizer.json is some 33 million
 PIECE_LIMIT = 1 << 22  # tokens; the largest published vocabularies have some 260,000
 ADDED_LIMIT = 1 << 20
 ID_GAP = 1 << 16  # ids that may be unused, so that one huge id cannot ask for a huge table
 NODE_LIMIT = 256  # normalizers, pre-tokenizers, template pieces
 GROWTH_LIMIT = 1024  # how many times longer a chain of replacements may make a text
-
-
-def parse_json(text: str, path: str, field: str) -> Any:
-    """Parse JSON strictly: no duplicate keys, no NaN, no number longer than 32 characters, bounded depth and size.
-
-    Raises
-    ------
-    ModelFormatError
-        Naming `path` and `field`.
-    """
-
-    def fail(what: str) -> NoReturn:
-        raise ModelFormatError(path, None, field, what)
-
-    def pairs(items: list[tuple[str, Any]]) -> dict[str, Any]:
-        result = dict(items)
-        if len(result) != len(items):
-            seen: set[str] = set()
-            key = next(key for key, _ in items if key in seen or seen.add(key))  # type: ignore[func-returns-value]
-            fail(f"key {quote(key)} occurs twice in one object")
-        return result
-
-    def number(digits: str) -> int:
-        return int(digits) if len(digits) <= 32 else fail(f"a number of {len(digits)} digits")
-
-    if len(text) > JSON_LIMIT:
-        fail(f"{len(text)} characters, more than the {JSON_LIMIT} that are read")
-    try:
-        return json.loads(text, object_pairs_hook=pairs, parse_int=number, parse_constant=lambda name: fail(name))
-    except RecursionError:
-        fail("nested too deeply")
-    except ValueError as error:
-        fail(f"not JSON: {error}")
 
 
 @dataclass

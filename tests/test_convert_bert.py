@@ -112,7 +112,7 @@ def test_max_seq_length_cuts_the_positions(tmp_path: Path) -> None:
     with GGUFFile(report.path) as file:
         table = file.dequantize("position_embd.weight")
         assert file.metadata["bert.context_length"] == 10
-        assert json.loads(str(file.metadata["bert.prompts.json"])) == {"prompts": {"query": "query: "}}
+        assert json.loads(str(file.metadata["general.prompts.json"])) == {"prompts": {"query": "query: "}}
     assert np.array_equal(table, bert_tensors()["embeddings.position_embeddings.weight"][:10])
     assert any("positions 10 to 23" in note for note in report.notes)
 

@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from edgeformer.converters.json_file import MAX_DEPTH, parse_json, read_json, read_json_object
 from edgeformer.errors import CheckpointFormatError, ModelNotFoundError
+from edgeformer.json_file import MAX_DEPTH, parse_json, read_json, read_json_object
 from hypothesis import given, settings
 from hypothesis import strategies as st
 

@@ -154,7 +154,7 @@ def encoder(**more: object) -> FakeSession:
 
 
 def test_encode_puts_prompts_in_front():
-    model = model_of(encoder(**{"general.prompts.json": '{"query": "q: "}'}))
+    model = model_of(encoder(**{"general.prompts.json": '{"prompts": {"query": "q: "}}'}))
     assert model.encode("ab", prompt="xyz").tolist() == [6, 256, ord("b"), 1]
     assert model.encode("ab", prompt_name="query")[0] == 6
     with pytest.raises(edgeformer.InvalidOptionError, match="it has: query"):
@@ -163,6 +163,13 @@ def test_encode_puts_prompts_in_front():
         model.encode("ab", prompt="x", prompt_name="query")
     with pytest.raises(edgeformer.InvalidOptionError, match="token ids"):
         model.encode([1, 2], prompt="x")
+
+
+def test_encode_uses_the_default_prompt_unless_told():
+    carried = '{"prompts": {"query": "q: ", "none": ""}, "default_prompt_name": "query"}'
+    model = model_of(encoder(**{"general.prompts.json": carried}))
+    assert model.encode("ab").tolist() == model.encode("ab", prompt_name="query").tolist()
+    assert model.encode("ab", prompt="")[0] == model.encode("ab", prompt_name="none")[0] == 3
 
 
 def test_encode_truncates_between_the_special_tokens():

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from ..errors import ContextOverflowError, InvalidInputError, InvalidOptionError, ModelFormatError, quote
+from ..json_file import parse_json
 from .base import Prompt, VerbBase, is_single
 
 if TYPE_CHECKING:
@@ -43,7 +43,8 @@ class EmbeddingVerbs(VerbBase):
         prompt : str, optional
             Put in front of every sentence.
         prompt_name : str, optional
-            The same, by its name among the prompts that the file carries (``general.prompts.json``).
+            The same, by its name among the prompts that the file carries (``general.prompts.json``). Default: the one
+            that the file names as its default, if any.
         batch_size : int
             Sentences a forward pass; they are sorted by length first, and the order is restored. The vectors do not
             depend on it.
@@ -84,9 +85,10 @@ class EmbeddingVerbs(VerbBase):
     def _prompt_text(self, session: Session, prompt: str | None, name: str | None) -> str:
         if prompt is not None and name is not None:
             raise InvalidOptionError("prompt and prompt_name contradict each other: give one")
+        prompts, default = _carried_prompts(session)
+        name = name if name is not None or prompt is not None else default
         if name is None:
             return prompt or ""
-        prompts = _carried_prompts(session)
         if name not in prompts:
             known = ", ".join(sorted(prompts)) or "none"
             raise InvalidOptionError(f"prompt_name: the file has no prompt {quote(name)}; it has: {known}")
@@ -120,15 +122,19 @@ class EmbeddingVerbs(VerbBase):
         return ids[: room - len(tail)] + tail
 
 
-def _carried_prompts(session: Session) -> dict[str, str]:
+def _carried_prompts(session: Session) -> tuple[dict[str, str], str | None]:
+    """The prompts of the file by name, and the name of the one to use unless told."""
     text = session.metadata.get(PROMPTS_KEY, "{}")
-    try:
-        prompts = json.loads(text)
-    except (ValueError, TypeError, RecursionError) as error:
-        raise ModelFormatError("model", None, PROMPTS_KEY, quote(str(error), 200)) from error
+    if not isinstance(text, str):
+        raise ModelFormatError("model", None, PROMPTS_KEY, "a string is needed")
+    carried = parse_json(text.encode(), "model", None, PROMPTS_KEY, ModelFormatError)
+    prompts = carried.get("prompts", {}) if isinstance(carried, dict) else None
+    default = carried.get("default_prompt_name") if isinstance(carried, dict) else None
     if not isinstance(prompts, dict) or not all(isinstance(value, str) for value in prompts.values()):
-        raise ModelFormatError("model", None, PROMPTS_KEY, "an object of strings is needed")
-    return prompts
+        raise ModelFormatError("model", None, PROMPTS_KEY, "an object with an object of strings, prompts, is needed")
+    if default is not None and default not in prompts:
+        raise ModelFormatError("model", None, PROMPTS_KEY, f"there is no prompt {quote(default)}, the default")
+    return prompts, default
 
 
 def _embed(session: Session, rows: list[list[int]], batch_size: int, normalize: bool | None) -> np.ndarray:

@@ -8,8 +8,9 @@ import re
 from typing import Any
 
 import numpy as np
-from edgeformer.errors import CheckpointFormatError, PathLike, quote
-from edgeformer.files import InputFile
+
+from .errors import CheckpointFormatError, ModelFormatError, PathLike, quote
+from .files import InputFile
 
 __all__ = ["parse_json", "read_json", "read_json_object"]
 
@@ -57,11 +58,17 @@ def read_json_object(path: PathLike, max_bytes: int = MAX_FILE_BYTES) -> dict[st
     return root
 
 
-def parse_json(raw: bytes, path: PathLike, offset: int = 0) -> Any:
-    """JSON from bytes that stand at `offset` of the file `path`. Raises as `read_json` does."""
+def parse_json(
+    raw: bytes,
+    path: PathLike,
+    offset: int | None = 0,
+    field: str = "JSON",
+    error: type[ModelFormatError] = CheckpointFormatError,
+) -> Any:
+    """JSON from bytes that stand at `offset` of the file `path`, as `field`. Raises `error` where `read_json` would."""
 
-    def refuse(what: str) -> CheckpointFormatError:
-        return CheckpointFormatError(path, offset, "JSON", what)
+    def refuse(what: str, position: int | None = None) -> ModelFormatError:
+        return error(path, offset if position is None or offset is None else offset + position, field, what)
 
     def unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
         items = dict(pairs)
@@ -93,11 +100,11 @@ def parse_json(raw: bytes, path: PathLike, offset: int = 0) -> Any:
     try:
         text = raw.decode("utf-8-sig")
         return json.loads(text, object_pairs_hook=unique, parse_int=integer, parse_float=real, parse_constant=constant)
-    except UnicodeDecodeError as error:
-        raise CheckpointFormatError(path, offset + error.start, "JSON", f"is not UTF-8 ({error.reason})") from None
-    except json.JSONDecodeError as error:
-        position = offset + len(text[: error.pos].encode(errors="surrogatepass"))
-        raise CheckpointFormatError(path, position, "JSON", f"{error.msg} (line {error.lineno})") from None
+    except UnicodeDecodeError as wrong:
+        raise refuse(f"is not UTF-8 ({wrong.reason})", wrong.start) from None
+    except json.JSONDecodeError as wrong:
+        position = len(text[: wrong.pos].encode(errors="surrogatepass"))
+        raise refuse(f"{wrong.msg} (line {wrong.lineno})", position) from None
 
 
 def _structure(raw: bytes) -> bytes:
