@@ -52,6 +52,6 @@ setup(
     ],
     package_dir={"edgeformer": "runtime", "edgeformer.converters": "converters", "edgeformer._kernels": "pyx"},
     package_data={"edgeformer": ["py.typed", "demo/*"], "edgeformer._kernels": ["*.pyi"]},
-    exclude_package_data={"edgeformer._kernels": ["*.c"]},
+    exclude_package_data={"edgeformer._kernels": ["*.c", "*.pyx", "*.pxi", "*.pxd"]},
     ext_modules=cythonize([core], include_path=["pyx"], compiler_directives={"language_level": 3}),
 )
