@@ -260,7 +260,7 @@ def test_an_exit_at_any_moment_is_silent(start: str, delay: float) -> None:
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
 
 
-@pytest.mark.skipif("san" in os.environ.get("LD_PRELOAD", ""), reason="sanitizers do not run in a limited address space")
+@pytest.mark.skipif("san" in os.environ.get("LD_PRELOAD", ""), reason="sanitizers need all addresses")
 def test_refused_threads_mean_fewer_threads() -> None:
     done = run_script("""
         import resource
