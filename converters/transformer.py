@@ -21,7 +21,8 @@ __all__ = ["plan"]
 
 Float32 = NDArray[np.float32]
 
-_HARMLESS = ("architectures", "model_type", "dropout", "batch_first", "pad_token_id", "unk_token_id", "torch_dtype")
+_ROLES = {"bos": "bos", "eos": "eos", "unknown": "unk"}  # name of a token's role in GGUF: in the config
+_HARMLESS = ("architectures", "model_type", "dropout", "batch_first", "pad_token_id", "torch_dtype")
 _SIDES = (("enc", "src", "encoder"), ("dec", "tgt", "decoder"))
 _NORMS = {"enc": ("attn_norm", "ffn_norm"), "dec": ("attn_norm", "cross_attn_norm", "ffn_norm")}
 
@@ -192,8 +193,8 @@ def plan_norm(tensors: TensorPlan, target: str, name: str, width: int, optional:
 def read_vocabularies(source: Source, sizes: dict[str, int]) -> dict[str, Vocabulary]:
     """The source's and the target's vocabulary, by prefix of their keys."""
     config = source.config
-    roles = {name: config.get(f"{name}_token_id", int, -1) for name in ("bos", "eos")}
-    roles = {name: token for name, token in roles.items() if token >= 0}
+    roles = {role: config.get(f"{key}_token_id", int, -1) for role, key in _ROLES.items()}
+    roles = {role: token for role, token in roles.items() if token >= 0}
     if config.expect("tokenizer", None, "characters") is None:
         shared = read_vocabulary(source.folder, config.values)
         if shared.tokens and sizes["enc"] != sizes["dec"]:

@@ -14,8 +14,8 @@ from edgeformer.demo import CHECKPOINT, EXAMPLES, DemoReport, Latency, Translati
 
 @pytest.fixture(scope="module")
 def found() -> dict[str, Any]:
-    """The demo's JSON document, with two dates of our own."""
-    command = [sys.executable, "-m", "edgeformer.cli", "demo", "--json", "the 4th of March, 1997", "31/12/2001"]
+    """The demo's JSON document, with two dates of our own and a character that the model never saw."""
+    command = [sys.executable, "-m", "edgeformer.cli", "demo", "--json", "the 4th of March, 1997", "31/12/2001", "4 März \N{SNOWMAN}1997"]
     done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=300)
     assert done.returncode == 0 and done.stderr == "", done.stderr
     return dict(json.loads(done.stdout))
@@ -42,6 +42,7 @@ def test_it_reads_its_examples_and_the_callers_dates(found: dict[str, Any]) -> N
         "2031.7.9": "2031-07-09",
         "the 4th of March, 1997": "1997-03-04",
         "31/12/2001": "2001-12-31",
+        "4 März \N{SNOWMAN}1997": "1997-03-04",
     }
     assert set(EXAMPLES) < expected.keys()
     assert answers == {source: dict.fromkeys(("f32", "q8_0", "q4_0"), date) for source, date in expected.items()}
