@@ -15,7 +15,8 @@ from edgeformer.demo import CHECKPOINT, EXAMPLES, DemoReport, Latency, Translati
 @pytest.fixture(scope="module")
 def found() -> dict[str, Any]:
     """The demo's JSON document, with two dates of our own and a character that the model never saw."""
-    command = [sys.executable, "-m", "edgeformer.cli", "demo", "--json", "the 4th of March, 1997", "31/12/2001", "4 März \N{SNOWMAN}1997"]
+    own = ["the 4th of March, 1997", "31/12/2001", "4 März \N{SNOWMAN}1997"]
+    command = [sys.executable, "-m", "edgeformer.cli", "demo", "--json", *own]
     done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=300)
     assert done.returncode == 0 and done.stderr == "", done.stderr
     return dict(json.loads(done.stdout))
