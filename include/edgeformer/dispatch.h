@@ -62,6 +62,10 @@ EF_REGION_END
 #define EF_PRODUCT EF_PRODUCT_SMULL
 #include "isa.h"
 
+/* Clang before 16 declares the intrinsics only where the whole translation unit has the feature. */
+#if defined(__clang__) && __clang_major__ < 16 && !defined(__ARM_FEATURE_DOTPROD)
+#define EF_ISA_LIST(row) row(neon) row(scalar)
+#else
 #if defined(__clang__)
 EF_REGION_BEGIN("dotprod")
 #else
@@ -72,8 +76,8 @@ EF_REGION_BEGIN("arch=armv8.2-a+dotprod")
 #define EF_PRODUCT EF_PRODUCT_SDOT
 #include "isa.h"
 EF_REGION_END
-
 #define EF_ISA_LIST(row) row(dotprod) row(neon) row(scalar)
+#endif
 
 #else
 #define EF_ISA_LIST(row) row(scalar)

@@ -9,8 +9,8 @@ EF_INLINE ef_f32x16 EF_NAME(load_weight)(const int type, const uint8_t *panel, i
 }
 
 /* A tile of `rows` rows and `panels` panels, both constants. */
-EF_INLINE void EF_NAME(float_tile)(const ef_matmul *args, const int type, int32_t row, int32_t panel, const int rows,
-                                   const int panels)
+EF_INLINE void EF_NAME(float_tile)(const ef_matmul *args, int32_t row, int32_t panel, int ahead_bytes, const int type,
+                                   const int rows, const int panels)
 {
     const int64_t num_columns = args->weight.num_columns, stride = args->input_stride;
     const uint8_t *weights = args->weight.data + panel * args->weight.panel_bytes;
@@ -22,8 +22,11 @@ EF_INLINE void EF_NAME(float_tile)(const ef_matmul *args, const int type, int32_
     for (int64_t k = 0; k < num_columns; k++) {
         ef_f32x16 weight[EF_TILE_PANELS];
         EF_UNROLL
-        for (int p = 0; p < panels; p++)
-            weight[p] = EF_NAME(load_weight)(type, weights + p * args->weight.panel_bytes, k);
+        for (int p = 0; p < panels; p++) {
+            const uint8_t *first = weights + p * args->weight.panel_bytes;
+            __builtin_prefetch(first + k * EF_TILE * (type == EF_F32 ? 4 : 2) + ahead_bytes, 0, 3);
+            weight[p] = EF_NAME(load_weight)(type, first, k);
+        }
         EF_UNROLL
         for (int r = 0; r < rows; r++) {
             const ef_f32x16 x = ef_f32x16_set1(((const float *)(input + r * stride))[k]);

@@ -7,13 +7,23 @@
  *         sum[r * panels + p] = the exact integer sums over k of weights[p] times row r; input: row 0's block.
  */
 
-/* A tile of `rows` rows and `panels` panels, both constants: per block, ascending, sum = fma(integers, scales, sum). */
-EF_INLINE void EF_NAME(quantized_tile)(const ef_matmul *args, const int type, int32_t row, int32_t panel, const int rows,
-                                       const int panels)
+/* Asks for bytes that come soon; they need not exist. */
+EF_INLINE void EF_NAME(prefetch)(const uint8_t *first, int64_t bytes)
+{
+    EF_UNROLL
+    for (int64_t i = 0; i < bytes; i += 64)
+        __builtin_prefetch(first + i, 0, 3);
+}
+
+/* A tile of `rows` rows and `panels` panels, both constants: per block, ascending, sum = fma(integers, scales, sum).
+ * Weights are asked for ahead_bytes before their turn; past the end of a panel that means the next group of panels. */
+EF_INLINE void EF_NAME(quantized_tile)(const ef_matmul *args, int32_t row, int32_t panel, int ahead_bytes, const int type,
+                                       const int rows, const int panels)
 {
     const int64_t tile_bytes = type == EF_Q8_0 ? sizeof(ef_tile_q8_0) : sizeof(ef_tile_q4_0);
     const int64_t scale_offset = type == EF_Q8_0 ? offsetof(ef_tile_q8_0, scale) : offsetof(ef_tile_q4_0, scale);
     const int64_t num_blocks = args->weight.num_columns / EF_BLOCK, stride = args->input_stride;
+    const int64_t ahead = ahead_bytes / tile_bytes, skipped = (panels - 1) * args->weight.panel_bytes;
     const uint8_t *tiles = args->weight.data + panel * args->weight.panel_bytes;
     const uint8_t *input = (const uint8_t *)args->input + row * stride;
     ef_f32x16 sums[EF_TILE_ROWS * EF_TILE_PANELS];
@@ -26,6 +36,7 @@ EF_INLINE void EF_NAME(quantized_tile)(const ef_matmul *args, const int type, in
         EF_UNROLL
         for (int p = 0; p < panels; p++) {
             const uint8_t *tile = tiles + p * args->weight.panel_bytes + b * tile_bytes;
+            EF_NAME(prefetch)(tile + ahead * tile_bytes + (b + ahead < num_blocks ? 0 : skipped), tile_bytes);
             EF_NAME(load_weights)(&weights[p], type, tile);
             weight_scale[p] = ef_f32x16_load_f16((const uint16_t *)(tile + scale_offset));
         }

@@ -8,6 +8,8 @@
 #define EF_TILE_ROWS 6
 #define EF_TILE_PANELS 2
 #define EF_PRODUCT_ROWS 1
+#define EF_STREAM_ROWS 2
+#define EF_CHUNK_BYTES (768 * 1024)
 #define EF_WEIGHTS_IN_REGISTERS 1
 #else
 /* Sixteen registers: twelve hold the integer sums of six rows, so each group of weights is read once for six rows; the
@@ -15,6 +17,8 @@
 #define EF_TILE_ROWS 6
 #define EF_TILE_PANELS 1
 #define EF_PRODUCT_ROWS EF_TILE_ROWS
+#define EF_STREAM_ROWS EF_TILE_ROWS
+#define EF_CHUNK_BYTES (384 * 1024)
 #define EF_WEIGHTS_IN_REGISTERS 0
 #endif
 

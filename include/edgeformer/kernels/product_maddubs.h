@@ -9,6 +9,8 @@
 #define EF_TILE_ROWS 6
 #define EF_TILE_PANELS 1
 #define EF_PRODUCT_ROWS EF_TILE_ROWS
+#define EF_STREAM_ROWS EF_TILE_ROWS
+#define EF_CHUNK_BYTES (384 * 1024)
 
 typedef struct { const uint8_t *tile; } EF_NAME(weights);
 

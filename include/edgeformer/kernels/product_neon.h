@@ -4,6 +4,8 @@
 #define EF_TILE_ROWS 4
 #define EF_TILE_PANELS 1
 #define EF_PRODUCT_ROWS EF_TILE_ROWS
+#define EF_STREAM_ROWS EF_TILE_ROWS
+#define EF_CHUNK_BYTES (256 * 1024)
 
 typedef struct { const uint8_t *tile; } EF_NAME(weights);
 
@@ -40,21 +42,22 @@ EF_INLINE void EF_NAME(product)(ef_i32x16 *sum, const int type, const EF_NAME(we
                                 int64_t input_stride, const int rows, const int panels)
 {
     (void)panels;
-    int8x16_t half[EF_TILE_ROWS];
+    int8x16_t halves[2][EF_TILE_ROWS];
     EF_UNROLL
-    for (int r = 0; r < rows; r++)
+    for (int r = 0; r < rows; r++) {
+        const int8_t *activations = ((const ef_block_activation *)(input + r * input_stride))->q;
+        halves[0][r] = vld1q_s8(activations);
+        halves[1][r] = vld1q_s8(activations + 16);
         sum[r] = ef_i32x16_set1(0);
+    }
     EF_UNROLL
     for (int g = 0; g < 8; g++) {
-        EF_UNROLL
-        for (int r = 0; r < rows && g % 4 == 0; r++)
-            half[r] = vld1q_s8(((const ef_block_activation *)(input + r * input_stride))->q + 4 * g);
         EF_UNROLL
         for (int j = 0; j < 4; j++) {
             const int8x16_t w = EF_NAME(signed_group)(type, weights->tile, g, j);
             EF_UNROLL
             for (int r = 0; r < rows; r++)
-                sum[r].v[j] = EF_NAME(sdot)(sum[r].v[j], w, half[r], g);
+                sum[r].v[j] = EF_NAME(sdot)(sum[r].v[j], w, halves[g / 4][r], g);
         }
     }
 }

@@ -3,6 +3,8 @@
 #define EF_TILE_ROWS 4
 #define EF_TILE_PANELS 1
 #define EF_PRODUCT_ROWS EF_TILE_ROWS
+#define EF_STREAM_ROWS EF_TILE_ROWS
+#define EF_CHUNK_BYTES (256 * 1024)
 
 typedef struct { int8_t q[EF_BLOCK / 4][EF_TILE][4]; } EF_NAME(weights);
 
