@@ -15,9 +15,11 @@ import importlib.util
 import inspect
 import operator
 import os
+from pathlib import Path
 from typing import Any
 
 import numpy as np
+from edgeformer import jit
 from edgeformer._kernels import core
 from edgeformer.errors import InvalidOptionError
 
@@ -267,14 +269,13 @@ def _register() -> Any:
 
 @functools.cache
 def _compiled(name: str) -> Any:
-    """The Numba C callback of a row function, from Numba's cache on disk where there is one."""
+    """The Numba C callback of a row function, compiled in this process."""
     import numba
 
-    signature = _register()
-    try:
-        return numba.cfunc(signature, cache=True, error_model="numpy")(ROW_FUNCTIONS[name])
-    except (RuntimeError, OSError):  # Numba finds no folder for its cache that it may write to, or cannot write it
-        return numba.cfunc(signature, error_model="numpy")(ROW_FUNCTIONS[name])
+    return numba.cfunc(_register(), error_model="numpy")(ROW_FUNCTIONS[name])
+
+
+_jitted = jit.RowFunctions(ROW_FUNCTIONS, _compiled, Path(__file__))
 
 
 def _numba_wanted(use_numba: bool | None) -> bool:
@@ -311,5 +312,5 @@ def row_function(name: str, use_numba: bool | None = None) -> int:
     if name not in ROW_FUNCTIONS:
         raise InvalidOptionError(f"no row function is called {name!r}; there are: {', '.join(ROW_FUNCTIONS)}")
     if _numba_wanted(use_numba):
-        return int(_compiled(name).address)
+        return _jitted.address(name)
     return core.norm_pointer(None, name)

@@ -14,6 +14,14 @@ settings.register_profile("edgeformer", deadline=None, max_examples=40, database
 settings.load_profile("edgeformer")
 
 
+@pytest.fixture(scope="session", autouse=True)
+def code_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Machine code that these tests and their processes keep goes to a folder of this run, not to the user's."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("EDGEFORMER_CACHE_DIR", str(tmp_path_factory.mktemp("code")))
+        yield
+
+
 @pytest.fixture(params=core.isa_names())
 def isa(request: pytest.FixtureRequest) -> str:
     """Each instruction set that this CPU runs."""

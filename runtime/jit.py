@@ -1,0 +1,199 @@
+"""Machine code of jitted row functions, kept on disk so that a later process loads it with llvmlite alone.
+
+Importing Numba and running its compiler costs a process about a second and a hundred megabytes, even when Numba finds
+the result in a cache of its own. So what Numba compiled once is made into one object file: the native functions behind
+Numba's callbacks, each called by a C function of ours, without the callbacks' own code, which needs Numba and Python to
+report exceptions. The object refers to nothing outside itself.
+
+The file lies in the first of ``$EDGEFORMER_CACHE_DIR``, ``$NUMBA_CACHE_DIR``, ``$XDG_CACHE_HOME/edgeformer`` and
+``~/.cache/edgeformer``. Its name is a hash of all that the code depends on. Folders and files that another user may
+write are not used; then, and wherever an object cannot be made, Numba's functions, compiled in this process, serve.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import os
+import stat
+import sys
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+from edgeformer.forks import fork_safe_lock
+
+__all__ = ["RowFunctions", "cache_folder"]
+
+CHECKSUM_BYTES = 32
+PREFIX = "edgeformer_"
+# A part of llvmlite is missing or has another name in its version; a file cannot be had; LLVM or we refuse the code.
+EXPECTED_ERRORS = (ImportError, AttributeError, OSError, RuntimeError)
+
+
+def cache_folder() -> Path:
+    """The folder for machine code; it need not exist."""
+    named = os.environ.get("EDGEFORMER_CACHE_DIR") or os.environ.get("NUMBA_CACHE_DIR")
+    if named:
+        return Path(named)
+    return Path(os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")) / "edgeformer"
+
+
+def _only_ours(status: os.stat_result) -> bool:
+    """Whether no other user (but the superuser) can write a file or folder."""
+    return status.st_uid == os.geteuid() and not status.st_mode & (stat.S_IWGRP | stat.S_IWOTH)
+
+
+def _checksum(name: str, code: bytes) -> bytes:
+    return hashlib.sha256(name.encode() + code).digest()
+
+
+def _read(path: Path) -> bytes | None:
+    """The object in a cache file; None where there is none, or it is damaged, or may be another user's."""
+    try:
+        with open(path, "rb") as file:
+            data = file.read() if _only_ours(os.fstat(file.fileno())) else b""
+    except OSError:
+        return None
+    code = data[CHECKSUM_BYTES:]
+    return code if data[:CHECKSUM_BYTES] == _checksum(path.name, code) else None
+
+
+def _write(path: Path, code: bytes) -> None:
+    """Puts an object into a cache file, whole or not at all. Raises OSError."""
+    partial = path.with_name(f"{path.name}.{os.urandom(6).hex()}")
+    try:
+        with open(os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600), "wb") as file:
+            file.write(_checksum(path.name, code) + code)
+        os.replace(partial, path)
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+def _host() -> tuple[str, str]:
+    """Name and features of this CPU as LLVM spells them."""
+    import llvmlite.binding as llvm  # type: ignore[import-untyped]
+
+    return llvm.get_host_cpu_name(), llvm.get_host_cpu_features().flatten()
+
+
+def _key(source: Path) -> str:
+    """Hash of everything that the machine code of the functions in `source` depends on."""
+    from importlib.metadata import version
+
+    parts = [sys.platform, os.uname().machine, version("numba"), version("llvmlite"), *_host()]
+    hashes = [hashlib.sha256(path.read_bytes()).hexdigest() for path in (source, Path(__file__))]
+    return hashlib.sha256("\n".join(parts + hashes).encode()).hexdigest()
+
+
+def _target_machine() -> Any:
+    """What makes and loads machine code for this CPU, to be run in this process."""
+    import llvmlite.binding as llvm
+
+    llvm.initialize_native_target()
+    llvm.initialize_native_asmprinter()
+    target = llvm.Target.from_triple(llvm.get_process_triple())
+    relocation = "static" if target.name.startswith("x86") else "default"
+    return target.create_target_machine(*_host(), 3, relocation, "jitdefault", jit=True)
+
+
+def _entries(natives: Mapping[str, str]) -> Any:
+    """LLVM's module with a C function (`ef_row_function`) for every name, calling its native Numba function."""
+    import llvmlite.binding as llvm
+    from llvmlite import ir
+
+    module = ir.Module()
+    module.triple = llvm.get_process_triple()
+    row, unused = ir.FloatType().as_pointer(), ir.IntType(8).as_pointer()
+    arguments = [row, row, row, row, ir.IntType(64), ir.FloatType()]
+    native_type = ir.FunctionType(ir.IntType(32), [unused.as_pointer(), unused.as_pointer(), *arguments])
+    # A native function first takes where to write a result, here None, and an exception, here never; its status is 0.
+    for name, native_name in natives.items():
+        native = ir.Function(module, native_type, native_name)
+        entry = ir.Function(module, ir.FunctionType(ir.VoidType(), arguments), PREFIX + name)
+        builder = ir.IRBuilder(entry.append_basic_block())
+        builder.call(native, [builder.alloca(unused), builder.alloca(unused), *entry.args])
+        builder.ret_void()
+    return llvm.parse_assembly(str(module))
+
+
+def _standalone_module(compiled: Mapping[str, Any]) -> Any:
+    """The entries and the native functions that they need; RuntimeError where these need anything else."""
+    import llvmlite.binding as llvm
+
+    natives = {name: callback.native_name.removeprefix("cfunc.") for name, callback in compiled.items()}
+    module = _entries(natives)
+    for callback in compiled.values():
+        # Both are the correctly rounded square root, but the intrinsic is an instruction and no call into a library.
+        module.link_in(llvm.parse_assembly(callback.inspect_llvm().replace("@sqrtf(", "@llvm.sqrt.f32(")))
+    for name, native_name in natives.items():
+        native, entry = module.get_function(native_name), module.get_function(PREFIX + name)
+        types, entry_types = ([str(argument.type) for argument in f.arguments] for f in (native, entry))
+        if native.is_declaration or types[2:] != entry_types:
+            raise RuntimeError(f"Numba's native function of {name} is not as expected")
+    for value in [*module.functions, *module.global_variables]:
+        if not value.is_declaration and not value.name.startswith(PREFIX):
+            value.linkage = "internal"  # so that what the entries do not need goes
+    passes = llvm.create_pass_builder(_target_machine(), llvm.create_pipeline_tuning_options(speed_level=3))
+    passes.getModulePassManager().run(module, passes)
+    declared = [value.name for value in [*module.functions, *module.global_variables] if value.is_declaration]
+    foreign = [name for name in declared if not name.startswith("llvm.")]
+    if foreign:  # LLVM would end the process on loading code whose symbols it does not find
+        raise RuntimeError(f"the code needs {', '.join(foreign)}")
+    return module
+
+
+def _load(code: bytes) -> Any:
+    """The engine that holds an object's code in memory, ready to run."""
+    import llvmlite.binding as llvm
+
+    empty = llvm.parse_assembly("")
+    engine = llvm.create_mcjit_compiler(empty, _target_machine())
+    engine.remove_module(empty)
+    engine.add_object_file(llvm.ObjectFileRef.from_data(code))
+    engine.finalize_object()
+    return engine
+
+
+class RowFunctions:
+    """Functions of type ``ef_row_function``, from the cache or compiled by Numba.
+
+    Parameters
+    ----------
+    names : iterable of str
+    compile_function : callable
+        Gives the Numba callback (``numba.cfunc``) of a name, compiled in this process and the same at every call.
+    source : Path
+        The Python file that the functions are compiled from.
+    """
+
+    def __init__(self, names: Iterable[str], compile_function: Callable[[str], Any], source: Path) -> None:
+        self._names, self._compile, self._source = tuple(names), compile_function, source
+        self._lock = fork_safe_lock()
+        self._tried = False
+        self.engine: Any = None  # holds the cache's code; None before the first use, and where Numba's callbacks serve
+
+    def address(self, name: str) -> int:
+        """Address of a function; it stays valid for the life of the process."""
+        with self._lock:
+            if not self._tried:
+                self._tried = True
+                with contextlib.suppress(*EXPECTED_ERRORS):
+                    self.engine = self._cached()
+            if self.engine is not None:
+                return int(self.engine.get_function_address(PREFIX + name))
+            return int(self._compile(name).address)
+
+    def _cached(self) -> Any:
+        """An engine with the object of the cache, which is made first where it is missing; None without a folder."""
+        folder = cache_folder()
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        if not _only_ours(folder.stat()):
+            return None
+        path = folder / f"{self._source.stem}-{_key(self._source)[:32]}.jit"
+        code = _read(path)
+        if code is None:
+            compiled = {name: self._compile(name) for name in self._names}
+            code = _target_machine().emit_object(_standalone_module(compiled))
+            _write(path, code)
+        return _load(code)
