@@ -188,7 +188,7 @@ def test_a_handler_of_the_host_is_called_and_the_run_goes_on(llama):
         """
         wanted, calls = tokens(), []
         signal.signal(signal.SIGUSR1, lambda *_: calls.append(1))
-        threading.Timer(0.1, os.kill, (os.getpid(), signal.SIGUSR1)).start()
+        threading.Timer(0.02, os.kill, (os.getpid(), signal.SIGUSR1)).start()
         logits = model.logits(long_prompt[:6000])
         assert calls == [1] and len(logits) == 6000
         assert tokens() == wanted
@@ -338,7 +338,7 @@ def test_exit_with_an_asynchronous_generation_cancelled(llama):
 def test_running_out_of_pages_leaves_the_model_usable(llama):
     with edgeformer.load(llama) as model:
         memory = model.memory
-    limit = memory["weights"] + memory["scratch"] + 2 * memory["cache"]
+    limit = memory["weights"] + memory["scratch"] + memory["cache"]
     with edgeformer.load(llama, threads=2, n_ctx=16_384, max_memory=limit) as model:
         assert num_free(model) * 16 < 2 * len(LONG_PROMPT)
         pages, wanted = num_free(model), model.generate([1, 2], max_tokens=8).token_ids

@@ -12,7 +12,7 @@ from . import options
 from .output import human_bytes, print_json, print_rows
 
 PACKAGES = ("numpy", "numba", "llvmlite", "tokenizers", "typer", "rich")
-VARIABLES = ("EDGEFORMER_ISA", "EDGEFORMER_NUMBA", "OMP_NUM_THREADS", "NUMBA_CACHE_DIR", "NUMBA_DISABLE_JIT")
+VARIABLES = ("EDGEFORMER_ISA", "EDGEFORMER_NUMBA", "OMP_NUM_THREADS", "EDGEFORMER_CACHE_DIR", "NUMBA_CACHE_DIR")
 
 
 def _affinity() -> int | None:

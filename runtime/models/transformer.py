@@ -83,14 +83,10 @@ def encode(graph: Graph, config: TransformerConfig) -> None:
     x = embeddings(graph, config, "enc", config.src_vocab_size)
     for layer in range(config.num_encoder_layers):
         block = f"enc.blk.{layer}"
-        x = sublayer(
-            graph,
-            config,
-            x,
-            f"{block}.attn_norm",
-            lambda h, b=block: self_attention(graph, config, h, b, own, 0, causal=False),
-        )
-        x = sublayer(graph, config, x, f"{block}.ffn_norm", lambda h, b=block: feed_forward(graph, config, h, b))
+        h = self_attention(graph, config, before(graph, config, x, f"{block}.attn_norm"), block, own, 0, causal=False)
+        x = after(graph, config, graph.add(x, h), f"{block}.attn_norm")
+        h = feed_forward(graph, config, before(graph, config, x, f"{block}.ffn_norm"), block)
+        x = after(graph, config, graph.add(x, h), f"{block}.ffn_norm")
     memory = final_norm(graph, config, x, "enc.output_norm")
     graph.output("hidden", memory)
     for layer in range(config.num_decoder_layers):
@@ -106,25 +102,16 @@ def decode(graph: Graph, config: TransformerConfig) -> None:
     x = embeddings(graph, config, "dec", config.tgt_vocab_size)
     for layer in range(config.num_decoder_layers):
         block = f"dec.blk.{layer}"
-        x = sublayer(
-            graph,
-            config,
-            x,
-            f"{block}.attn_norm",
-            lambda h, b=block, n=layer: self_attention(graph, config, h, b, own, n, causal=True),
-        )
-        x = sublayer(
-            graph,
-            config,
-            x,
-            f"{block}.cross_attn_norm",
-            lambda h, b=block, n=layer: cross_attention(graph, config, h, b, cross, n),
-        )
-        x = sublayer(graph, config, x, f"{block}.ffn_norm", lambda h, b=block: feed_forward(graph, config, h, b))
+        h = before(graph, config, x, f"{block}.attn_norm")
+        h = self_attention(graph, config, h, block, own, layer, causal=True)
+        x = after(graph, config, graph.add(x, h), f"{block}.attn_norm")
+        h = cross_attention(graph, config, before(graph, config, x, f"{block}.cross_attn_norm"), block, cross, layer)
+        x = after(graph, config, graph.add(x, h), f"{block}.cross_attn_norm")
+        h = feed_forward(graph, config, before(graph, config, x, f"{block}.ffn_norm"), block)
+        x = after(graph, config, graph.add(x, h), f"{block}.ffn_norm")
     graph.output("hidden", final_norm(graph, config, x, "dec.output_norm"))
     last = final_norm(graph, config, graph.select(x), "dec.output_norm")
-    tied = table(graph, "dec", "token_embd")
-    head = "output" if graph.has("output.weight") else tied
+    head = "output" if graph.has("output.weight") else table(graph, "dec", "token_embd")  # tied embeddings
     graph.output("logits", graph.linear(last, head, config.tgt_vocab_size, bias_name="output.bias"))
 
 
@@ -142,11 +129,14 @@ def embeddings(graph: Graph, config: TransformerConfig, side: str, vocab_size: i
     return final_norm(graph, config, x, f"{side}.token_embd_norm")
 
 
-def sublayer(graph: Graph, config: TransformerConfig, x: Value, norm: str, function) -> Value:
-    """The residual connection around `function`, normalized before it (norm_first) or after the sum."""
-    if config.norm_first:
-        return graph.add(x, function(graph.layer_norm(x, norm, config.layer_norm_eps)))
-    return graph.layer_norm(graph.add(x, function(x)), norm, config.layer_norm_eps)
+def before(graph: Graph, config: TransformerConfig, x: Value, norm: str) -> Value:
+    """What a sublayer reads: x, normalized in pre-norm models."""
+    return graph.layer_norm(x, norm, config.layer_norm_eps) if config.norm_first else x
+
+
+def after(graph: Graph, config: TransformerConfig, x: Value, norm: str) -> Value:
+    """What follows a sublayer's residual sum: x, normalized in post-norm models."""
+    return x if config.norm_first else graph.layer_norm(x, norm, config.layer_norm_eps)
 
 
 def self_attention(
