@@ -1,11 +1,11 @@
 /* The kernels of every instruction set that this compiler can target, and the choice among them at run time.
  *
- * No build flag is needed and the build host is never looked at: each instruction set is compiled in a region of its own
- * (GCC: `#pragma GCC target`, Clang: an attribute on every function), and runs only where cpu.h finds it.
+ * No build flag is needed and the build host is never looked at: each instruction set is compiled in a region of its
+ * own (GCC: `#pragma GCC target`, Clang: an attribute on every function), and runs only where cpu.h finds it.
  * Include this file in one translation unit; it instantiates all kernels.
  *
- * A new instruction set is a family in simd.h or a product in kernels/products.h, a function in cpu.h, a region here and
- * a row in EF_ISA_LIST.
+ * A new instruction set is a family in simd.h or a product in kernels/products.h, a function in cpu.h, a region here
+ * and a row in EF_ISA_LIST.
  */
 #ifndef EDGEFORMER_DISPATCH_H
 #define EDGEFORMER_DISPATCH_H
@@ -22,7 +22,8 @@
 
 #define EF_PRAGMA(text) _Pragma(#text)
 #if defined(__clang__)
-#define EF_REGION_BEGIN(features) EF_PRAGMA(clang attribute push(__attribute__((target(features))), apply_to = function))
+#define EF_REGION_BEGIN(features) \
+    EF_PRAGMA(clang attribute push(__attribute__((target(features))), apply_to = function))
 #define EF_REGION_END EF_PRAGMA(clang attribute pop)
 #else
 #define EF_REGION_BEGIN(features) EF_PRAGMA(GCC push_options) EF_PRAGMA(GCC target(features))

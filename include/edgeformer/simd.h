@@ -1,6 +1,6 @@
-/* Sixteen-lane vectors, the only SIMD vocabulary that kernels use. isa.h includes this file once per instruction set with
- * EF_ISA (the name) and EF_SIMD (the family below) defined; every function is `static inline` and its symbol ends in the
- * name of the instruction set, so that all of them live in one translation unit.
+/* Sixteen-lane vectors, the only SIMD vocabulary that kernels use. isa.h includes this file once per instruction set
+ * with EF_ISA (the name) and EF_SIMD (the family below) defined; every function is `static inline` and its symbol ends
+ * in the name of the instruction set, so that all of them live in one translation unit.
  *
  * Types: ef_f32x16, ef_i32x16. p: any address, no alignment needed. n: a count of lanes.
  *
@@ -43,7 +43,8 @@
 #include <arm_neon.h>
 #endif
 
-/* Families of vectors: what EF_SIMD may be. Undefined (0): this file gives only what no instruction set is needed for. */
+/* Families of vectors: what EF_SIMD may be. Undefined (0): this file gives only what no instruction set is needed for.
+ * */
 #define EF_SIMD_SCALAR 1
 #define EF_SIMD_AVX2 2
 #define EF_SIMD_AVX512 3

@@ -6,7 +6,8 @@ typedef struct { __m256i lo, hi; } ef_i32x16;
 /* `function` on both halves of the operands. */
 #define EF_HALVES1(type, function, a) return (type){function((a).lo), function((a).hi)}
 #define EF_HALVES2(type, function, a, b) return (type){function((a).lo, (b).lo), function((a).hi, (b).hi)}
-#define EF_HALVES3(type, function, a, b, c) return (type){function((a).lo, (b).lo, (c).lo), function((a).hi, (b).hi, (c).hi)}
+#define EF_HALVES3(type, function, a, b, c) \
+    return (type){function((a).lo, (b).lo, (c).lo), function((a).hi, (b).hi, (c).hi)}
 
 /* All bits set in lanes < n; 0 <= n <= 16. */
 static inline ef_i32x16 EF_NAME(simd_first)(int n)
@@ -16,7 +17,10 @@ static inline ef_i32x16 EF_NAME(simd_first)(int n)
                        _mm256_cmpgt_epi32(count, _mm256_setr_epi32(8, 9, 10, 11, 12, 13, 14, 15))};
 }
 
-static inline ef_f32x16 ef_f32x16_load(const float *p) { return (ef_f32x16){_mm256_loadu_ps(p), _mm256_loadu_ps(p + 8)}; }
+static inline ef_f32x16 ef_f32x16_load(const float *p)
+{
+    return (ef_f32x16){_mm256_loadu_ps(p), _mm256_loadu_ps(p + 8)};
+}
 static inline ef_f32x16 ef_f32x16_load_part(const float *p, int n)
 {
     const ef_i32x16 first = EF_NAME(simd_first)(n);
@@ -41,8 +45,14 @@ static inline ef_f32x16 ef_f32x16_sub(ef_f32x16 a, ef_f32x16 b) { EF_HALVES2(ef_
 static inline ef_f32x16 ef_f32x16_mul(ef_f32x16 a, ef_f32x16 b) { EF_HALVES2(ef_f32x16, _mm256_mul_ps, a, b); }
 static inline ef_f32x16 ef_f32x16_div(ef_f32x16 a, ef_f32x16 b) { EF_HALVES2(ef_f32x16, _mm256_div_ps, a, b); }
 static inline ef_f32x16 ef_f32x16_sqrt(ef_f32x16 a) { EF_HALVES1(ef_f32x16, _mm256_sqrt_ps, a); }
-static inline ef_f32x16 ef_f32x16_fma(ef_f32x16 a, ef_f32x16 b, ef_f32x16 c) { EF_HALVES3(ef_f32x16, _mm256_fmadd_ps, a, b, c); }
-static inline ef_f32x16 ef_f32x16_fnma(ef_f32x16 a, ef_f32x16 b, ef_f32x16 c) { EF_HALVES3(ef_f32x16, _mm256_fnmadd_ps, a, b, c); }
+static inline ef_f32x16 ef_f32x16_fma(ef_f32x16 a, ef_f32x16 b, ef_f32x16 c)
+{
+    EF_HALVES3(ef_f32x16, _mm256_fmadd_ps, a, b, c);
+}
+static inline ef_f32x16 ef_f32x16_fnma(ef_f32x16 a, ef_f32x16 b, ef_f32x16 c)
+{
+    EF_HALVES3(ef_f32x16, _mm256_fnmadd_ps, a, b, c);
+}
 static inline ef_f32x16 ef_f32x16_max(ef_f32x16 a, ef_f32x16 b) { EF_HALVES2(ef_f32x16, _mm256_max_ps, a, b); }
 static inline ef_f32x16 ef_f32x16_min(ef_f32x16 a, ef_f32x16 b) { EF_HALVES2(ef_f32x16, _mm256_min_ps, a, b); }
 static inline ef_f32x16 ef_f32x16_abs(ef_f32x16 a)

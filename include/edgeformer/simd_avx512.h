@@ -7,9 +7,15 @@ typedef __m512i ef_i32x16;
 static inline __mmask16 EF_NAME(simd_first)(int n) { return (__mmask16)((1u << n) - 1); }
 
 static inline ef_f32x16 ef_f32x16_load(const float *p) { return _mm512_loadu_ps(p); }
-static inline ef_f32x16 ef_f32x16_load_part(const float *p, int n) { return _mm512_maskz_loadu_ps(EF_NAME(simd_first)(n), p); }
+static inline ef_f32x16 ef_f32x16_load_part(const float *p, int n)
+{
+    return _mm512_maskz_loadu_ps(EF_NAME(simd_first)(n), p);
+}
 static inline void ef_f32x16_store(float *p, ef_f32x16 a) { _mm512_storeu_ps(p, a); }
-static inline void ef_f32x16_store_part(float *p, ef_f32x16 a, int n) { _mm512_mask_storeu_ps(p, EF_NAME(simd_first)(n), a); }
+static inline void ef_f32x16_store_part(float *p, ef_f32x16 a, int n)
+{
+    _mm512_mask_storeu_ps(p, EF_NAME(simd_first)(n), a);
+}
 static inline ef_f32x16 ef_f32x16_set1(float x) { return _mm512_set1_ps(x); }
 static inline ef_f32x16 ef_f32x16_zero(void) { return _mm512_setzero_ps(); }
 
@@ -24,7 +30,10 @@ static inline ef_f32x16 ef_f32x16_max(ef_f32x16 a, ef_f32x16 b) { return _mm512_
 static inline ef_f32x16 ef_f32x16_min(ef_f32x16 a, ef_f32x16 b) { return _mm512_min_ps(a, b); }
 static inline ef_f32x16 ef_f32x16_abs(ef_f32x16 a) { return _mm512_andnot_ps(_mm512_set1_ps(-0.0f), a); }
 static inline ef_f32x16 ef_f32x16_neg(ef_f32x16 a) { return _mm512_xor_ps(_mm512_set1_ps(-0.0f), a); }
-static inline ef_f32x16 ef_f32x16_round(ef_f32x16 a) { return _mm512_roundscale_ps(a, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC); }
+static inline ef_f32x16 ef_f32x16_round(ef_f32x16 a)
+{
+    return _mm512_roundscale_ps(a, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC);
+}
 
 static inline ef_f32x16 ef_f32x16_select_lt(ef_f32x16 a, ef_f32x16 b, ef_f32x16 x, ef_f32x16 y)
 {
@@ -41,7 +50,10 @@ static inline ef_i32x16 ef_f32x16_to_i32(ef_f32x16 a) { return _mm512_cvtps_epi3
 static inline ef_i32x16 ef_f32x16_to_bits(ef_f32x16 a) { return _mm512_castps_si512(a); }
 static inline ef_f32x16 ef_f32x16_from_bits(ef_i32x16 a) { return _mm512_castsi512_ps(a); }
 
-static inline ef_f32x16 ef_f32x16_load_f16(const uint16_t *p) { return _mm512_cvtph_ps(_mm256_loadu_si256((const __m256i *)p)); }
+static inline ef_f32x16 ef_f32x16_load_f16(const uint16_t *p)
+{
+    return _mm512_cvtph_ps(_mm256_loadu_si256((const __m256i *)p));
+}
 static inline ef_f32x16 ef_f32x16_load_f16_part(const uint16_t *p, int n)
 {
     return _mm512_cvtph_ps(_mm256_maskz_loadu_epi16(EF_NAME(simd_first)(n), p));
@@ -52,7 +64,8 @@ static inline void ef_f32x16_store_f16(uint16_t *p, ef_f32x16 a)
 }
 static inline void ef_f32x16_store_f16_part(uint16_t *p, ef_f32x16 a, int n)
 {
-    _mm256_mask_storeu_epi16(p, EF_NAME(simd_first)(n), _mm512_cvtps_ph(a, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC));
+    const __m256i halves = _mm512_cvtps_ph(a, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC);
+    _mm256_mask_storeu_epi16(p, EF_NAME(simd_first)(n), halves);
 }
 static inline ef_f32x16 ef_f32x16_load_bf16(const uint16_t *p)
 {
@@ -82,13 +95,16 @@ static inline ef_i32x16 ef_i32x16_set1(int32_t x) { return _mm512_set1_epi32(x);
 static inline ef_i32x16 ef_i32x16_add(ef_i32x16 a, ef_i32x16 b) { return _mm512_add_epi32(a, b); }
 static inline ef_i32x16 ef_i32x16_sub(ef_i32x16 a, ef_i32x16 b) { return _mm512_sub_epi32(a, b); }
 static inline ef_i32x16 ef_i32x16_mul(ef_i32x16 a, ef_i32x16 b) { return _mm512_mullo_epi32(a, b); }
-/* Shifts by the compiler's vector operators: one immediate form for a constant, and any n in an unoptimized build, which
- * the intrinsics (macros there) refuse. */
+/* Shifts by the compiler's vector operators: one immediate form for a constant, and any n in an unoptimized build,
+ * which the intrinsics (macros there) refuse. */
 typedef int32_t EF_NAME(simd_signed) __attribute__((vector_size(64)));
 typedef uint32_t EF_NAME(simd_unsigned) __attribute__((vector_size(64)));
 static inline ef_i32x16 ef_i32x16_shift_left(ef_i32x16 a, int n) { return (ef_i32x16)((EF_NAME(simd_unsigned))a << n); }
 static inline ef_i32x16 ef_i32x16_shift_right(ef_i32x16 a, int n) { return (ef_i32x16)((EF_NAME(simd_signed))a >> n); }
-static inline ef_i32x16 ef_i32x16_shift_right_logical(ef_i32x16 a, int n) { return (ef_i32x16)((EF_NAME(simd_unsigned))a >> n); }
+static inline ef_i32x16 ef_i32x16_shift_right_logical(ef_i32x16 a, int n)
+{
+    return (ef_i32x16)((EF_NAME(simd_unsigned))a >> n);
+}
 static inline ef_i32x16 ef_i32x16_and(ef_i32x16 a, ef_i32x16 b) { return _mm512_and_si512(a, b); }
 static inline ef_i32x16 ef_i32x16_or(ef_i32x16 a, ef_i32x16 b) { return _mm512_or_si512(a, b); }
 static inline ef_i32x16 ef_i32x16_xor(ef_i32x16 a, ef_i32x16 b) { return _mm512_xor_si512(a, b); }

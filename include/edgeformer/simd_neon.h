@@ -46,11 +46,23 @@ static inline ef_f32x16 ef_f32x16_sub(ef_f32x16 a, ef_f32x16 b) { EF_QUARTERS(ef
 static inline ef_f32x16 ef_f32x16_mul(ef_f32x16 a, ef_f32x16 b) { EF_QUARTERS(ef_f32x16, vmulq_f32(a.v[j], b.v[j])); }
 static inline ef_f32x16 ef_f32x16_div(ef_f32x16 a, ef_f32x16 b) { EF_QUARTERS(ef_f32x16, vdivq_f32(a.v[j], b.v[j])); }
 static inline ef_f32x16 ef_f32x16_sqrt(ef_f32x16 a) { EF_QUARTERS(ef_f32x16, vsqrtq_f32(a.v[j])); }
-static inline ef_f32x16 ef_f32x16_fma(ef_f32x16 a, ef_f32x16 b, ef_f32x16 c) { EF_QUARTERS(ef_f32x16, vfmaq_f32(c.v[j], a.v[j], b.v[j])); }
-static inline ef_f32x16 ef_f32x16_fnma(ef_f32x16 a, ef_f32x16 b, ef_f32x16 c) { EF_QUARTERS(ef_f32x16, vfmsq_f32(c.v[j], a.v[j], b.v[j])); }
+static inline ef_f32x16 ef_f32x16_fma(ef_f32x16 a, ef_f32x16 b, ef_f32x16 c)
+{
+    EF_QUARTERS(ef_f32x16, vfmaq_f32(c.v[j], a.v[j], b.v[j]));
+}
+static inline ef_f32x16 ef_f32x16_fnma(ef_f32x16 a, ef_f32x16 b, ef_f32x16 c)
+{
+    EF_QUARTERS(ef_f32x16, vfmsq_f32(c.v[j], a.v[j], b.v[j]));
+}
 /* Compare and select: fmax and fmin would treat a NaN otherwise than the definition in simd.h. */
-static inline ef_f32x16 ef_f32x16_max(ef_f32x16 a, ef_f32x16 b) { EF_QUARTERS(ef_f32x16, vbslq_f32(vcgtq_f32(a.v[j], b.v[j]), a.v[j], b.v[j])); }
-static inline ef_f32x16 ef_f32x16_min(ef_f32x16 a, ef_f32x16 b) { EF_QUARTERS(ef_f32x16, vbslq_f32(vcltq_f32(a.v[j], b.v[j]), a.v[j], b.v[j])); }
+static inline ef_f32x16 ef_f32x16_max(ef_f32x16 a, ef_f32x16 b)
+{
+    EF_QUARTERS(ef_f32x16, vbslq_f32(vcgtq_f32(a.v[j], b.v[j]), a.v[j], b.v[j]));
+}
+static inline ef_f32x16 ef_f32x16_min(ef_f32x16 a, ef_f32x16 b)
+{
+    EF_QUARTERS(ef_f32x16, vbslq_f32(vcltq_f32(a.v[j], b.v[j]), a.v[j], b.v[j]));
+}
 static inline ef_f32x16 ef_f32x16_abs(ef_f32x16 a) { EF_QUARTERS(ef_f32x16, vabsq_f32(a.v[j])); }
 static inline ef_f32x16 ef_f32x16_neg(ef_f32x16 a) { EF_QUARTERS(ef_f32x16, vnegq_f32(a.v[j])); }
 static inline ef_f32x16 ef_f32x16_round(ef_f32x16 a) { EF_QUARTERS(ef_f32x16, vrndnq_f32(a.v[j])); }
@@ -126,9 +138,15 @@ static inline ef_i32x16 ef_i32x16_set1(int32_t x) { EF_QUARTERS(ef_i32x16, vdupq
 static inline ef_i32x16 ef_i32x16_add(ef_i32x16 a, ef_i32x16 b) { EF_QUARTERS(ef_i32x16, vaddq_s32(a.v[j], b.v[j])); }
 static inline ef_i32x16 ef_i32x16_sub(ef_i32x16 a, ef_i32x16 b) { EF_QUARTERS(ef_i32x16, vsubq_s32(a.v[j], b.v[j])); }
 static inline ef_i32x16 ef_i32x16_mul(ef_i32x16 a, ef_i32x16 b) { EF_QUARTERS(ef_i32x16, vmulq_s32(a.v[j], b.v[j])); }
-static inline ef_i32x16 ef_i32x16_shift_left(ef_i32x16 a, int n) { EF_QUARTERS(ef_i32x16, vshlq_s32(a.v[j], vdupq_n_s32(n))); }
+static inline ef_i32x16 ef_i32x16_shift_left(ef_i32x16 a, int n)
+{
+    EF_QUARTERS(ef_i32x16, vshlq_s32(a.v[j], vdupq_n_s32(n)));
+}
 /* NEON shifts right by shifting left by a negative count. */
-static inline ef_i32x16 ef_i32x16_shift_right(ef_i32x16 a, int n) { EF_QUARTERS(ef_i32x16, vshlq_s32(a.v[j], vdupq_n_s32(-n))); }
+static inline ef_i32x16 ef_i32x16_shift_right(ef_i32x16 a, int n)
+{
+    EF_QUARTERS(ef_i32x16, vshlq_s32(a.v[j], vdupq_n_s32(-n)));
+}
 static inline ef_i32x16 ef_i32x16_shift_right_logical(ef_i32x16 a, int n)
 {
     EF_QUARTERS(ef_i32x16, vreinterpretq_s32_u32(vshlq_u32(vreinterpretq_u32_s32(a.v[j]), vdupq_n_s32(-n))));

@@ -28,10 +28,22 @@ static inline ef_f32x16 ef_f32x16_sub(ef_f32x16 a, ef_f32x16 b) { EF_LANES(ef_f3
 static inline ef_f32x16 ef_f32x16_mul(ef_f32x16 a, ef_f32x16 b) { EF_LANES(ef_f32x16, a.v[i] * b.v[i]); }
 static inline ef_f32x16 ef_f32x16_div(ef_f32x16 a, ef_f32x16 b) { EF_LANES(ef_f32x16, a.v[i] / b.v[i]); }
 static inline ef_f32x16 ef_f32x16_sqrt(ef_f32x16 a) { EF_LANES(ef_f32x16, sqrtf(a.v[i])); }
-static inline ef_f32x16 ef_f32x16_fma(ef_f32x16 a, ef_f32x16 b, ef_f32x16 c) { EF_LANES(ef_f32x16, fmaf(a.v[i], b.v[i], c.v[i])); }
-static inline ef_f32x16 ef_f32x16_fnma(ef_f32x16 a, ef_f32x16 b, ef_f32x16 c) { EF_LANES(ef_f32x16, fmaf(-a.v[i], b.v[i], c.v[i])); }
-static inline ef_f32x16 ef_f32x16_max(ef_f32x16 a, ef_f32x16 b) { EF_LANES(ef_f32x16, a.v[i] > b.v[i] ? a.v[i] : b.v[i]); }
-static inline ef_f32x16 ef_f32x16_min(ef_f32x16 a, ef_f32x16 b) { EF_LANES(ef_f32x16, a.v[i] < b.v[i] ? a.v[i] : b.v[i]); }
+static inline ef_f32x16 ef_f32x16_fma(ef_f32x16 a, ef_f32x16 b, ef_f32x16 c)
+{
+    EF_LANES(ef_f32x16, fmaf(a.v[i], b.v[i], c.v[i]));
+}
+static inline ef_f32x16 ef_f32x16_fnma(ef_f32x16 a, ef_f32x16 b, ef_f32x16 c)
+{
+    EF_LANES(ef_f32x16, fmaf(-a.v[i], b.v[i], c.v[i]));
+}
+static inline ef_f32x16 ef_f32x16_max(ef_f32x16 a, ef_f32x16 b)
+{
+    EF_LANES(ef_f32x16, a.v[i] > b.v[i] ? a.v[i] : b.v[i]);
+}
+static inline ef_f32x16 ef_f32x16_min(ef_f32x16 a, ef_f32x16 b)
+{
+    EF_LANES(ef_f32x16, a.v[i] < b.v[i] ? a.v[i] : b.v[i]);
+}
 static inline ef_f32x16 ef_f32x16_abs(ef_f32x16 a) { EF_LANES(ef_f32x16, fabsf(a.v[i])); }
 static inline ef_f32x16 ef_f32x16_neg(ef_f32x16 a) { EF_LANES(ef_f32x16, -a.v[i]); }
 static inline ef_f32x16 ef_f32x16_round(ef_f32x16 a) { EF_LANES(ef_f32x16, rintf(a.v[i])); }
@@ -41,7 +53,10 @@ static inline ef_f32x16 ef_f32x16_select_lt(ef_f32x16 a, ef_f32x16 b, ef_f32x16 
     EF_LANES(ef_f32x16, a.v[i] < b.v[i] ? x.v[i] : y.v[i]);
 }
 
-static inline ef_f32x16 ef_f32x16_select_part(ef_f32x16 a, int n, float fill) { EF_LANES(ef_f32x16, i < n ? a.v[i] : fill); }
+static inline ef_f32x16 ef_f32x16_select_part(ef_f32x16 a, int n, float fill)
+{
+    EF_LANES(ef_f32x16, i < n ? a.v[i] : fill);
+}
 
 static inline ef_f32x16 ef_f32x16_from_i32(ef_i32x16 a) { EF_LANES(ef_f32x16, (float)a.v[i]); }
 /* llrintf, because a cast of a value out of range is undefined. */
@@ -62,7 +77,10 @@ static inline ef_f32x16 ef_f32x16_from_bits(ef_i32x16 a)
 }
 
 static inline ef_f32x16 ef_f32x16_load_f16(const uint16_t *p) { EF_LANES(ef_f32x16, ef_float_from_half(p[i])); }
-static inline ef_f32x16 ef_f32x16_load_f16_part(const uint16_t *p, int n) { EF_LANES(ef_f32x16, i < n ? ef_float_from_half(p[i]) : 0.0f); }
+static inline ef_f32x16 ef_f32x16_load_f16_part(const uint16_t *p, int n)
+{
+    EF_LANES(ef_f32x16, i < n ? ef_float_from_half(p[i]) : 0.0f);
+}
 static inline ef_f32x16 ef_f32x16_load_bf16(const uint16_t *p) { EF_LANES(ef_f32x16, ef_float_from_bfloat16(p[i])); }
 
 static inline void ef_f32x16_store_f16_part(uint16_t *p, ef_f32x16 a, int n)
@@ -92,12 +110,27 @@ static inline float ef_f32x16_reduce_max(ef_f32x16 a)
 static inline ef_i32x16 ef_i32x16_load(const int32_t *p) { EF_LANES(ef_i32x16, p[i]); }
 static inline void ef_i32x16_store(int32_t *p, ef_i32x16 a) { memcpy(p, a.v, sizeof a.v); }
 static inline ef_i32x16 ef_i32x16_set1(int32_t x) { EF_LANES(ef_i32x16, x); }
-static inline ef_i32x16 ef_i32x16_add(ef_i32x16 a, ef_i32x16 b) { EF_LANES(ef_i32x16, (int32_t)((uint32_t)a.v[i] + (uint32_t)b.v[i])); }
-static inline ef_i32x16 ef_i32x16_sub(ef_i32x16 a, ef_i32x16 b) { EF_LANES(ef_i32x16, (int32_t)((uint32_t)a.v[i] - (uint32_t)b.v[i])); }
-static inline ef_i32x16 ef_i32x16_mul(ef_i32x16 a, ef_i32x16 b) { EF_LANES(ef_i32x16, (int32_t)((uint32_t)a.v[i] * (uint32_t)b.v[i])); }
-static inline ef_i32x16 ef_i32x16_shift_left(ef_i32x16 a, int n) { EF_LANES(ef_i32x16, (int32_t)((uint32_t)a.v[i] << n)); }
+static inline ef_i32x16 ef_i32x16_add(ef_i32x16 a, ef_i32x16 b)
+{
+    EF_LANES(ef_i32x16, (int32_t)((uint32_t)a.v[i] + (uint32_t)b.v[i]));
+}
+static inline ef_i32x16 ef_i32x16_sub(ef_i32x16 a, ef_i32x16 b)
+{
+    EF_LANES(ef_i32x16, (int32_t)((uint32_t)a.v[i] - (uint32_t)b.v[i]));
+}
+static inline ef_i32x16 ef_i32x16_mul(ef_i32x16 a, ef_i32x16 b)
+{
+    EF_LANES(ef_i32x16, (int32_t)((uint32_t)a.v[i] * (uint32_t)b.v[i]));
+}
+static inline ef_i32x16 ef_i32x16_shift_left(ef_i32x16 a, int n)
+{
+    EF_LANES(ef_i32x16, (int32_t)((uint32_t)a.v[i] << n));
+}
 static inline ef_i32x16 ef_i32x16_shift_right(ef_i32x16 a, int n) { EF_LANES(ef_i32x16, a.v[i] >> n); }
-static inline ef_i32x16 ef_i32x16_shift_right_logical(ef_i32x16 a, int n) { EF_LANES(ef_i32x16, (int32_t)((uint32_t)a.v[i] >> n)); }
+static inline ef_i32x16 ef_i32x16_shift_right_logical(ef_i32x16 a, int n)
+{
+    EF_LANES(ef_i32x16, (int32_t)((uint32_t)a.v[i] >> n));
+}
 static inline ef_i32x16 ef_i32x16_and(ef_i32x16 a, ef_i32x16 b) { EF_LANES(ef_i32x16, a.v[i] & b.v[i]); }
 static inline ef_i32x16 ef_i32x16_or(ef_i32x16 a, ef_i32x16 b) { EF_LANES(ef_i32x16, a.v[i] | b.v[i]); }
 static inline ef_i32x16 ef_i32x16_xor(ef_i32x16 a, ef_i32x16 b) { EF_LANES(ef_i32x16, a.v[i] ^ b.v[i]); }

@@ -1,10 +1,11 @@
 /* The product of rows with a packed matrix (ef_kernels.matmul), its epilogue and the order in which tiles are visited.
  *
- * A tile is up to EF_TILE_ROWS rows by EF_TILE_PANELS panels, its sums held in registers while k runs over all columns in
- * ascending order; an element's bits depend on nothing else. */
+ * A tile is up to EF_TILE_ROWS rows by EF_TILE_PANELS panels, its sums held in registers while k runs over all columns
+ * in ascending order; an element's bits depend on nothing else. */
 
 /* Writes sums[rows][panels][16], the finished sums of a tile, through bias, activation and residual. */
-static void EF_NAME(finish_tile)(const ef_matmul *args, const float *sums, int32_t row, int32_t panel, int rows, int panels)
+static void EF_NAME(finish_tile)(const ef_matmul *args, const float *sums, int32_t row, int32_t panel, int rows,
+                                 int panels)
 {
     for (int r = 0; r < rows; r++)
         for (int p = 0; p < panels; p++) {
@@ -15,8 +16,8 @@ static void EF_NAME(finish_tile)(const ef_matmul *args, const float *sums, int32
             if (args->activation != EF_ACT_NONE)
                 value = EF_NAME(activate_vector)(value, args->activation);
             if (args->residual) {
-                const float *residual = (const float *)((const uint8_t *)args->residual + (row + r) * args->residual_stride);
-                value = ef_f32x16_add(ef_f32x16_load(residual + column), value);
+                const uint8_t *residuals = (const uint8_t *)args->residual + (row + r) * args->residual_stride;
+                value = ef_f32x16_add(ef_f32x16_load((const float *)residuals + column), value);
             }
             ef_f32x16_store((float *)((uint8_t *)args->output + (row + r) * args->output_stride) + column, value);
         }
@@ -39,36 +40,38 @@ static void EF_NAME(finish_tile)(const ef_matmul *args, const float *sums, int32
 #define EF_TILE_CASE(function, type, rows, panels) \
     case rows: EF_NAME(function)(args, row, panel, ahead_bytes, type, rows, panels); break;
 #if EF_TILE_ROWS == 6
-#define EF_TILE_HEIGHTS(function, type, panels)                                               \
-    EF_TILE_CASE(function, type, 1, panels) EF_TILE_CASE(function, type, 2, panels)           \
-    EF_TILE_CASE(function, type, 3, panels) EF_TILE_CASE(function, type, 4, panels)           \
+#define EF_TILE_HEIGHTS(function, type, panels) \
+    EF_TILE_CASE(function, type, 1, panels) EF_TILE_CASE(function, type, 2, panels) \
+    EF_TILE_CASE(function, type, 3, panels) EF_TILE_CASE(function, type, 4, panels) \
     EF_TILE_CASE(function, type, 5, panels) EF_TILE_CASE(function, type, 6, panels)
 #else
-#define EF_TILE_HEIGHTS(function, type, panels)                                               \
-    EF_TILE_CASE(function, type, 1, panels) EF_TILE_CASE(function, type, 2, panels)           \
+#define EF_TILE_HEIGHTS(function, type, panels) \
+    EF_TILE_CASE(function, type, 1, panels) EF_TILE_CASE(function, type, 2, panels) \
     EF_TILE_CASE(function, type, 3, panels) EF_TILE_CASE(function, type, 4, panels)
 #endif
-#define EF_TILE_SWITCH(function, type, panels)                                                \
-    switch (rows) {                                                                           \
-        EF_TILE_HEIGHTS(function, type, panels)                                               \
+#define EF_TILE_SWITCH(function, type, panels) \
+    switch (rows) { \
+        EF_TILE_HEIGHTS(function, type, panels) \
     }
 
 /* One tile of a matrix of each type; 1 <= rows <= EF_TILE_ROWS, 1 <= panels <= EF_TILE_PANELS. */
 #if EF_TILE_PANELS == 2
-#define EF_TILE_FUNCTION(name, function, type)                                                                    \
-    static void EF_NAME(name)(const ef_matmul *args, int32_t row, int32_t panel, int rows, int panels, int ahead_bytes)            \
-    {                                                                                                             \
-        if (panels == 2)                                                                                          \
-            EF_TILE_SWITCH(function, type, 2)                                                                     \
-        else                                                                                                      \
-            EF_TILE_SWITCH(function, type, 1)                                                                     \
+#define EF_TILE_FUNCTION(name, function, type) \
+    static void EF_NAME(name)(const ef_matmul *args, int32_t row, int32_t panel, int rows, int panels, \
+                              int ahead_bytes) \
+    { \
+        if (panels == 2) \
+            EF_TILE_SWITCH(function, type, 2) \
+        else \
+            EF_TILE_SWITCH(function, type, 1) \
     }
 #else
-#define EF_TILE_FUNCTION(name, function, type)                                                                    \
-    static void EF_NAME(name)(const ef_matmul *args, int32_t row, int32_t panel, int rows, int panels, int ahead_bytes)            \
-    {                                                                                                             \
-        (void)panels;                                                                                             \
-        EF_TILE_SWITCH(function, type, 1)                                                                         \
+#define EF_TILE_FUNCTION(name, function, type) \
+    static void EF_NAME(name)(const ef_matmul *args, int32_t row, int32_t panel, int rows, int panels, \
+                              int ahead_bytes) \
+    { \
+        (void)panels; \
+        EF_TILE_SWITCH(function, type, 1) \
     }
 #endif
 EF_TILE_FUNCTION(tile_f32, float_tile, EF_F32)
@@ -102,13 +105,15 @@ static void EF_NAME(prefetch_panels)(const ef_matmul *args, int32_t panel, int p
         __builtin_prefetch(first + i, 0, 2);
 }
 
-/* The rows of one chunk by all panels. A group of panels stays near while the rows pass by, and the next group is fetched
- * meanwhile. The rows are cut into tiles of nearly equal height, because a tile of one row costs almost as much as one of
- * three. Few rows wait for memory, so they read panels one by one, as the one plain stream that the hardware foresees. */
-static void EF_NAME(matmul_chunk)(const ef_matmul *args, int32_t row_begin, int32_t row_end, int32_t panel_begin, int32_t panel_end)
+/* The rows of one chunk by all panels. A group of panels stays near while the rows pass by, and the next group is
+ * fetched meanwhile. The rows are cut into tiles of nearly equal height, because a tile of one row costs almost as
+ * much as one of three. Few rows wait for memory, so they read panels one by one, as the one plain stream that the
+ * hardware foresees. */
+static void EF_NAME(matmul_chunk)(const ef_matmul *args, int32_t row_begin, int32_t row_end, int32_t panel_begin,
+                                  int32_t panel_end)
 {
     /* Bytes that a load from the second-level cache, or from memory, lies behind the product. */
-    enum { NEAR = 4096, FAR = 11264 };
+    enum { NEAR = 4096, FAR = 8704 };
     const int32_t tiles = (row_end - row_begin + EF_TILE_ROWS - 1) / EF_TILE_ROWS;
     const int32_t width = row_end - row_begin <= EF_STREAM_ROWS ? 1 : EF_TILE_PANELS;
     for (int32_t panel = panel_begin; panel < panel_end; panel += width) {
@@ -125,7 +130,8 @@ static void EF_NAME(matmul_chunk)(const ef_matmul *args, int32_t row_begin, int3
 
 /* See ef_kernels.matmul. Rows go in chunks of nearly equal size whose inputs stay in the second-level cache while all
  * panels pass by. */
-static void EF_NAME(matmul)(const ef_matmul *args, int32_t row_begin, int32_t row_end, int32_t panel_begin, int32_t panel_end)
+static void EF_NAME(matmul)(const ef_matmul *args, int32_t row_begin, int32_t row_end, int32_t panel_begin,
+                            int32_t panel_end)
 {
     const int32_t least = 4 * EF_TILE_ROWS;
     const int64_t fitting = EF_CHUNK_BYTES / args->input_stride, most = fitting > least ? fitting : least;

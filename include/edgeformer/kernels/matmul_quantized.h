@@ -17,8 +17,8 @@ EF_INLINE void EF_NAME(prefetch)(const uint8_t *first, int64_t bytes)
 
 /* A tile of `rows` rows and `panels` panels, both constants: per block, ascending, sum = fma(integers, scales, sum).
  * Weights are asked for ahead_bytes before their turn; past the end of a panel that means the next group of panels. */
-EF_INLINE void EF_NAME(quantized_tile)(const ef_matmul *args, int32_t row, int32_t panel, int ahead_bytes, const int type,
-                                       const int rows, const int panels)
+EF_INLINE void EF_NAME(quantized_tile)(const ef_matmul *args, int32_t row, int32_t panel, int ahead_bytes,
+                                       const int type, const int rows, const int panels)
 {
     const int64_t tile_bytes = type == EF_Q8_0 ? sizeof(ef_tile_q8_0) : sizeof(ef_tile_q4_0);
     const int64_t scale_offset = type == EF_Q8_0 ? offsetof(ef_tile_q8_0, scale) : offsetof(ef_tile_q4_0, scale);
@@ -53,7 +53,8 @@ EF_INLINE void EF_NAME(quantized_tile)(const ef_matmul *args, int32_t row, int32
                 EF_UNROLL
                 for (int p = 0; p < panels; p++) {
                     ef_f32x16 *sum = &sums[(first + r) * panels + p];
-                    *sum = ef_f32x16_fma(ef_f32x16_from_i32(integers[r * panels + p]), ef_f32x16_mul(weight_scale[p], scale), *sum);
+                    const ef_f32x16 product = ef_f32x16_from_i32(integers[r * panels + p]);
+                    *sum = ef_f32x16_fma(product, ef_f32x16_mul(weight_scale[p], scale), *sum);
                 }
             }
         }

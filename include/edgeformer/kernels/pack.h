@@ -1,9 +1,10 @@
 /* GGUF rows -> tiles (blocks.h), and single rows back to floats. */
 
-/* Transposes `count` (<= 16) rows of num_columns elements of `size` bytes into one panel [num_columns][16]; rows >= count
- * are zero. Sixteen columns at a time: rows of a power-of-two length fall into the same cache set, so each line is read
- * whole while it is there. */
-EF_INLINE void EF_NAME(pack_elements)(uint8_t *panel, const uint8_t *source, int64_t num_columns, int count, const int64_t size)
+/* Transposes `count` (<= 16) rows of num_columns elements of `size` bytes into one panel [num_columns][16]; rows >=
+ * count are zero. Sixteen columns at a time: rows of a power-of-two length fall into the same cache set, so each line
+ * is read whole while it is there. */
+EF_INLINE void EF_NAME(pack_elements)(uint8_t *panel, const uint8_t *source, int64_t num_columns, int count,
+                                      const int64_t size)
 {
     for (int64_t k = 0; k < num_columns; k += 16) {
         const int64_t width = num_columns - k < 16 ? num_columns - k : 16;
@@ -49,6 +50,7 @@ static void EF_NAME(pack_q4_0)(ef_tile_q4_0 *tiles, const ef_block_q4_0 *source,
 static void EF_NAME(pack)(uint8_t *panels, int32_t type, int64_t num_columns, const uint8_t *source, int64_t row_begin,
                           int64_t row_end)
 {
+    const int64_t num_blocks = num_columns / EF_BLOCK;
     const int64_t panel_bytes = ef_panel_bytes(type, num_columns), row_bytes = ef_row_bytes(type, num_columns);
     for (int64_t row = row_begin; row < row_end; row += EF_TILE) {
         uint8_t *panel = panels + row / EF_TILE * panel_bytes;
@@ -58,8 +60,8 @@ static void EF_NAME(pack)(uint8_t *panels, int32_t type, int64_t num_columns, co
         case EF_F32: EF_NAME(pack_elements)(panel, rows, num_columns, count, 4); break;
         case EF_F16:
         case EF_BF16: EF_NAME(pack_elements)(panel, rows, num_columns, count, 2); break;
-        case EF_Q8_0: EF_NAME(pack_q8_0)((ef_tile_q8_0 *)panel, (const ef_block_q8_0 *)rows, num_columns / EF_BLOCK, count); break;
-        case EF_Q4_0: EF_NAME(pack_q4_0)((ef_tile_q4_0 *)panel, (const ef_block_q4_0 *)rows, num_columns / EF_BLOCK, count); break;
+        case EF_Q8_0: EF_NAME(pack_q8_0)((ef_tile_q8_0 *)panel, (const ef_block_q8_0 *)rows, num_blocks, count); break;
+        case EF_Q4_0: EF_NAME(pack_q4_0)((ef_tile_q4_0 *)panel, (const ef_block_q4_0 *)rows, num_blocks, count); break;
         }
     }
 }

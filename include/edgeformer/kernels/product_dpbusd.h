@@ -1,6 +1,6 @@
 /* The integer product of one block with vpdpbusd (AVX-512-VNNI, AVX-VNNI): unsigned weights, signed activations.
- * Nibbles are unsigned as they are stored, eight-bit weights become so by adding 128; what this adds to a product is 8 or
- * 128 times the block's sum. Nothing can overflow: 32 * 255 * 127 < 2^31. */
+ * Nibbles are unsigned as they are stored, eight-bit weights become so by adding 128; what this adds to a product is 8
+ * or 128 times the block's sum. Nothing can overflow: 32 * 255 * 127 < 2^31. */
 
 #if EF_SIMD == EF_SIMD_AVX512
 /* Thirty-two registers: sixteen hold the weights of two panels' block, twelve the float sums of six rows. The rows take
@@ -72,7 +72,8 @@ EF_INLINE void EF_NAME(product)(ef_i32x16 *sum, const int type, const EF_NAME(we
         ef_i32x16 group[EF_TILE_PANELS];
         EF_UNROLL
         for (int p = 0; p < panels; p++)
-            group[p] = EF_WEIGHTS_IN_REGISTERS ? weights[p].group[g] : EF_NAME(unsigned_group)(type, weights[p].tile, g);
+            group[p] = EF_WEIGHTS_IN_REGISTERS ? weights[p].group[g]
+                                               : EF_NAME(unsigned_group)(type, weights[p].tile, g);
         EF_UNROLL
         for (int r = 0; r < rows; r++) {
             const ef_block_activation *block = (const ef_block_activation *)(input + r * input_stride);

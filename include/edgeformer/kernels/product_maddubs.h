@@ -1,9 +1,9 @@
 /* The integer product of one block with vpmaddubsw (AVX2), which multiplies unsigned by signed bytes and saturates the
  * sum of a pair at 16 bits.
- *     Nibbles are unsigned, so a whole block may be summed in 16 bits: 8 * 2 * 15 * 127 = 30480 < 2^15. Their offset of 8
- *     is taken away at the end, with the block's sum.
- *     Eight-bit weights give their sign to the activation. A pair is at most 2 * 128 * 127 = 32512 < 2^15 (-128 occurs only
- *     in odd files), so pairs are widened at once. */
+ *     Nibbles are unsigned, so a whole block may be summed in 16 bits: 8 * 2 * 15 * 127 = 30480 < 2^15. Their offset
+ *     of 8 is taken away at the end, with the block's sum.
+ *     Eight-bit weights give their sign to the activation. A pair is at most 2 * 128 * 127 = 32512 < 2^15 (-128 occurs
+ *     only in odd files), so pairs are widened at once. */
 
 /* Sixteen registers: twelve hold the integer sums of six rows; the float sums wait in memory. */
 #define EF_TILE_ROWS 6

@@ -1,5 +1,5 @@
-/* The integer product of one block on NEON: sdot by lane where the CPU has it, else smull and smlal into 16 bits. Signed
- * by signed, so no offset is left over: nibbles become -8 .. 7 on loading. */
+/* The integer product of one block on NEON: sdot by lane where the CPU has it, else smull and smlal into 16 bits.
+ * Signed by signed, so no offset is left over: nibbles become -8 .. 7 on loading. */
 
 #define EF_TILE_ROWS 4
 #define EF_TILE_PANELS 1
@@ -64,9 +64,10 @@ EF_INLINE void EF_NAME(product)(ef_i32x16 *sum, const int type, const EF_NAME(we
 
 #else
 
-/* Four rows of weights at a time: [4 rows][4 columns] bytes times the four activations of a group, twice. Products of two
- * columns land side by side and are added pair by pair when they are widened, and once more at the end.
- * Sixteen bits hold two groups of eight-bit weights (2 * 128 * 127 = 32512) and a whole block of nibbles (8 * 8 * 127). */
+/* Four rows of weights at a time: [4 rows][4 columns] bytes times the four activations of a group, twice. Products of
+ * two columns land side by side and are added pair by pair when they are widened, and once more at the end.
+ * Sixteen bits hold two groups of eight-bit weights (2 * 128 * 127 = 32512) and a whole block of nibbles (8 * 8 *
+ * 127). */
 EF_INLINE int32x4_t EF_NAME(smull_quarter)(const int type, const uint8_t *tile, const int j, const int8_t *activations)
 {
     const int groups_in_16_bits = type == EF_Q8_0 ? 2 : 8;

@@ -1,4 +1,5 @@
-/* The integer product of one block in plain C; the definition. See matmul_quantized.h for the vocabulary of products. */
+/* The integer product of one block in plain C; the definition. See matmul_quantized.h for the vocabulary of products.
+ * */
 
 #define EF_TILE_ROWS 4
 #define EF_TILE_PANELS 1
