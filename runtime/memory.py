@@ -18,7 +18,8 @@ from edgeformer.models import build_architecture
 from edgeformer.quants import TYPES
 from edgeformer.weights import packed_bytes, supported_type
 
-MAX_ROWS = 512  # rows of one run of a decoder: large enough for the kernels' tiles, small enough for the caches
+MIN_ROWS, MAX_ROWS = 64, 512  # rows of one run of a decoder: enough for the kernels' tiles, and to read weights seldom
+MAX_SCRATCH_BYTES = 24 << 20  # what a run should keep to, for small devices' sake, if that leaves it MIN_ROWS
 MAX_PASS_ROWS = 2048  # rows of one run of an encoder, whose sequences cannot be cut
 MAX_SEQUENCES = 64  # contexts that the page pools may hold where memory allows
 MAX_OUTPUT_BYTES = 64 << 20  # of logits in one run
@@ -58,6 +59,14 @@ def cache_page_bytes(spec: CacheSpec, kv_type: str) -> int:
 def cache_specs(recipes: Mapping[ProgramKey, Recipe]) -> dict[str, CacheSpec]:
     """The caches of all programs by name."""
     return {spec.name: spec for recipe in recipes.values() for spec in recipe.caches}
+
+
+def rows_per_run(recipe: Recipe) -> int:
+    """Rows that one run of a decoder takes at most: long prompts are cut into runs of so many."""
+    rows = MAX_ROWS
+    while rows > MIN_ROWS and recipe.layout([rows, 1, 1])[1] > MAX_SCRATCH_BYTES:
+        rows //= 2
+    return rows
 
 
 @dataclass(frozen=True)
@@ -113,9 +122,9 @@ def plan_recipes(
 ) -> MemoryPlan:
     """`plan_memory` of an architecture that is compiled already."""
     matrices = {names: None for recipe in recipes.values() for names in recipe.matrices}
-    rows = batch or min(MAX_ROWS if architecture.family == "decoder" else architecture.context_length, n_ctx)
-    capacity = 1 << (rows - 1).bit_length()
     main = [key for key in recipes if key[1] in ((), ("logits",))] or list(recipes)[:1]
+    rows = batch or min(rows_per_run(recipes[main[0]]) if architecture.family == "decoder" else n_ctx, n_ctx)
+    capacity = 1 << (rows - 1).bit_length()
     scratch = sum(recipes[key].layout([capacity, min(sequences, capacity), sequences])[1] for key in main)
     cache = 0
     for spec in cache_specs(recipes).values():

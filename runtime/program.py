@@ -9,6 +9,7 @@ import numpy as np
 from edgeformer import norms
 from edgeformer._kernels import core
 from edgeformer.compile import DOMAINS, Op, Operand, Recipe
+from edgeformer.memory import rows_per_run
 from edgeformer.weights import Weights
 
 ABSENT = (-1, 0)
@@ -50,6 +51,7 @@ class Program:
         use_numba: bool | None = None,
     ) -> None:
         self.recipe = recipe
+        self.max_rows = rows_per_run(recipe)
         self._plan = core.Plan(isa)
         self._capacities = [0, 0, 0]
         for names in recipe.matrices:

@@ -14,7 +14,7 @@ from edgeformer.cache import PageTable
 from edgeformer.errors import ContextOverflowError, InvalidInputError, NumericError, UnsupportedModelError
 from edgeformer.forks import fork_safe_lock
 from edgeformer.loading import LoadedModel, LoadOptions, load_model
-from edgeformer.memory import MAX_OUTPUT_BYTES, MAX_PASS_ROWS, MAX_ROWS, ProgramKey, plan_memory
+from edgeformer.memory import MAX_OUTPUT_BYTES, MAX_PASS_ROWS, ProgramKey, plan_memory
 from edgeformer.program import Batch, Program
 from edgeformer.sequence import Sequence, release
 
@@ -262,7 +262,9 @@ class Session:
             if length + len(array) > self.n_ctx:
                 raise ContextOverflowError(length + len(array), self.n_ctx)
         wants_all = outputs == "all"
-        limit = max(1, min(MAX_ROWS, MAX_OUTPUT_BYTES // (4 * width))) if wants_all else MAX_ROWS
+        limit = program.max_rows
+        if wants_all:
+            limit = max(1, min(limit, MAX_OUTPUT_BYTES // (4 * width)))
         results = []
         try:
             for parts in chunks([len(array) for array in arrays], limit):
