@@ -87,7 +87,7 @@ class TorchZip:
         entry = self.entries[name]
         self.file.check_unchanged()
         data = self.file.read(self._data_offsets[name], entry.size)
-        self._compare_crc(entry, zlib.crc32(memoryview(data)))
+        self._compare_crc(entry, zlib.crc32(data.data))
         return data
 
     def read_range(self, name: str, first: int, count: int) -> NDArray[np.uint8]:
@@ -105,12 +105,13 @@ class TorchZip:
         self.file.check_unchanged()
         if count == entry.size:
             data = self.file.read_array(start, count)
-            self._compare_crc(entry, zlib.crc32(memoryview(data)))
+            self._compare_crc(entry, zlib.crc32(data.data))
             return data
         if name not in self._verified:
             crc = 0
             for offset in range(0, entry.size, CHUNK):
-                crc = zlib.crc32(memoryview(self.file.read_array(start + offset, min(CHUNK, entry.size - offset))), crc)
+                part = self.file.read_array(start + offset, min(CHUNK, entry.size - offset))
+                crc = zlib.crc32(part.data, crc)
             self._compare_crc(entry, crc)
         return self.file.read_array(start + first, count)
 

@@ -263,7 +263,7 @@ def test_an_exit_at_any_moment_is_silent(start: str, delay: float) -> None:
 @pytest.mark.skipif("san" in os.environ.get("LD_PRELOAD", ""), reason="sanitizers need all addresses")
 def test_refused_threads_mean_fewer_threads() -> None:
     done = run_script("""
-        import resource
+        import mmap, resource, sys
         from edgeformer._kernels import core
         from plan_models import Decoder
         decoder, pool = Decoder(), core.Pool(64)
@@ -271,9 +271,16 @@ def test_refused_threads_mean_fewer_threads() -> None:
         with open("/proc/self/statm") as file:
             used = int(file.read().split()[0]) * resource.getpagesize()
         resource.setrlimit(resource.RLIMIT_AS, (used + 8 * 2**20,) * 2)
+        try:
+            mmap.mmap(-1, 64 * 2**20).close()
+            sys.exit("no limit")
+        except OSError:
+            pass
         again = decoder.run(pool, [(list(range(40)), 0, [0, 1, 2])])
         print(1 <= pool.running < 64, (wanted == again).all())
     """)
+    if done.stderr == "no limit\n":
+        pytest.skip("limits on the address space have no effect here (user-mode emulation)")
     assert (done.stdout, done.stderr) == ("True True\n", "")
 
 
