@@ -87,7 +87,7 @@ class TorchZip:
         entry = self.entries[name]
         self.file.check_unchanged()
         data = self.file.read(self._data_offsets[name], entry.size)
-        self._compare_crc(entry, zlib.crc32(data.data))
+        self._compare_crc(entry, zlib.crc32(data))
         return data
 
     def read_range(self, name: str, first: int, count: int) -> NDArray[np.uint8]:
