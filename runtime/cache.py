@@ -38,8 +38,7 @@ class PagePool:
         NotEnoughMemoryError
             Every page is held by some sequence.
         """
-        if not self._free:
-            self._collect()
+        self._collect()  # first of all, so that pages that were in use lately, warm and paid for, are used again
         if not self._free:
             held = self.memory.num_pages * self.memory.page_bytes
             raise NotEnoughMemoryError(

@@ -102,7 +102,9 @@ static inline ef_cut ef_op_cut(const ef_plan *plan, const ef_batch *batch, const
                              ef_divide_up(plan->matrices[op->weight].num_rows, EF_TILE), wanted);
     if (op->kind == EF_OP_ATTENTION)
         return ef_attention_cut(plan, batch, op, wanted);
-    int32_t rows_a_chunk = ef_divide_up(rows, wanted < rows ? wanted : rows);
+    /* Positions of one page lie side by side for each column of the keys: one thread writes them all. */
+    int32_t unit = op->kind == EF_OP_STORE_KV ? EF_TILE : 1, units = ef_divide_up(rows, unit);
+    int32_t rows_a_chunk = ef_divide_up(units, wanted < units ? wanted : units) * unit;
     return (ef_cut){.rows_a_chunk = rows_a_chunk, .panel_chunks = 1, .num_chunks = ef_divide_up(rows, rows_a_chunk)};
 }
 

@@ -26,6 +26,7 @@
  *   ef_f32x16_load_bf16(p)                   p: bfloat16 as uint16_t
  *   ef_f32x16_reduce_add(v) reduce_max(v)    the fixed tree: lanes 8 apart, then 4, 2, 1
  *   ef_i32x16_load(p) store(p, v) set1(x)
+ *   ef_i32x16_store_i8(p, v)                 sixteen bytes; lanes are in -128 .. 127
  *   ef_i32x16_add sub mul (a, b)             modulo 2^32
  *   ef_i32x16_shift_left(v, n) shift_right(v, n) shift_right_logical(v, n)    0 <= n <= 31; shift_right keeps the sign
  *   ef_i32x16_and or xor (a, b)
@@ -149,6 +150,7 @@ static inline float ef_float_from_bfloat16(uint16_t bfloat16)
 #define ef_f32x16_reduce_max EF_NAME(simd_f32x16_reduce_max)
 #define ef_i32x16_load EF_NAME(simd_i32x16_load)
 #define ef_i32x16_store EF_NAME(simd_i32x16_store)
+#define ef_i32x16_store_i8 EF_NAME(simd_i32x16_store_i8)
 #define ef_i32x16_set1 EF_NAME(simd_i32x16_set1)
 #define ef_i32x16_add EF_NAME(simd_i32x16_add)
 #define ef_i32x16_sub EF_NAME(simd_i32x16_sub)

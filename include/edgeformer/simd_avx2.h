@@ -144,6 +144,11 @@ static inline void ef_i32x16_store(int32_t *p, ef_i32x16 a)
     _mm256_storeu_si256((__m256i *)p, a.lo);
     _mm256_storeu_si256((__m256i *)(p + 8), a.hi);
 }
+static inline void ef_i32x16_store_i8(int8_t *p, ef_i32x16 a)
+{
+    const __m256i words = _mm256_permute4x64_epi64(_mm256_packs_epi32(a.lo, a.hi), 0xd8);
+    _mm_storeu_si128((__m128i *)(void *)p, _mm_packs_epi16(_mm256_castsi256_si128(words), _mm256_extracti128_si256(words, 1)));
+}
 static inline ef_i32x16 ef_i32x16_set1(int32_t x) { return (ef_i32x16){_mm256_set1_epi32(x), _mm256_set1_epi32(x)}; }
 static inline ef_i32x16 ef_i32x16_add(ef_i32x16 a, ef_i32x16 b) { EF_HALVES2(ef_i32x16, _mm256_add_epi32, a, b); }
 static inline ef_i32x16 ef_i32x16_sub(ef_i32x16 a, ef_i32x16 b) { EF_HALVES2(ef_i32x16, _mm256_sub_epi32, a, b); }

@@ -91,6 +91,10 @@ static inline float ef_f32x16_reduce_max(ef_f32x16 a)
 
 static inline ef_i32x16 ef_i32x16_load(const int32_t *p) { return _mm512_loadu_si512(p); }
 static inline void ef_i32x16_store(int32_t *p, ef_i32x16 a) { _mm512_storeu_si512(p, a); }
+static inline void ef_i32x16_store_i8(int8_t *p, ef_i32x16 a)
+{
+    _mm_storeu_si128((__m128i *)(void *)p, _mm512_cvtepi32_epi8(a));
+}
 static inline ef_i32x16 ef_i32x16_set1(int32_t x) { return _mm512_set1_epi32(x); }
 static inline ef_i32x16 ef_i32x16_add(ef_i32x16 a, ef_i32x16 b) { return _mm512_add_epi32(a, b); }
 static inline ef_i32x16 ef_i32x16_sub(ef_i32x16 a, ef_i32x16 b) { return _mm512_sub_epi32(a, b); }

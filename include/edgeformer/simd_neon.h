@@ -134,6 +134,11 @@ static inline void ef_i32x16_store(int32_t *p, ef_i32x16 a)
     for (int j = 0; j < 4; j++)
         vst1q_s32(p + 4 * j, a.v[j]);
 }
+static inline void ef_i32x16_store_i8(int8_t *p, ef_i32x16 a)
+{
+    for (int j = 0; j < 2; j++)
+        vst1_s8(p + 8 * j, vmovn_s16(vcombine_s16(vmovn_s32(a.v[2 * j]), vmovn_s32(a.v[2 * j + 1]))));
+}
 static inline ef_i32x16 ef_i32x16_set1(int32_t x) { EF_QUARTERS(ef_i32x16, vdupq_n_s32(x)); }
 static inline ef_i32x16 ef_i32x16_add(ef_i32x16 a, ef_i32x16 b) { EF_QUARTERS(ef_i32x16, vaddq_s32(a.v[j], b.v[j])); }
 static inline ef_i32x16 ef_i32x16_sub(ef_i32x16 a, ef_i32x16 b) { EF_QUARTERS(ef_i32x16, vsubq_s32(a.v[j], b.v[j])); }

@@ -109,6 +109,11 @@ static inline float ef_f32x16_reduce_max(ef_f32x16 a)
 /* Integer arithmetic goes through uint32_t: overflow wraps instead of being undefined. */
 static inline ef_i32x16 ef_i32x16_load(const int32_t *p) { EF_LANES(ef_i32x16, p[i]); }
 static inline void ef_i32x16_store(int32_t *p, ef_i32x16 a) { memcpy(p, a.v, sizeof a.v); }
+static inline void ef_i32x16_store_i8(int8_t *p, ef_i32x16 a)
+{
+    for (int i = 0; i < 16; i++)
+        p[i] = (int8_t)a.v[i];
+}
 static inline ef_i32x16 ef_i32x16_set1(int32_t x) { EF_LANES(ef_i32x16, x); }
 static inline ef_i32x16 ef_i32x16_add(ef_i32x16 a, ef_i32x16 b)
 {

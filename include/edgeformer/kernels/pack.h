@@ -66,24 +66,44 @@ static void EF_NAME(pack)(uint8_t *panels, int32_t type, int64_t num_columns, co
     }
 }
 
-/* Element (lane r, column k) of a panel, dequantized. */
-EF_INLINE float EF_NAME(panel_element)(const uint8_t *panel, int32_t type, int r, int64_t k)
+/* Columns k .. k + count - 1 of lane r of a panel, dequantized; k % 32 == 0, 1 <= count <= 32. */
+EF_INLINE void EF_NAME(panel_columns)(float *values, const uint8_t *panel, int32_t type, int r, int64_t k, int count)
 {
-    const int64_t index = k * EF_TILE + r, block = k / EF_BLOCK;
-    const int column = (int)(k % EF_BLOCK);
+    const int64_t first = k * EF_TILE + r;
     switch (type) {
-    case EF_F32: return ((const float *)panel)[index];
-    case EF_F16: return ef_float_from_half(((const uint16_t *)panel)[index]);
-    case EF_BF16: return ef_float_from_bfloat16(((const uint16_t *)panel)[index]);
+    case EF_F32:
+        for (int i = 0; i < count; i++)
+            values[i] = ((const float *)panel)[first + i * EF_TILE];
+        break;
+    case EF_F16:
+        for (int i = 0; i < count; i++)
+            values[i] = ef_float_from_half(((const uint16_t *)panel)[first + i * EF_TILE]);
+        break;
+    case EF_BF16:
+        for (int i = 0; i < count; i++)
+            values[i] = ef_float_from_bfloat16(((const uint16_t *)panel)[first + i * EF_TILE]);
+        break;
     case EF_Q8_0: {
-        const ef_tile_q8_0 *tile = (const ef_tile_q8_0 *)panel + block;
-        return ef_float_from_half(tile->scale[r]) * (float)tile->q[column / 4][r][column % 4];
+        const ef_tile_q8_0 *tile = (const ef_tile_q8_0 *)panel + k / EF_BLOCK;
+        const float scale = ef_float_from_half(tile->scale[r]);
+        int8_t q[EF_BLOCK];
+        for (int g = 0; g < 8; g++)
+            memcpy(q + 4 * g, tile->q[g][r], 4);
+        for (int i = 0; i < EF_BLOCK; i++)
+            values[i] = scale * (float)q[i];
+        break;
     }
-    default: {
-        const ef_tile_q4_0 *tile = (const ef_tile_q4_0 *)panel + block;
-        const int nibbles = tile->nibbles[column / 4 % 4][r][column % 4];
-        const int nibble = column < 16 ? nibbles & 15 : nibbles >> 4;
-        return ef_float_from_half(tile->scale[r]) * (float)(nibble - 8);
+    case EF_Q4_0: {
+        const ef_tile_q4_0 *tile = (const ef_tile_q4_0 *)panel + k / EF_BLOCK;
+        const float scale = ef_float_from_half(tile->scale[r]);
+        uint8_t nibbles[EF_BLOCK / 2];
+        for (int g = 0; g < 4; g++)
+            memcpy(nibbles + 4 * g, tile->nibbles[g][r], 4);
+        for (int i = 0; i < EF_BLOCK / 2; i++) {
+            values[i] = scale * (float)((nibbles[i] & 15) - 8);
+            values[i + EF_BLOCK / 2] = scale * (float)((nibbles[i] >> 4) - 8);
+        }
+        break;
     }
     }
 }
@@ -92,8 +112,11 @@ EF_INLINE float EF_NAME(panel_element)(const uint8_t *panel, int32_t type, int r
 static void EF_NAME(embed)(float *output, const ef_matrix *weight, int32_t row, float scale, const float *add)
 {
     const uint8_t *panel = weight->data + row / EF_TILE * weight->panel_bytes;
-    for (int64_t k = 0; k < weight->num_columns; k++) {
-        const float value = scale * EF_NAME(panel_element)(panel, weight->type, row % EF_TILE, k);
-        output[k] = (add ? add[k] : 0.0f) + value;
+    for (int64_t k = 0; k < weight->num_columns; k += EF_BLOCK) {
+        const int count = weight->num_columns - k < EF_BLOCK ? (int)(weight->num_columns - k) : EF_BLOCK;
+        float values[EF_BLOCK];
+        EF_NAME(panel_columns)(values, panel, weight->type, row % EF_TILE, k, count);
+        for (int i = 0; i < count; i++)
+            output[k + i] = (add ? add[k + i] : 0.0f) + scale * values[i];
     }
 }

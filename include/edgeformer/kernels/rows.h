@@ -32,11 +32,8 @@ static void EF_NAME(quantize)(ef_block_activation *output, const float *input, i
         const ef_f32x16 inverse = ef_f32x16_set1(largest > 0.0f ? 127.0f / largest : 0.0f);
         const ef_i32x16 q_low = EF_NAME(quantize_lanes)(low, inverse), q_high = EF_NAME(quantize_lanes)(high, inverse);
         const ef_f32x16 sums = ef_f32x16_from_i32(ef_i32x16_add(q_low, q_high)); /* small integers: exact, any order */
-        int32_t lanes[EF_BLOCK];
-        ef_i32x16_store(lanes, q_low);
-        ef_i32x16_store(lanes + 16, q_high);
-        for (int j = 0; j < EF_BLOCK; j++)
-            output->q[j] = (int8_t)lanes[j];
+        ef_i32x16_store_i8(output->q, q_low);
+        ef_i32x16_store_i8(output->q + 16, q_high);
         output->scale = largest / 127.0f;
         output->sum = (int32_t)ef_f32x16_reduce_add(sums);
     }
