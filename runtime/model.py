@@ -16,13 +16,13 @@ from .tasks.base import VERBS
 from .tokenizer import Tokenizer
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
 __all__ = ["Model", "load"]
 
 logger = logging.getLogger("edgeformer")
 
-LOAD_OPTIONS = ("threads", "n_ctx", "max_memory", "kv_type", "isa")
+LOAD_OPTIONS = ("threads", "n_ctx", "max_memory", "kv_type", "isa", "progress")
 TARGET_PREFIX = "tokenizer.target."
 # A fingerprint reads whole files up to so many bytes, and of larger ones so many from the start and from samples.
 FINGERPRINT_BYTES = 4 << 20
@@ -155,6 +155,7 @@ def load(
     max_memory: int | None = None,
     kv_type: str = "f16",
     isa: str | None = None,
+    progress: Callable[[int, int], None] | None = None,
     **unknown: NoReturn,
 ) -> Model:
     """Load a model file.
@@ -173,6 +174,8 @@ def load(
         Type of cached keys and values.
     isa : str, optional
         Force an instruction set, for tests. Default: the best that this CPU has. Results do not depend on it.
+    progress : callable, optional
+        Called with (bytes read, bytes in all) while weights load.
 
     Returns
     -------
@@ -196,10 +199,10 @@ def load(
         For an unknown or wrong option.
     """
     reject_unknown("load", unknown, LOAD_OPTIONS)
-    options = {"threads": threads, "n_ctx": n_ctx, "max_memory": max_memory, "kv_type": kv_type, "isa": isa}
+    options: dict[str, Any] = {"threads": threads, "n_ctx": n_ctx, "max_memory": max_memory, "kv_type": kv_type, "isa": isa}
     location = os.path.abspath(os.fspath(path))
     before = _identity(location)
-    session = Session.open(location, threads=threads, n_ctx=n_ctx, max_memory=max_memory, isa=isa, kv_type=kv_type)
+    session = Session.open(location, **options, progress=progress)
     try:
         try:
             fingerprint = file_fingerprint(location)

@@ -312,3 +312,12 @@ def test_defaults_that_are_not_honoured_are_told(caplog):
     metadata = byte_metadata(**{"general.generation.json": '{"no_repeat_ngram_size": 3}'})
     model_of(FakeSession(says("ab"), metadata=metadata))
     assert "no_repeat_ngram_size" in caplog.text
+
+
+def test_loading_reports_its_progress(tmp_path: Path):
+    calls: list[tuple[int, int]] = []
+    path = write_random_llama(tmp_path / "random.gguf")
+    with edgeformer.load(path, progress=lambda done, total: calls.append((done, total))):
+        pass
+    assert [done for done, _ in calls] == sorted({done for done, _ in calls})
+    assert 0 < calls[-1][0] <= calls[-1][1] == {total for _, total in calls}.pop()

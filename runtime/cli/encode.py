@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 from . import options
-from .output import input_texts, print_json
+from .output import input_texts, load_model, print_json
 
 if TYPE_CHECKING:
     import numpy as np
@@ -23,10 +23,8 @@ def encode(
 
     Example: edgeformer encode minilm.gguf "a cat" "a dog" --output vectors.npy
     """
-    import edgeformer
-
     sources = input_texts(texts)
-    with edgeformer.load(file, threads=threads) as model:
+    with load_model(file, threads=threads) as model:
         vectors = model.encode(sources)
     if output is not None:
         write_npy(Path(output), vectors)

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from . import options
-from .output import print_json, read_stdin
+from .output import load_model, print_json, read_stdin
 
 
 def generate(
@@ -44,8 +44,6 @@ def generate(
 
     Example: edgeformer generate my-model.gguf --prompt "Once upon a time" --max-tokens 100 --temperature 0.8
     """
-    import edgeformer
-
     text = read_stdin() if prompt == "-" else prompt
     choices: dict[str, Any] = {
         "max_tokens": max_tokens,
@@ -58,7 +56,7 @@ def generate(
         "stop": stop or None,
         "num_beams": num_beams,
     }
-    with edgeformer.load(file, threads=threads, n_ctx=n_ctx) as model:
+    with load_model(file, threads=threads, n_ctx=n_ctx) as model:
         if json:
             print_json(model.generate(text, **choices))
         elif sys.stdout.isatty() and (num_beams or 1) == 1:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from edgeformer.errors import InvalidInputError
 
 if TYPE_CHECKING:
+    from edgeformer import Model
     from rich.console import Console
     from rich.progress import Progress
 
@@ -132,3 +133,11 @@ def print_rows(title: str, columns: Iterable[str], rows: Iterable[Iterable[objec
     for row in rows:
         table.add_row(*(Text(str(cell)) for cell in row))
     stdout_console().print(table)
+
+
+def load_model(path: str, **options: Any) -> Model:
+    """`edgeformer.load` with a bar."""
+    import edgeformer
+
+    with progress("loading") as report:
+        return edgeformer.load(path, progress=report, **options)

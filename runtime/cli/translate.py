@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from . import options
-from .output import input_texts, print_json, progress
+from .output import input_texts, load_model, print_json, progress
 
 BATCH_SIZE = 32  # lines in one run: the first answers come early, and the cache need not hold all
 
@@ -21,11 +21,9 @@ def translate(
 
     Example: printf '4 March 1997\\n' | edgeformer translate dates.gguf
     """
-    import edgeformer
-
     sources = input_texts(texts)
     pairs: list[tuple[str, str]] = []
-    with edgeformer.load(file, threads=threads) as model, progress("translating") as report:
+    with load_model(file, threads=threads) as model, progress("translating") as report:
         for start in range(0, len(sources), BATCH_SIZE):
             batch = sources[start : start + BATCH_SIZE]
             answers = iter(model.translate([source for source in batch if source], num_beams=num_beams))
