@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from .checkpoint import open_checkpoint
 from .huggingface import Config, Plan, PlannedTensor, Source
 from .policy import FILE_TYPES, Choice, Policy
-from .registry import architecture_of
+from .registry import architecture_of, planner_of
 
 __all__ = ["ConversionReport", "TensorReport", "convert"]
 
@@ -126,7 +126,7 @@ def convert(
             raise ModelNotFoundError(folder, "there is no config.json; it says what the weights mean")
         opened = Source(folder, Config(checkpoint.config, str(folder / "config.json")), checkpoint)
         architecture = architecture_of(opened.config)
-        plan = architecture.plan(opened)
+        plan = planner_of(architecture)(opened)
         metadata = _metadata(architecture.name, plan, policy, opened)
         job = _Job(out, architecture.name, policy, plan.tensors, progress)
         notes = [*plan.notes, *(note for vocabulary in plan.vocabularies.values() for note in vocabulary.notes)]

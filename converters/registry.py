@@ -1,34 +1,24 @@
-"""The architectures that can be converted: one row each."""
+"""Which architecture a checkpoint's configuration means."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from importlib import import_module
 
-from . import bert, llama, transformer
+from edgeformer.architectures import ARCHITECTURES, ArchitectureRow
+
 from .huggingface import Config, Plan, Source
 
-__all__ = ["ARCHITECTURES", "Architecture", "architecture_of"]
+__all__ = ["architecture_of", "planner_of"]
 
 
-@dataclass(frozen=True)
-class Architecture:
-    """A row: GGUF's name, what a configuration calls it, and the function that plans the file."""
-
-    name: str
-    model_types: tuple[str, ...]
-    classes: tuple[str, ...]
-    plan: Callable[[Source], Plan]
+def planner_of(row: ArchitectureRow) -> Callable[[Source], Plan]:
+    """The function that plans a file of this architecture from a checkpoint."""
+    planner: Callable[[Source], Plan] = import_module(f"edgeformer.converters.{row.name}").plan
+    return planner
 
 
-ARCHITECTURES = (
-    Architecture("llama", ("llama", "mistral"), ("LlamaForCausalLM", "MistralForCausalLM"), llama.plan),
-    Architecture("bert", ("bert",), ("BertModel", "BertForMaskedLM", "BertForPreTraining"), bert.plan),
-    Architecture("transformer", ("transformer",), ("torch.nn.Transformer",), transformer.plan),
-)
-
-
-def architecture_of(config: Config) -> Architecture:
+def architecture_of(config: Config) -> ArchitectureRow:
     """The row for a configuration, by `model_type`, and by `architectures` where it is given.
 
     Raises

@@ -199,7 +199,8 @@ def load(
         For an unknown or wrong option.
     """
     reject_unknown("load", unknown, LOAD_OPTIONS)
-    options: dict[str, Any] = {"threads": threads, "n_ctx": n_ctx, "max_memory": max_memory, "kv_type": kv_type, "isa": isa}
+    options: dict[str, Any] = {"threads": threads, "n_ctx": n_ctx, "max_memory": max_memory}
+    options |= {"kv_type": kv_type, "isa": isa}
     location = os.path.abspath(os.fspath(path))
     before = _identity(location)
     session = Session.open(location, **options, progress=progress)

@@ -100,6 +100,17 @@ def test_encoder_decoder_takes_torchs_greedy_path(name: str, kv_type: str, golde
         cases.assert_greedy_path(result.token_ids, result.finish_reason, path)
 
 
+@pytest.mark.parametrize("name", ENCODER_DECODERS)
+def test_encoder_decoder_shows_its_encoders_states(name: str, golden_gguf: cases.GoldenPath) -> None:
+    sources, _ = cases.sources_and_targets(name)
+    with edgeformer.load(golden_gguf(name), threads=2) as model:
+        states = [model.hidden_states(source) for source in sources]
+        together = model.session.hidden(sources)
+    wanted = np.concatenate([ReferenceModel(golden_gguf(name)).hidden(source) for source in sources])
+    assert relative_error(together, wanted) < TOLERANCE["f32"]
+    assert np.array_equal(together, np.concatenate(states))
+
+
 @pytest.mark.parametrize("name", cases.ALL)
 def test_reference_interpreter_gives_torchs_numbers(name: str, golden_gguf: cases.GoldenPath) -> None:
     numbers, reference = cases.expected(name), ReferenceModel(golden_gguf(name))

@@ -1,20 +1,13 @@
-"""The architectures: one file each, one row each in the registry."""
+"""The architectures: one file each, named as in `architectures.py`."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from importlib import import_module
 
-from edgeformer.errors import UnsupportedModelError
+from edgeformer.architectures import ARCHITECTURES, architecture_row
+from edgeformer.errors import UnsupportedModelError, quote
 from edgeformer.gguf import GGUFFile
 from edgeformer.graph import Architecture, Metadata
-
-# general.architecture of the file -> module with `build(metadata, tensors) -> Architecture`
-REGISTRY: Mapping[str, str] = {
-    "llama": "edgeformer.models.llama",
-    "bert": "edgeformer.models.bert",
-    "transformer": "edgeformer.models.transformer",
-}
 
 
 def build_architecture(file: GGUFFile) -> Architecture:
@@ -28,9 +21,11 @@ def build_architecture(file: GGUFFile) -> Architecture:
         A key or tensor is missing or does not fit the others.
     """
     name = file.get("general.architecture", str)
-    if name not in REGISTRY:
-        raise UnsupportedModelError(
-            f"{file.path}: architecture {name!r} is not supported; supported: {', '.join(sorted(REGISTRY))}"
-        )
+    if architecture_row(name) is None:
+        known = ", ".join(row.name for row in ARCHITECTURES)
+        raise UnsupportedModelError(f"{file.path}: architecture {quote(name)} is not supported; supported: {known}")
     tensors = {tensor.name: tuple(tensor.shape) for tensor in file.tensors.values()}
-    return import_module(REGISTRY[name]).build(Metadata(file.get, name, str(file.path)), tensors)
+    architecture: Architecture = import_module(f"edgeformer.models.{name}").build(
+        Metadata(file.get, name, str(file.path)), tensors
+    )
+    return architecture

@@ -23,7 +23,15 @@ Prompts = list[str] | list[list[int]]
 VERBS: Mapping[str, tuple[str, ...]] = {
     "decoder": ("generate", "agenerate", "logits", "hidden_states", "tokenize", "detokenize"),
     "encoder": ("encode", "hidden_states", "tokenize", "detokenize"),
-    "encoder-decoder": ("translate", "generate", "agenerate", "logits", "tokenize", "detokenize"),
+    "encoder-decoder": (
+        "translate",
+        "generate",
+        "agenerate",
+        "logits",
+        "hidden_states",
+        "tokenize",
+        "detokenize",
+    ),
 }
 
 

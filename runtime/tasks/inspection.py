@@ -62,6 +62,7 @@ class InspectionVerbs(VerbBase):
         Parameters
         ----------
         prompt : str or list of int
+            For an encoder-decoder: the source, and the states are the encoder's, which the decoder attends to.
 
         Returns
         -------
