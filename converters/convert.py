@@ -165,14 +165,14 @@ def _requantize(source: Path, out: PathLike, policy: Policy, progress: Progress 
             stored = TYPES.get(info.type)
             wanted = policy.choose(name, info.shape).type
             if stored is None or (stored.block_size > 1 and stored is not wanted):
-                kind = "unknown to edgeformer" if stored is None else stored.name
+                kind = "unknown to edgeformer" if stored is None else info.type_name
                 what = f"tensor {quote(name)} is {kind}, not F32, F16 or BF16"
                 raise ConversionError(f"{source}: {what}; quantize from the unquantized file")
 
             def read(name: str = name) -> NDArray[np.float32]:
                 return file.dequantize(name)
 
-            tensors.append(PlannedTensor(name, info.shape, stored.name, read))
+            tensors.append(PlannedTensor(name, info.shape, info.type_name, read))
         metadata = {k: v for k, v in file.metadata.items() if k not in ("general.architecture", "general.alignment")}
         metadata["general.file_type"] = FILE_TYPES[policy.type.name]
         job = _Job(out, file.get("general.architecture", str), policy, tensors, progress)

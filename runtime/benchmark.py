@@ -25,7 +25,6 @@ from . import __version__
 from .errors import ContextOverflowError, InvalidOptionError
 from .gguf import GGUFFile
 from .memory import MAX_PASS_ROWS, MAX_ROWS
-from .quants import TYPES
 from .results import peak_memory_bytes
 from .session import Session
 
@@ -189,15 +188,15 @@ def _model_fields(path: str | os.PathLike[str]) -> dict[str, Any]:
     """Fields that the file's header answers."""
     with GGUFFile(path) as file:
         tensors = list(file.tensors.values())
-        bytes_by_type: Counter[int] = Counter()
+        bytes_by_type: Counter[str] = Counter()
         for tensor in tensors:
-            bytes_by_type[tensor.type] += tensor.nbytes
+            bytes_by_type[tensor.type_name] += tensor.nbytes
         parameters = sum(math.prod(tensor.shape) for tensor in tensors)
         [(main_type, _)] = bytes_by_type.most_common(1)
         architecture = file.metadata.get("general.architecture", "unknown")
     return {
         "model_filename": os.fspath(path),
-        "model_type": f"{architecture} {_short_count(parameters)} {TYPES[main_type].name.upper()}",
+        "model_type": f"{architecture} {_short_count(parameters)} {main_type.upper()}",
         "model_size": sum(bytes_by_type.values()),
         "model_n_params": parameters,
     }

@@ -5,12 +5,21 @@ from __future__ import annotations
 import math
 import os
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any, Final, TypeVar, get_args, get_origin
 
 import numpy as np
 from numpy.typing import NDArray
 
-from .errors import InvalidInputError, InvalidOptionError, ModelFormatError, PathLike, UnsupportedModelError, quote
+from .errors import (
+    ConversionError,
+    InvalidInputError,
+    InvalidOptionError,
+    ModelFormatError,
+    PathLike,
+    UnsupportedModelError,
+    quote,
+)
 from .files import InputFile, OutputFile
 from .gguf_bytes import (
     ALIGNMENT_KEY,
@@ -23,7 +32,7 @@ from .gguf_bytes import (
     is_alignment,
     read_head,
 )
-from .quants import STORED_TYPES, TYPES, QuantizationType
+from .quants import READ_AS, STORED_TYPES, TYPES, QuantizationType
 
 __all__ = ["REQUIRED", "GGUFFile", "GGUFWriter", "TensorInfo"]
 
@@ -70,10 +79,9 @@ class GGUFFile:
         except BaseException:
             self._file.close()
             raise
-        self.version = head.version
-        self.alignment = head.alignment
+        self.version, self.alignment = head.version, head.alignment
         self.metadata = head.metadata
-        self.tensors = head.tensors
+        self.tensors = {name: _as_read(info) for name, info in head.tensors.items()}
 
     def close(self) -> None:
         """Close the file; metadata and the list of tensors stay."""
@@ -144,7 +152,7 @@ class GGUFFile:
         return TYPES[info.type]
 
     def read_rows(self, name: str, first: int, count: int) -> NDArray[np.uint8]:
-        """Rows of a tensor as the file stores them.
+        """Rows of a tensor as the file stores them, or quantized anew where `quants.READ_AS` has its type.
 
         Parameters
         ----------
@@ -160,17 +168,24 @@ class GGUFFile:
         ------
         ModelFileChangedError
             The file is not the one that was opened any more.
-        UnsupportedModelError
-            The tensor's type is not one that edgeformer runs.
+        ModelFormatError, UnsupportedModelError
+            The tensor is not there, holds NaN where it is quantized anew, or has a type that edgeformer does not run.
         InvalidInputError
             The rows are out of range, or the file was closed.
         """
-        info = self.tensor(name)
-        row_bytes = self.quantization(name).row_bytes(info.shape[-1])
+        info, quantization = self.tensor(name), self.quantization(name)
+        row_bytes = STORED_TYPES[info.stored_type or info.type].row_bytes(info.shape[-1])
         if first < 0 or count < 0 or first + count > info.num_rows:
             raise InvalidInputError(f"rows {first} to {first + count} of the {info.num_rows} of tensor {quote(name)}")
         self._file.check_unchanged()
-        return self._file.read_array(info.offset + first * row_bytes, count * row_bytes).reshape(count, row_bytes)
+        raw = self._file.read_array(info.offset + first * row_bytes, count * row_bytes).reshape(count, row_bytes)
+        if info.stored_type is None:
+            return raw
+        weights = READ_AS[info.stored_type][0].dequantize(raw, (count, info.shape[-1]))
+        try:
+            return quantization.quantize(weights)
+        except ConversionError as error:
+            raise ModelFormatError(self.path, info.offset, f"tensor {quote(name)}", str(error)) from error
 
     def dequantize(self, name: str) -> NDArray[np.float32]:
         """A whole tensor as float32 in its shape. Raises as `read_rows` does."""
@@ -352,6 +367,11 @@ class GGUFWriter:
     def _check_open_for_declarations(self) -> None:
         if self._file is not None:
             raise InvalidInputError(f"{self.path}: keys and tensors must be added before the first tensor is written")
+
+
+def _as_read(info: TensorInfo) -> TensorInfo:
+    """The tensor with the type that its rows are read as."""
+    return replace(info, type=READ_AS[info.type][1].id, stored_type=info.type) if info.type in READ_AS else info
 
 
 def _as_kind(value: Value, kind: Any) -> Any:

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from .errors import ConversionError, InvalidInputError, InvalidOptionError, quote
 
-__all__ = ["STORED_TYPES", "TYPES", "QuantizationType", "StoredType", "by_name"]
+__all__ = ["READ_AS", "STORED_TYPES", "TYPES", "QuantizationType", "ReadableType", "StoredType", "by_name"]
 
 BLOCK = 32
 CHUNK_ELEMENTS = 1 << 18
@@ -26,6 +26,9 @@ _ALMOST_HALF = np.nextafter(np.float32(0.5), np.float32(0.0))
 
 _Q8_0_BLOCK = np.dtype([("scale", "<f2"), ("q", "i1", (BLOCK,))])
 _Q4_0_BLOCK = np.dtype([("scale", "<f2"), ("nibbles", "u1", (BLOCK // 2,))])
+_Q6_K_BLOCK = np.dtype(
+    [("low", "u1", (2, 1, 64)), ("high", "u1", (2, 1, 32)), ("scales", "i1", (16,)), ("scale", "<f2")]
+)
 
 Float32 = NDArray[np.float32]
 Bytes = NDArray[np.uint8]
@@ -66,40 +69,10 @@ class StoredType:
 
 
 @dataclass(frozen=True)
-class QuantizationType(StoredType):
-    """A tensor type that edgeformer runs, with its quantizer and dequantizer."""
+class ReadableType(StoredType):
+    """A tensor type with its dequantizer."""
 
-    encode_blocks: Callable[[Float32], Bytes]
     decode_blocks: Callable[[Bytes], Float32]
-
-    def quantize(self, weights: NDArray[Any]) -> Bytes:
-        """Quantize along the last axis.
-
-        Parameters
-        ----------
-        weights : float32 [..., K]
-            K a multiple of the block size.
-
-        Returns
-        -------
-        uint8 [..., row_bytes(K)]
-
-        Raises
-        ------
-        ConversionError
-            A weight is NaN or infinite, or too large for the type's half-precision numbers.
-        InvalidInputError
-            The array has no axis, or the block size does not divide K.
-        """
-        if weights.ndim == 0:
-            raise InvalidInputError("a scalar has no rows to quantize")
-        row_bytes = self.row_bytes(weights.shape[-1])
-        blocks = np.ascontiguousarray(weights, dtype=np.float32).reshape(-1, self.block_size)
-        encoded = np.empty((len(blocks), self.type_size), dtype=np.uint8)
-        for chunk in self._chunks(len(blocks)):
-            self._check_finite(blocks, chunk.start, chunk.stop)
-            encoded[chunk] = self.encode_blocks(blocks[chunk])
-        return encoded.reshape(*weights.shape[:-1], row_bytes)
 
     def dequantize(self, raw: Bytes, shape: tuple[int, ...]) -> Float32:
         """The weights that bytes stand for.
@@ -136,6 +109,42 @@ class QuantizationType(StoredType):
     def _chunks(self, num_blocks: int) -> list[slice]:
         step = max(1, CHUNK_ELEMENTS // self.block_size)
         return [slice(first, min(first + step, num_blocks)) for first in range(0, num_blocks, step)]
+
+
+@dataclass(frozen=True)
+class QuantizationType(ReadableType):
+    """A tensor type that edgeformer runs, with its quantizer, too."""
+
+    encode_blocks: Callable[[Float32], Bytes]
+
+    def quantize(self, weights: NDArray[Any]) -> Bytes:
+        """Quantize along the last axis.
+
+        Parameters
+        ----------
+        weights : float32 [..., K]
+            K a multiple of the block size.
+
+        Returns
+        -------
+        uint8 [..., row_bytes(K)]
+
+        Raises
+        ------
+        ConversionError
+            A weight is NaN or infinite, or too large for the type's half-precision numbers.
+        InvalidInputError
+            The array has no axis, or the block size does not divide K.
+        """
+        if weights.ndim == 0:
+            raise InvalidInputError("a scalar has no rows to quantize")
+        row_bytes = self.row_bytes(weights.shape[-1])
+        blocks = np.ascontiguousarray(weights, dtype=np.float32).reshape(-1, self.block_size)
+        encoded = np.empty((len(blocks), self.type_size), dtype=np.uint8)
+        for chunk in self._chunks(len(blocks)):
+            self._check_finite(blocks, chunk.start, chunk.stop)
+            encoded[chunk] = self.encode_blocks(blocks[chunk])
+        return encoded.reshape(*weights.shape[:-1], row_bytes)
 
     def _check_finite(self, blocks: Float32, start: int, stop: int) -> None:
         finite = np.isfinite(blocks[start:stop])
@@ -239,17 +248,36 @@ def _decode_q4_0(blocks: Bytes) -> Float32:
     return q * stored["scale"].astype(np.float32)[:, None]
 
 
+def _decode_q6_k(blocks: Bytes) -> Float32:
+    """Sixteen parts of sixteen weights: weight = scale * (the part's scale) * (six bits - 32)."""
+    stored = blocks.reshape(-1).view(_Q6_K_BLOCK)
+    four_bits = np.concatenate([stored["low"] & np.uint8(15), stored["low"] >> np.uint8(4)], axis=2)
+    two_bits = (stored["high"] >> np.array([[0], [2], [4], [6]], np.uint8)) & np.uint8(3)
+    q = (four_bits.reshape(two_bits.shape) | (two_bits << np.uint8(4))).astype(np.int8) - np.int8(32)
+    scales = stored["scale"].astype(np.float32)[:, None] * stored["scales"]
+    weights: Float32 = q.reshape(-1, 16, 16) * scales[:, :, None]
+    return weights.reshape(-1, 256)
+
+
 TYPES: dict[int, QuantizationType] = {
     stored_type.id: stored_type
     for stored_type in (
-        QuantizationType(0, "f32", 1, 4, _encode_f32, _decode_f32),
-        QuantizationType(1, "f16", 1, 2, _encode_f16, _decode_f16),
-        QuantizationType(2, "q4_0", BLOCK, _Q4_0_BLOCK.itemsize, _encode_q4_0, _decode_q4_0),
-        QuantizationType(8, "q8_0", BLOCK, _Q8_0_BLOCK.itemsize, _encode_q8_0, _decode_q8_0),
-        QuantizationType(30, "bf16", 1, 2, _encode_bf16, _decode_bf16),
+        QuantizationType(0, "f32", 1, 4, _decode_f32, _encode_f32),
+        QuantizationType(1, "f16", 1, 2, _decode_f16, _encode_f16),
+        QuantizationType(2, "q4_0", BLOCK, _Q4_0_BLOCK.itemsize, _decode_q4_0, _encode_q4_0),
+        QuantizationType(8, "q8_0", BLOCK, _Q8_0_BLOCK.itemsize, _decode_q8_0, _encode_q8_0),
+        QuantizationType(30, "bf16", 1, 2, _decode_bf16, _encode_bf16),
     )
 }
 """The types that edgeformer runs, by id."""
+
+READ_AS: dict[int, tuple[ReadableType, QuantizationType]] = {
+    14: (ReadableType(14, "q6_k", 256, _Q6_K_BLOCK.itemsize, _decode_q6_k), TYPES[8]),
+}
+"""Types that are read as another one that runs and loses next to nothing, by id.
+
+llama.cpp's quantizer stores the token embeddings or the output matrix of its q4_0 files as q6_k.
+"""
 
 _NOT_RUN = (
     (3, "q4_1", 32, 20),
@@ -260,7 +288,6 @@ _NOT_RUN = (
     (11, "q3_k", 256, 110),
     (12, "q4_k", 256, 144),
     (13, "q5_k", 256, 176),
-    (14, "q6_k", 256, 210),
     (15, "q8_k", 256, 292),
     (16, "iq2_xxs", 256, 66),
     (17, "iq2_xs", 256, 74),
@@ -283,7 +310,11 @@ _NOT_RUN = (
     (41, "q1_0", 128, 18),
 )
 
-STORED_TYPES: dict[int, StoredType] = {**{row[0]: StoredType(*row) for row in _NOT_RUN}, **TYPES}
+STORED_TYPES: dict[int, StoredType] = {
+    **{row[0]: StoredType(*row) for row in _NOT_RUN},
+    **{type_id: stored for type_id, (stored, _) in READ_AS.items()},
+    **TYPES,
+}
 """Every type whose size is known, so a file that holds it can be checked and listed, by id."""
 
 

@@ -11,6 +11,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import edgeformer
 import gguf
 import numpy as np
 import pytest
@@ -141,3 +142,21 @@ def test_llama_cpp_runs_the_file(test_models: Path, tmp_path: Path, name: str, t
         tokenizer = Tokenizer.from_metadata(file.metadata)
     assert tokenizer is not None
     assert answer["texts"] == [tokenizer.encode(text) for text in texts]
+
+
+@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize(("file_type", "same"), [(1, None), (7, 12), (2, 4)], ids=["f16", "q8_0", "q4_0"])
+def test_files_of_llama_cpp_run_here(
+    test_models: Path, tmp_path: Path, name: str, file_type: int, same: int | None
+) -> None:
+    """Written by its quantizer, which keeps the tied embeddings of a q4_0 file as q6_k: the same continuation."""
+    folder = test_models / name
+    source, path = str(tmp_path / "f32.gguf"), str(tmp_path / "theirs.gguf")
+    convert(folder, source, type="f32")
+    prompt, greedy = expected_greedy(folder)
+    job = {"path": path, "source": source, "file_type": file_type, "texts": []}
+    theirs = llama_cpp({**job, "start": prompt, "length": len(greedy)})["ids"]
+    with edgeformer.load(path, threads=1) as model:
+        ours = prompt + model.generate(prompt, max_tokens=len(greedy) - len(prompt), temperature=0).token_ids
+    count = None if same is None else len(prompt) + same
+    assert ours[:count] == theirs[:count]

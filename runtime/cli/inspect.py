@@ -24,18 +24,11 @@ def _shown(value: Any) -> str:
     return text if len(text) <= LONGEST_VALUE else f"{text[:LONGEST_VALUE]}... ({len(text)} characters)"
 
 
-def _type_name(type_id: int) -> str:
-    from edgeformer.quants import STORED_TYPES
-
-    stored = STORED_TYPES.get(type_id)
-    return stored.name if stored else f"type {type_id}"
-
-
 def _summary(file: GGUFFile) -> dict[str, Any]:
     """Counts over the whole file."""
     bytes_by_type: dict[str, int] = defaultdict(int)
     for tensor in file.tensors.values():
-        bytes_by_type[_type_name(tensor.type)] += tensor.nbytes
+        bytes_by_type[tensor.type_name] += tensor.nbytes
     return {
         "path": str(file.path),
         "version": file.version,
@@ -59,7 +52,7 @@ def inspect(file: options.ModelFile, json: options.Json = False) -> None:
     with GGUFFile(file) as opened:
         summary = _summary(opened)
         tensors: list[dict[str, Any]] = [
-            {"name": t.name, "shape": list(t.shape), "type": _type_name(t.type), "offset": t.offset, "bytes": t.nbytes}
+            {"name": t.name, "shape": list(t.shape), "type": t.type_name, "offset": t.offset, "bytes": t.nbytes}
             for t in opened.tensors.values()
         ]
         if json:
