@@ -139,6 +139,8 @@ class VocabularyArrays:
         if types is None:
             return self.guessed_types()
         for token, kind in zip(self.tokens, types, strict=True):
+            if not TokenType.UNDEFINED <= kind <= TokenType.BYTE:
+                self.fail("token_type", f"{kind} of {quote(token)} is not a type")
             if kind == TokenType.BYTE and not re.fullmatch("<0x[0-9A-Fa-f]{2}>", token):
                 self.fail("tokens", f"{quote(token)} is marked as a byte and is not one of <0x00> to <0xFF>")
         return types

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import re
 from importlib import import_module
 
 from edgeformer.architectures import ARCHITECTURES, architecture_row
-from edgeformer.errors import UnsupportedModelError, quote
+from edgeformer.errors import ModelFormatError, UnsupportedModelError, quote
 from edgeformer.gguf import GGUFFile
 from edgeformer.graph import Architecture, Metadata
+
+LAYER_TENSOR = re.compile(r"(\w+\.)?blk\.\d+\.")
+DERIVED = ".attn_rot_embd.weight"  # the rotary frequencies, which follow from the metadata; old files have them
 
 
 def build_architecture(file: GGUFFile) -> Architecture:
@@ -28,4 +32,26 @@ def build_architecture(file: GGUFFile) -> Architecture:
     architecture: Architecture = import_module(f"edgeformer.models.{name}").build(
         Metadata(file.get, name, str(file.path)), tensors
     )
+    _check_layers_used(file, architecture)
+    _check_vocabularies(file, architecture)
     return architecture
+
+
+def _check_layers_used(file: GGUFFile, architecture: Architecture) -> None:
+    """A layer, or a part of one, that no program reads is a variant that is not known here, or a wrong block count."""
+    used = {name for graph in architecture.programs.values() for node in graph.nodes for name in node.tensors}
+    for name in file.tensors.keys() - used:
+        if LAYER_TENSOR.match(name) and not name.endswith(DERIVED):
+            what = f"tensor {quote(name)} is part of a layer and would not be used, so results would be wrong"
+            raise UnsupportedModelError(f"{file.path}: {what}: a variant that is not supported, or a wrong block_count")
+
+
+def _check_vocabularies(file: GGUFFile, architecture: Architecture) -> None:
+    """Every token of a vocabulary has its row of the embeddings."""
+    source = architecture.vocab_size
+    if architecture.family == "encoder-decoder":
+        source = architecture.config.src_vocab_size
+    for key, rows in (("tokenizer.ggml.tokens", source), ("tokenizer.target.tokens", architecture.vocab_size)):
+        tokens = file.get(key, list, [])
+        if len(tokens) > rows:
+            raise ModelFormatError(file.path, None, key, f"{len(tokens)} tokens, but the embeddings have {rows} rows")

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from edgeformer.errors import UnsupportedModelError
+from edgeformer.errors import ModelFormatError, UnsupportedModelError
 from edgeformer.graph import MAX_CONTEXT, MAX_LAYERS, Architecture, Graph, Metadata, rotary_frequencies
 
 
@@ -38,6 +38,10 @@ def read_config(metadata: Metadata, vocab_size: int) -> LlamaConfig:
     hidden_size = metadata.integer("embedding_length")
     num_attention_heads = metadata.integer("attention.head_count", high=8192)
     head_dim = metadata.integer("attention.key_length", max(hidden_size // num_attention_heads, 1), high=256)
+    rotary_dim = metadata.integer("rope.dimension_count", head_dim, low=2, high=256)
+    if rotary_dim % 2:
+        what = f"{rotary_dim} columns cannot be rotated in pairs"
+        raise ModelFormatError(metadata.path, None, "llama.rope.dimension_count", what)
     scaling = metadata.string("rope.scaling.type", "none", choices=("none", "linear"))
     if metadata.integer("expert_count", 0, low=0):
         raise UnsupportedModelError(f"{metadata.path}: mixture-of-experts models are not supported")
@@ -50,7 +54,7 @@ def read_config(metadata: Metadata, vocab_size: int) -> LlamaConfig:
         num_key_value_heads=metadata.integer("attention.head_count_kv", num_attention_heads, high=8192),
         head_dim=head_dim,
         value_dim=metadata.integer("attention.value_length", head_dim, high=256),
-        rotary_dim=metadata.integer("rope.dimension_count", head_dim, low=2, high=256),
+        rotary_dim=rotary_dim,
         rope_theta=metadata.number("rope.freq_base", 10000.0, low=1.0),
         rope_linear_factor=metadata.number("rope.scaling.factor", 1.0, low=1e-3) if scaling == "linear" else 1.0,
         rms_norm_eps=metadata.number("attention.layer_norm_rms_epsilon", low=0.0, high=1.0),
