@@ -26,6 +26,10 @@ if TYPE_CHECKING:
 
 __all__ = ["PieceDecoder", "StreamDecoder", "Tokenizer", "library_errors"]
 
+# Bytes of a text in UTF-8. The library takes some 200 bytes and a microsecond or two for each, so more than this would
+# ask for more than a gigabyte and ten seconds; no context holds as many tokens.
+TEXT_LIMIT = 4 << 20
+
 # Control tokens that end a turn in the published chat models; llama.cpp knows them by their text as well.
 _END_PIECES = frozenset(
     ("<|eot_id|>", "<|eom_id|>", "<|im_end|>", "<|end|>", "<end_of_turn>", "<|endoftext|>", "<|end_of_text|>", "</s>")
@@ -362,15 +366,19 @@ class Tokenizer:
         Raises
         ------
         InvalidInputError
-            If the text is not a string, has a lone surrogate, or a character that the model has no token for.
+            If the text is not a string, has a lone surrogate, or a character that the model has no token for; or if
+            it is longer than 4 MiB in UTF-8.
         """
         if not isinstance(text, str):
             raise InvalidInputError(f"a text must be a str, not {type(text).__name__}")
         try:
-            text.encode()
+            length = len(text) if len(text) > TEXT_LIMIT else len(text.encode())
         except UnicodeEncodeError as error:
             what = f"a lone surrogate U+{ord(text[error.start]):04X} at position {error.start}"
             raise InvalidInputError(f"the text is not valid Unicode: {what}") from None
+        if length > TEXT_LIMIT:
+            what = f"at least {length} bytes, and one call takes {TEXT_LIMIT}"
+            raise InvalidInputError(f"the text is too long: {what}; split it where it may be split, e.g. at line ends")
         return self._encoder.encode(text, add_special_tokens, parse_special)
 
     def decode(self, ids: Iterable[int], skip_special_tokens: bool = True) -> str:

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import tokenizers
 from edgeformer.errors import EdgeformerError, InvalidInputError, ModelFormatError, UnsupportedModelError
-from edgeformer.tokenizer import Tokenizer, library_errors
+from edgeformer.tokenizer import TEXT_LIMIT, Tokenizer, library_errors
 from edgeformer.tokenizer_pattern import check_charsmap, check_pattern
 from hypothesis import given
 from hypothesis import strategies as st
@@ -234,3 +234,9 @@ def test_any_value_anywhere_works_or_is_refused(node: tuple[Any, ...], value: An
 @pytest.mark.parametrize("text", ["a" * 1_000_000, " " * 1_000_000, "\u65e5" * 300_000])
 def test_a_million_equal_characters(text: str) -> None:
     assert made(DESCRIPTION).encode(text)[-1] == 5
+
+
+@pytest.mark.parametrize("text", ["a" * 10_000_000, "\u65e5" * (TEXT_LIMIT // 3 + 1)])
+def test_texts_beyond_the_bound_are_refused_at_once(text: str) -> None:
+    with pytest.raises(InvalidInputError, match="too long"):
+        made(DESCRIPTION).encode(text)
