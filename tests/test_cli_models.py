@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import io
 import json
+import os
 import sys
 from importlib.util import find_spec
 from pathlib import Path
@@ -183,6 +185,18 @@ def test_encode_into_a_missing_folder_is_an_error(
 ) -> None:
     assert main(["encode", encoder, "a cat", "--output", str(tmp_path / "absent" / "x.npy")]) == 1
     assert "x.npy" in capsys.readouterr().err
+
+
+def test_encode_on_a_full_disk_leaves_nothing(
+    encoder: str, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(os, "posix_fallocate", full)
+    assert main(["encode", encoder, "a cat", "--output", str(tmp_path / "x.npy")]) == 1
+    assert "No space left on device" in capsys.readouterr().err
+    assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.parametrize("output", ["json", "csv", "md"])

@@ -180,7 +180,12 @@ def test_encode_truncates_between_the_special_tokens():
 
 @pytest.mark.parametrize(
     ("options", "message"),
-    [({"batch_size": 0}, "batch_size"), ({"truncate": "left"}, "truncate"), ({"batch_size": True}, "batch_size")],
+    [
+        ({"batch_size": 0}, "batch_size"),
+        ({"truncate": "left"}, "truncate"),
+        ({"batch_size": True}, "batch_size"),
+        ({"normalise_embeddings": True}, r"encode\(\) has no option .*'normalize_embeddings'"),
+    ],
 )
 def test_encode_refuses_wrong_options(options, message):
     with pytest.raises(edgeformer.InvalidOptionError, match=message):

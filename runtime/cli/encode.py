@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pathlib import Path
+import io
 from typing import TYPE_CHECKING, Annotated
 
 from . import options
@@ -27,7 +27,7 @@ def encode(
     with load_model(file, threads=threads) as model:
         vectors = model.encode(sources)
     if output is not None:
-        write_npy(Path(output), vectors)
+        write_npy(output, vectors)
         if json:
             print_json({"output": output, "shape": list(vectors.shape)})
     elif json:
@@ -37,7 +37,7 @@ def encode(
             print(" ".join(f"{value:.7g}" for value in vector))
 
 
-def write_npy(path: Path, array: np.ndarray) -> None:
+def write_npy(path: str, array: np.ndarray) -> None:
     """Write a NumPy file that is whole or not there.
 
     Raises
@@ -47,13 +47,10 @@ def write_npy(path: Path, array: np.ndarray) -> None:
     """
     import numpy as np
 
-    from ..errors import OutputError
+    from ..files import OutputFile
 
-    part = path.with_name(path.name + ".part")
-    try:
-        with open(part, "wb") as file:
-            np.save(file, array)
-        part.replace(path)
-    except OSError as error:
-        part.unlink(missing_ok=True)
-        raise OutputError(path, f"cannot be written: {error.strerror}") from error
+    content = io.BytesIO()
+    np.save(content, array)
+    with OutputFile(path, content.getbuffer().nbytes) as file:
+        file.write(content.getbuffer())
+        file.commit()

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import numpy as np
 
 from ..errors import ContextOverflowError, InvalidInputError, InvalidOptionError, ModelFormatError, quote
 from ..json_file import parse_json
+from ..options import reject_unknown
 from .base import Prompt, VerbBase, is_single
 
 if TYPE_CHECKING:
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
 __all__ = ["EmbeddingVerbs"]
 
 PROMPTS_KEY = "general.prompts.json"
+OPTIONS = ("prompt", "prompt_name", "batch_size", "normalize_embeddings", "truncate")
 
 
 class EmbeddingVerbs(VerbBase):
@@ -30,6 +32,7 @@ class EmbeddingVerbs(VerbBase):
         batch_size: int = 32,
         normalize_embeddings: bool | None = None,
         truncate: str | None = None,
+        **unknown: NoReturn,
     ) -> np.ndarray:
         """The vectors that sentence-transformers' `encode` gives.
 
@@ -69,6 +72,7 @@ class EmbeddingVerbs(VerbBase):
             If the model is no encoder.
         """
         session = self._require("encode")
+        reject_unknown("encode", unknown, OPTIONS)
         if not isinstance(batch_size, int) or isinstance(batch_size, bool) or batch_size < 1:
             raise InvalidOptionError(f"batch_size: an integer of at least 1 is needed, not {quote(batch_size)}")
         if truncate not in (None, "right"):

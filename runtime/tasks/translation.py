@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, overload
 
 from ..errors import GenerationCancelled, InvalidInputError, InvalidOptionError
-from ..options import GenerationArguments
+from ..options import GenerationArguments, reject_unknown
 from .base import is_single
 from .generation import GenerationVerbs
 
@@ -53,6 +53,7 @@ class TranslationVerbs(GenerationVerbs):
         self._require("translate")
         if "stream" in options:
             raise InvalidOptionError("translate() has no option 'stream': generate() has it")
+        reject_unknown("translate", options, GenerationArguments.__annotations__)
         if self.target_tokenizer is None:
             raise InvalidInputError("translate: the file carries no tokenizer; generate() gives token ids")
         results = self.generate([text] if is_single(text) else text, **options)
