@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import difflib
-import json
 import math
 import operator
 from collections.abc import Iterable, Mapping, Sequence
@@ -11,6 +10,7 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Literal, TypedDict
 
 from .errors import InvalidOptionError, ModelFormatError, quote
+from .json_file import parse_json
 
 if TYPE_CHECKING:
     from ._kernels.core import CancelFlag
@@ -102,12 +102,14 @@ class GenerationDefaults:
         text = metadata.get(GENERATION_KEY)
         if text is None:
             return cls()
+        if not isinstance(text, str):
+            raise ModelFormatError(path, None, GENERATION_KEY, f"{quote(text)} is not a string")
+        config = parse_json(text.encode(), path, None, GENERATION_KEY, ModelFormatError)
         try:
-            config = json.loads(text)
             if not isinstance(config, dict):
                 raise InvalidOptionError("not a JSON object")
             return cls._from_config(config)
-        except (ValueError, TypeError, RecursionError) as error:
+        except (ValueError, TypeError) as error:
             raise ModelFormatError(path, None, GENERATION_KEY, quote(str(error), 200)) from error
 
     @classmethod
@@ -116,6 +118,8 @@ class GenerationDefaults:
             value = config.get(name)
             return default if value is None else value
 
+        if not all(isinstance(words, list) for words in get("bad_words_ids", [])):
+            raise InvalidOptionError("bad_words_ids: a list of lists of ids is needed")
         bad_words = [words[0] for words in get("bad_words_ids", []) if len(words) == 1]
         long_bad_words = len(bad_words) < len(get("bad_words_ids", []))
         unsupported = [name for name in UNSUPPORTED_DEFAULTS if config.get(name) not in (None, 0, 1, 1.0, [], False)]

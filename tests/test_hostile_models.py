@@ -80,8 +80,13 @@ def test_the_models_themselves_work(tmp_path: Path, name: str) -> None:
     ("tokenizer.ggml.token_type", [6] * VOCABULARY, "marked as a byte"),
     ("tokenizer.ggml.tokens", [f"t{i}" for i in range(VOCABULARY + 1)], "49 tokens, but the embeddings have 48"),
     ("tokenizer.ggml.tokens", ["a"] * VOCABULARY, "is token 0 and token 1"),
+    ("tokenizer.ggml.tokens", ["a", "b", "c", "<0x-1>", *map(str, range(VOCABULARY - 4))], "'<0x-1>' is marked"),
     ("tokenizer.ggml.tokens", "abc", "tokens"),
     ("general.generation.json", "[", "generation"),
+    ("general.generation.json", 5, "not a string"),
+    ("general.generation.json", "[" * 100_000, "nested"),
+    ("general.generation.json", '{"top_k": 1, "top_k": 2}', "twice"),
+    ("general.generation.json", json.dumps({"bad_words_ids": [1]}), "bad_words_ids"),
     ("general.generation.json", json.dumps({"suppress_tokens": [-5]}), "suppress_tokens"),
     ("general.generation.json", json.dumps({"top_k": 2**70}), "top_k"),
 ])  # fmt: skip

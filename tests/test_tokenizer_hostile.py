@@ -130,6 +130,13 @@ def test_what_is_not_supported_is_named(description: Any, message: str) -> None:
         made(description)
 
 
+def test_merges_in_a_circle_end() -> None:
+    """Every merge makes a text shorter by one piece, so none can go on for ever."""
+    description = changed("model", "vocab", value={"a": 0, "b": 1, "ab": 2, "ba": 3, "\u2581": 4, "aba": 6, "abab": 7})
+    description["model"]["merges"] = [["a", "b"], ["b", "a"], ["ab", "a"], ["a", "ba"], ["ab", "ab"]]
+    assert made(description).decode(made(description).encode("abab" * 1000)) == "abab" * 1000
+
+
 def test_more_added_tokens_than_any_model_has_are_refused() -> None:
     with pytest.raises(ModelFormatError, match="added_tokens"):
         made(changed("added_tokens", value=[0] * ((1 << 20) + 1)))
