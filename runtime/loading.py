@@ -22,6 +22,7 @@ from edgeformer.memory import (
     available_memory,
     cache_pages,
     cache_specs,
+    check_context,
     compile_programs,
     plan_recipes,
 )
@@ -109,10 +110,7 @@ def fit_context(
     kv_type: str,
 ) -> tuple[int, MemoryPlan, int]:
     """The context to run with, its memory plan, and the bytes left for caches. A context asked for is never cut."""
-    if n_ctx is not None and n_ctx > architecture.context_length:
-        raise InvalidOptionError(
-            f"n_ctx {n_ctx} is more than the {architecture.context_length} positions that the model was made for"
-        )
+    check_context(n_ctx, architecture)
     wanted = n_ctx or architecture.context_length
     limit = min(available_memory(), max_memory) if max_memory else available_memory()
     while True:

@@ -12,6 +12,7 @@ from pathlib import Path
 
 from edgeformer.cache import PAGE
 from edgeformer.compile import Recipe, compile_graph, padded
+from edgeformer.errors import InvalidOptionError
 from edgeformer.gguf import GGUFFile
 from edgeformer.graph import Architecture, CacheSpec
 from edgeformer.models import build_architecture
@@ -100,14 +101,23 @@ def plan_memory(
 
     Raises
     ------
-    ModelNotFoundError, ModelFormatError, UnsupportedModelError
+    ModelNotFoundError, ModelFormatError, UnsupportedModelError, InvalidOptionError
         As for loading.
     """
     with GGUFFile(path) as file:
         architecture = build_architecture(file)
+        check_context(n_ctx, architecture)
         recipes = compile_programs(architecture, file)
         return plan_recipes(
             file, architecture, recipes, n_ctx or architecture.context_length, batch, sequences, kv_type
+        )
+
+
+def check_context(n_ctx: int | None, architecture: Architecture) -> None:
+    """Raises `InvalidOptionError` for a context that the model was not made for."""
+    if n_ctx is not None and n_ctx > architecture.context_length:
+        raise InvalidOptionError(
+            f"n_ctx {n_ctx} is more than the {architecture.context_length} positions that the model was made for"
         )
 
 

@@ -11,10 +11,12 @@ from edgeformer.quants import by_name
 VOCABULARY, WIDTH, HEADS, FEED_FORWARD = 96, 64, 4, 128
 
 
-def write_random_llama(path: Path, *, context: int = 16384, layers: int = 2, seed: int = 0) -> Path:
+def write_random_llama(
+    path: Path, *, context: int = 16384, layers: int = 2, vocabulary: int = VOCABULARY, seed: int = 0
+) -> Path:
     """A model without a tokenizer and without an end token: it always goes on to the end of its context."""
     generator = np.random.default_rng(seed)
-    shapes = {"token_embd.weight": (VOCABULARY, WIDTH), "output_norm.weight": (WIDTH,)}
+    shapes = {"token_embd.weight": (vocabulary, WIDTH), "output_norm.weight": (WIDTH,)}
     for layer in range(layers):
         block = {
             "attn_norm": (WIDTH,),
@@ -33,7 +35,7 @@ def write_random_llama(path: Path, *, context: int = 16384, layers: int = 2, see
             "attention.head_count": HEADS,
             "attention.head_count_kv": HEADS,
             "rope.dimension_count": WIDTH // HEADS,
-            "vocab_size": VOCABULARY,
+            "vocab_size": vocabulary,
         }.items():
             writer.add(f"llama.{key}", value, "uint32")
         writer.add("llama.attention.layer_norm_rms_epsilon", 1e-5, "float32")
