@@ -24,7 +24,6 @@ import numpy as np
 from . import __version__
 from .errors import ContextOverflowError, InvalidOptionError
 from .gguf import GGUFFile
-from .memory import MAX_PASS_ROWS, MAX_ROWS
 from .results import peak_memory_bytes
 from .session import Session
 
@@ -224,15 +223,14 @@ def _short_count(count: int) -> str:
 def _session_fields(session: Session, kv_type: str) -> dict[str, Any]:
     """Fields that say how the model runs. A cache type is that of the decoder; an encoder keeps float32."""
     encoder = session.family == "encoder"
-    rows = MAX_PASS_ROWS if encoder else MAX_ROWS
     return {
         "build_commit": __version__,
         "build_number": 0,
         "cpu_info": cpu_name(),
         "gpu_info": "",
         "backends": "CPU",
-        "n_batch": rows,
-        "n_ubatch": rows,
+        "n_batch": session.batch,
+        "n_ubatch": session.batch,
         "n_threads": session.threads,
         "type_k": "f32" if encoder else kv_type,
         "type_v": "f32" if encoder else kv_type,

@@ -16,7 +16,6 @@ from edgeformer.gguf import GGUFFile
 from edgeformer.graph import Architecture
 from edgeformer.memory import (
     ELEMENT_BYTES,
-    MAX_PASS_ROWS,
     MemoryPlan,
     ProgramKey,
     available_memory,
@@ -24,6 +23,7 @@ from edgeformer.memory import (
     cache_specs,
     check_context,
     compile_programs,
+    default_batch,
     plan_recipes,
 )
 from edgeformer.models import build_architecture
@@ -66,6 +66,7 @@ class LoadedModel:
     page_pools: Mapping[str, PagePool]
     weights: Weights
     n_ctx: int
+    batch: int  # rows of the largest run
     isa: str
     memory: Mapping[str, int]
 
@@ -82,23 +83,44 @@ def load_model(path: str | os.PathLike[str], options: LoadOptions) -> LoadedMode
         )
         pool = core.Pool(options.threads or core.default_threads())
         weights = Weights(file, pool, options.progress)
-        caches = _caches(recipes, n_ctx, options.kv_type, budget)
+        caches = _caches(recipes, n_ctx, plan.batch, options.kv_type, budget)
         programs = {
             key: Program(recipe, weights, caches, isa=isa, use_numba=options.use_numba)
             for key, recipe in recipes.items()
         }
         memory = {"weights": weights.nbytes, "cache": plan.cache, "scratch": plan.scratch}
         page_pools = {name: PagePool(cache) for name, cache in caches.items()}
-        return LoadedModel(architecture, dict(file.metadata), pool, programs, page_pools, weights, n_ctx, isa, memory)
+        return LoadedModel(
+            architecture, dict(file.metadata), pool, programs, page_pools, weights, n_ctx, plan.batch, isa, memory
+        )
 
 
-def _caches(recipes: Mapping[ProgramKey, Recipe], n_ctx: int, kv_type: str, budget: int) -> dict[str, core.Cache]:
+def _caches(
+    recipes: Mapping[ProgramKey, Recipe], n_ctx: int, batch: int, kv_type: str, budget: int
+) -> dict[str, core.Cache]:
     caches = {}
-    pages = cache_pages(recipes, n_ctx, max(MAX_PASS_ROWS, n_ctx), kv_type, budget)
+    pages = cache_pages(recipes, n_ctx, batch, kv_type, budget)
     for name, spec in cache_specs(recipes).items():
         element = core.EF_F32 if spec.lifetime == "pass" or kv_type == "f32" else core.EF_F16
         caches[name] = core.Cache(pages[name], spec.num_layers, spec.num_heads, spec.key_dim, spec.value_dim, element)
     return caches
+
+
+def _plan_within(
+    file: GGUFFile,
+    architecture: Architecture,
+    recipes: Mapping[ProgramKey, Recipe],
+    n_ctx: int,
+    limit: int,
+    kv_type: str,
+) -> MemoryPlan:
+    """The plan of one context; an encoder takes fewer sequences in a run, down to one, where memory is short."""
+    rows = default_batch(architecture, recipes, n_ctx)
+    plan = plan_recipes(file, architecture, recipes, n_ctx, rows, 1, kv_type)
+    while plan.total > limit and architecture.family != "decoder" and rows > n_ctx:
+        rows = max(rows // 2, n_ctx)
+        plan = plan_recipes(file, architecture, recipes, n_ctx, rows, 1, kv_type)
+    return plan
 
 
 def fit_context(
@@ -114,7 +136,7 @@ def fit_context(
     wanted = n_ctx or architecture.context_length
     limit = min(available_memory(), max_memory) if max_memory else available_memory()
     while True:
-        plan = plan_recipes(file, architecture, recipes, wanted, None, 1, kv_type)
+        plan = _plan_within(file, architecture, recipes, wanted, limit, kv_type)
         if plan.total <= limit:
             break
         if n_ctx is not None or wanted <= 256 or plan.total - plan.cache > limit:

@@ -113,6 +113,13 @@ def plan_memory(
         )
 
 
+def default_batch(architecture: Architecture, recipes: Mapping[ProgramKey, Recipe], n_ctx: int) -> int:
+    """Rows that the largest run has unless told: part of a long prompt, or as many whole sequences for an encoder."""
+    if architecture.family == "decoder":
+        return min(rows_per_run(recipes["decode", ("logits",)]), n_ctx)
+    return max(MAX_PASS_ROWS, n_ctx)
+
+
 def check_context(n_ctx: int | None, architecture: Architecture) -> None:
     """Raises `InvalidOptionError` for a context that the model was not made for."""
     if n_ctx is not None and n_ctx > architecture.context_length:
@@ -133,9 +140,11 @@ def plan_recipes(
     """`plan_memory` of an architecture that is compiled already."""
     matrices = {names: None for recipe in recipes.values() for names in recipe.matrices}
     main = [key for key in recipes if key[1] in ((), ("logits",))] or list(recipes)[:1]
-    rows = batch or min(rows_per_run(recipes[main[0]]) if architecture.family == "decoder" else n_ctx, n_ctx)
-    capacity = 1 << (rows - 1).bit_length()
-    scratch = sum(recipes[key].layout([capacity, min(sequences, capacity), sequences])[1] for key in main)
+    rows = batch or default_batch(architecture, recipes, n_ctx)
+    scratch = 0
+    for key in main:
+        capacity = 1 << (min(rows, rows_per_run(recipes[key])) - 1 if key[0] == "decode" else rows - 1).bit_length()
+        scratch += recipes[key].layout([capacity, min(sequences, capacity), sequences])[1]
     cache = 0
     for spec in cache_specs(recipes).values():
         pages = -(-rows // PAGE) if spec.lifetime == "pass" else -(-n_ctx // PAGE) * sequences
@@ -162,15 +171,17 @@ def _meminfo_available() -> int:
     return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
 
 
-def _cgroup_headroom() -> int | None:
-    for limit, usage in (
-        ("memory.max", "memory.current"),
-        ("memory/memory.limit_in_bytes", "memory/memory.usage_in_bytes"),
+def _cgroup_headroom(root: Path = Path("/sys/fs/cgroup")) -> int | None:
+    """What the cgroup leaves, of either version; cached file pages that it can drop at once count as free."""
+    for limit, usage, statistics, cached in (
+        ("memory.max", "memory.current", "memory.stat", "inactive_file"),
+        ("memory/memory.limit_in_bytes", "memory/memory.usage_in_bytes", "memory/memory.stat", "total_inactive_file"),
     ):
         try:
-            root = Path("/sys/fs/cgroup")
-            return max(int((root / limit).read_text()) - int((root / usage).read_text()), 0)
-        except (OSError, ValueError):  # no such controller, or "max"
+            lines = (root / statistics).read_text().splitlines()
+            droppable = sum(int(line.split()[1]) for line in lines if line.split()[0] == cached)
+            return max(int((root / limit).read_text()) - int((root / usage).read_text()) + droppable, 0)
+        except (OSError, ValueError, IndexError):  # no such controller, or "max"
             continue
     return None
 

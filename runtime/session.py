@@ -10,11 +10,11 @@ import numpy as np
 from edgeformer._kernels import core
 from edgeformer.batching import chunks, groups
 from edgeformer.batching import segments as segments_of
-from edgeformer.cache import PageTable
+from edgeformer.cache import PagePool, PageTable
 from edgeformer.errors import ContextOverflowError, InvalidInputError, NumericError, UnsupportedModelError
 from edgeformer.forks import fork_safe_lock
 from edgeformer.loading import LoadedModel, LoadOptions, load_model
-from edgeformer.memory import MAX_OUTPUT_BYTES, MAX_PASS_ROWS, ProgramKey, plan_memory
+from edgeformer.memory import MAX_OUTPUT_BYTES, ProgramKey, plan_memory
 from edgeformer.program import Batch, Program
 from edgeformer.sequence import Sequence, release
 
@@ -27,7 +27,7 @@ class Session:
     """A model in memory. Open one with `Session.open`; every method may be called from several threads."""
 
     def __init__(self, loaded: LoadedModel) -> None:
-        self._loaded, self._lock = loaded, fork_safe_lock()
+        self._lock, self._weights, self.batch = fork_safe_lock(), loaded.weights, loaded.batch
         self._pool, self._programs, self._page_pools = loaded.pool, dict(loaded.programs), loaded.page_pools
         architecture = loaded.architecture
         self.architecture = str(loaded.metadata["general.architecture"])
@@ -84,7 +84,8 @@ class Session:
     def close(self) -> None:
         """Frees weights and caches; later calls raise `InvalidInputError`."""
         with self._lock:
-            self._programs = {}
+            self._programs, self._page_pools = {}, {}
+            self._weights.clear()
             self._pool.close()
 
     # -- sequences ----------------------------------------------------------------------------------------------------
@@ -95,7 +96,7 @@ class Session:
             raise UnsupportedModelError(
                 f"a {self.family} model has no sequences of its own; encode_source makes those of an encoder-decoder"
             )
-        return Sequence({"self": PageTable(self._page_pools["self"])}, self._lock)
+        return Sequence({"self": PageTable(self._pages("self"))}, self._lock)
 
     def encode_source(self, sources: SequenceOf[SequenceOf[int]]) -> list[Sequence]:
         """Runs the encoder over each source's token ids once; returns a sequence for each, ready to decode."""
@@ -106,9 +107,9 @@ class Session:
         with self._lock:
             for begin, end in self._groups(arrays):
                 group = arrays[begin:end]
-                tables = [PageTable(self._page_pools["cross"]) for _ in group]
+                tables = [PageTable(self._pages("cross")) for _ in group]
                 sequences += [
-                    Sequence({"self": PageTable(self._page_pools["self"]), "cross": table}, self._lock, len(ids))
+                    Sequence({"self": PageTable(self._pages("self")), "cross": table}, self._lock, len(ids))
                     for table, ids in zip(tables, group, strict=True)
                 ]
                 self._run_pass(("encode", ()), group, {"cross": tables}, None)
@@ -195,9 +196,16 @@ class Session:
     def _source_vocab_size(self) -> int:
         return int(self.config.src_vocab_size)
 
-    def _program(self, key: ProgramKey) -> Program:
+    def _check_open(self) -> None:
         if not self._programs:
             raise InvalidInputError("the model is closed; load it again")
+
+    def _pages(self, name: str) -> PagePool:
+        self._check_open()
+        return self._page_pools[name]
+
+    def _program(self, key: ProgramKey) -> Program:
+        self._check_open()
         if key not in self._programs:
             raise UnsupportedModelError(f"this {self.architecture} model cannot give {', '.join(key[1])}")
         return self._programs[key]
@@ -218,7 +226,7 @@ class Session:
 
     def _groups(self, arrays: list[np.ndarray]) -> list[tuple[int, int]]:
         lengths = [len(array) for array in arrays]
-        return groups(lengths, MAX_PASS_ROWS, self._page_pools["pass"].num_free)
+        return groups(lengths, self.batch, self._pages("pass").num_free)
 
     def _run_pass(
         self,
@@ -228,7 +236,7 @@ class Session:
         token_types: np.ndarray | None,
     ) -> dict[str, np.ndarray]:
         """One run of an encoder over whole sequences; `tables` of other caches are extended by them."""
-        program, own = self._program(key), [PageTable(self._page_pools["pass"]) for _ in arrays]
+        program, own = self._program(key), [PageTable(self._pages("pass")) for _ in arrays]
         try:
             for some in (own, *tables.values()):
                 for table, array in zip(some, arrays, strict=True):
@@ -323,7 +331,7 @@ class Session:
     def _finite(self, results: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
         for name, array in results.items():
             if not np.isfinite(array).all():
-                culprit = self._loaded.weights.first_non_finite()
+                culprit = self._weights.first_non_finite()
                 where = f"weights of {culprit} hold NaN or infinity" if culprit else "activations overflowed float32"
                 raise NumericError(f"{name} are not finite: {where}; convert the checkpoint again from a sound source")
         return results

@@ -88,6 +88,10 @@ class Weights:
             parts.append(part)
         return np.concatenate(parts)
 
+    def clear(self) -> None:
+        """Forgets the matrices; plans that use them keep their own hold on them."""
+        self._matrices.clear()
+
     def first_non_finite(self) -> str | None:
         """The first tensor group with a row of NaN or infinity, for an error message after the fact."""
         for names, matrix in self._matrices.items():

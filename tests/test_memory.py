@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import gc
 import subprocess
 import sys
+import weakref
 from pathlib import Path
 
+import numpy as np
 import pytest
+from edgeformer import memory
 from edgeformer.errors import InvalidOptionError, NotEnoughMemoryError
 from edgeformer.memory import plan_memory
 from edgeformer.session import Session
@@ -63,3 +67,37 @@ def test_a_limit_below_the_plan_is_refused_before_loading(golden_gguf: cases.Gol
     with pytest.raises(NotEnoughMemoryError, match="smaller n_ctx"):
         Session.open(path, n_ctx=16, max_memory=plan.total - 1)
     Session.open(path, n_ctx=16, max_memory=plan.total).close()
+
+
+def test_an_encoder_short_of_memory_takes_fewer_sequences_at_a_time(golden_gguf: cases.GoldenPath) -> None:
+    path = golden_gguf("bert-gelu-mean")
+    sentences = [[1 + i % 7] * 9 for i in range(300)]
+    roomy, plan = Session.open(path), plan_memory(path)
+    tight = Session.open(path, max_memory=plan.total - plan.scratch // 2)
+    assert tight.batch < roomy.batch == plan.batch
+    assert np.array_equal(tight.hidden(sentences), roomy.hidden(sentences))
+
+
+def test_closing_frees_the_model_whoever_still_holds_the_session(golden_gguf: cases.GoldenPath) -> None:
+    session = Session.open(golden_gguf("llama-gqa-tied"))
+    programs = [weakref.ref(program) for program in session._programs.values()]
+    pools = [weakref.ref(pool) for pool in session._page_pools.values()]
+    session.close()
+    gc.collect()
+    assert [reference() for reference in (*programs, *pools)] == [None] * (len(programs) + len(pools))
+
+
+@pytest.mark.parametrize(
+    ("folder", "names", "cached"),
+    [
+        ("", ("memory.max", "memory.current", "memory.stat"), "inactive_file"),
+        ("memory", ("memory.limit_in_bytes", "memory.usage_in_bytes", "memory.stat"), "total_inactive_file"),
+    ],
+)
+def test_a_cgroups_cached_files_count_as_free(tmp_path: Path, folder: str, names: tuple[str, ...], cached: str) -> None:
+    (tmp_path / folder).mkdir(exist_ok=True)
+    for name, text in zip(names, ("1000\n", "900\n", f"anon 300\n{cached} 600\nactive_file 50\n"), strict=True):
+        (tmp_path / folder / name).write_text(text)
+    assert memory._cgroup_headroom(tmp_path) == 700
+    (tmp_path / folder / names[0]).write_text("max\n")
+    assert memory._cgroup_headroom(tmp_path) is None
