@@ -7,11 +7,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from edgeformer.errors import ConversionError, InvalidOptionError, quote
-from edgeformer.quants import QuantizationType, by_name
+from edgeformer.quants import I8_ROW, TYPES, QuantizationType, by_name
 
 __all__ = ["FILE_TYPES", "Choice", "Policy"]
 
-FILE_TYPES = {"f32": 0, "f16": 1, "q4_0": 2, "q8_0": 7, "bf16": 32}
+FILE_TYPES = {"f32": 0, "f16": 1, "q4_0": 2, "q8_0": 7, "bf16": 32, TYPES[I8_ROW].name: I8_ROW}
 """Values of ``general.file_type``, by the type of most matrices."""
 
 # Vectors and small tables are added or multiplied in float32 row by row; quantizing them saves next to nothing.
@@ -24,6 +24,15 @@ class Choice:
 
     type: QuantizationType
     reason: str = ""
+
+
+def _writable(name: str) -> QuantizationType:
+    """The type of that name. Raises InvalidOptionError for one that is unknown or only read."""
+    wanted = by_name(name)
+    if wanted.encode is None:
+        known = ", ".join(t.name for t in TYPES.values() if t.encode is not None)
+        raise InvalidOptionError(f"edgeformer reads {wanted.name} and does not write it: choose one of {known}")
+    return wanted
 
 
 class Policy:
@@ -43,8 +52,8 @@ class Policy:
     """
 
     def __init__(self, type: str, overrides: Mapping[str, str] | None = None) -> None:
-        self.type = by_name(type)
-        self._overrides = {pattern: by_name(name) for pattern, name in (overrides or {}).items()}
+        self.type = _writable(type)
+        self._overrides = {pattern: _writable(name) for pattern, name in (overrides or {}).items()}
         self._unmatched = set(self._overrides)
 
     def choose(self, name: str, shape: tuple[int, ...]) -> Choice:

@@ -143,11 +143,11 @@ class GGUFFile:
         raise ModelFormatError(self.path, None, f"tensor {quote(name)}", "is missing from the file")
 
     def quantization(self, name: str) -> QuantizationType:
-        """The type of a tensor's weights. Raises UnsupportedModelError for one that edgeformer does not run."""
+        """The type of a tensor's weights. Raises UnsupportedModelError for one that edgeformer does not read."""
         info = self.tensor(name)
         if info.type not in TYPES:
             known = ", ".join(t.name for t in TYPES.values())
-            what = f"tensor {quote(name)} has type {info.type_name}, and edgeformer runs {known}"
+            what = f"tensor {quote(name)} has type {info.type_name}, and edgeformer reads {known}"
             raise UnsupportedModelError(f"{self.path}: {what}: quantize the model to one of these")
         return TYPES[info.type]
 
@@ -169,7 +169,7 @@ class GGUFFile:
         ModelFileChangedError
             The file is not the one that was opened any more.
         ModelFormatError, UnsupportedModelError
-            The tensor is not there, holds NaN where it is quantized anew, or has a type that edgeformer does not run.
+            The tensor is not there, holds NaN where it is quantized anew, or has a type that edgeformer does not read.
         InvalidInputError
             The rows are out of range, or the file was closed.
         """
@@ -181,7 +181,7 @@ class GGUFFile:
         raw = self._file.read_array(info.offset + first * row_bytes, count * row_bytes).reshape(count, row_bytes)
         if info.stored_type is None:
             return raw
-        weights = READ_AS[info.stored_type][0].dequantize(raw, (count, info.shape[-1]))
+        weights = TYPES[info.stored_type].dequantize(raw, (count, info.shape[-1]))
         try:
             return quantization.quantize(weights)
         except ConversionError as error:
@@ -371,7 +371,7 @@ class GGUFWriter:
 
 def _as_read(info: TensorInfo) -> TensorInfo:
     """The tensor with the type that its rows are read as."""
-    return replace(info, type=READ_AS[info.type][1].id, stored_type=info.type) if info.type in READ_AS else info
+    return replace(info, type=READ_AS[info.type], stored_type=info.type) if info.type in READ_AS else info
 
 
 def _as_kind(value: Value, kind: Any) -> Any:

@@ -103,10 +103,11 @@ class Weights:
 def supported_type(file: GGUFFile, name: str) -> int:
     """Type id of a tensor that the kernels can run, or `UnsupportedModelError` naming it."""
     type_id = file.tensors[name].type
-    if type_id not in TYPES:
-        known = ", ".join(kind.name for kind in TYPES.values())
+    if type_id not in core.WEIGHT_TYPES:
+        known = ", ".join(TYPES[known_id].name for known_id in core.WEIGHT_TYPES)
         raise UnsupportedModelError(
-            f"{file.path}: tensor {name} has type {type_id}, which is not supported; supported: {known}"
+            f"{file.path}: tensor {name} has type {file.tensors[name].type_name}, and edgeformer runs {known}: "
+            "quantize the model to one of these"
         )
     return type_id
 
