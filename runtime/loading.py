@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -26,7 +25,6 @@ from edgeformer.memory import (
     default_batch,
     plan_recipes,
 )
-from edgeformer.models import build_architecture
 from edgeformer.program import Program
 from edgeformer.weights import Weights
 
@@ -35,7 +33,13 @@ logger = logging.getLogger("edgeformer")
 
 @dataclass(frozen=True)
 class LoadOptions:
-    """How to load a model; the fields are the arguments of `Session.open`."""
+    """How to load a model; the fields are the arguments of `Session.open`.
+
+    Raises
+    ------
+    InvalidOptionError
+        For a value that makes no sense.
+    """
 
     threads: int | None = None
     n_ctx: int | None = None
@@ -45,8 +49,7 @@ class LoadOptions:
     use_numba: bool | None = None
     progress: Callable[[int, int], None] | None = None
 
-    def check(self) -> None:
-        """Raises `InvalidOptionError` for a value that makes no sense."""
+    def __post_init__(self) -> None:
         if self.kv_type not in ELEMENT_BYTES:
             raise InvalidOptionError(f"kv_type {self.kv_type!r} is not known; choose one of {', '.join(ELEMENT_BYTES)}")
         for name in ("threads", "n_ctx", "max_memory"):
@@ -71,28 +74,22 @@ class LoadedModel:
     memory: Mapping[str, int]
 
 
-def load_model(path: str | os.PathLike[str], options: LoadOptions) -> LoadedModel:
-    """Reads, packs and compiles; see `Session.open` for what it raises."""
-    options.check()
+def load_model(file: GGUFFile, architecture: Architecture, options: LoadOptions) -> LoadedModel:
+    """Reads, packs and compiles what `build_architecture` found in the file; see `Session.open` for what it raises."""
     isa = options.isa or core.best_isa()
-    with GGUFFile(path) as file:
-        architecture = build_architecture(file)
-        recipes = compile_programs(architecture, file)
-        n_ctx, plan, budget = fit_context(
-            file, architecture, recipes, options.n_ctx, options.max_memory, options.kv_type
-        )
-        pool = core.Pool(options.threads or core.default_threads())
-        weights = Weights(file, pool, options.progress)
-        caches = _caches(recipes, n_ctx, plan.batch, options.kv_type, budget)
-        programs = {
-            key: Program(recipe, weights, caches, isa=isa, use_numba=options.use_numba)
-            for key, recipe in recipes.items()
-        }
-        memory = {"weights": weights.nbytes, "cache": plan.cache, "scratch": plan.scratch}
-        page_pools = {name: PagePool(cache) for name, cache in caches.items()}
-        return LoadedModel(
-            architecture, dict(file.metadata), pool, programs, page_pools, weights, n_ctx, plan.batch, isa, memory
-        )
+    recipes = compile_programs(architecture, file)
+    n_ctx, plan, budget = fit_context(file, architecture, recipes, options.n_ctx, options.max_memory, options.kv_type)
+    pool = core.Pool(options.threads or core.default_threads())
+    weights = Weights(file, pool, options.progress)
+    caches = _caches(recipes, n_ctx, plan.batch, options.kv_type, budget)
+    programs = {
+        key: Program(recipe, weights, caches, isa=isa, use_numba=options.use_numba) for key, recipe in recipes.items()
+    }
+    memory = {"weights": weights.nbytes, "cache": plan.cache, "scratch": plan.scratch}
+    page_pools = {name: PagePool(cache) for name, cache in caches.items()}
+    return LoadedModel(
+        architecture, dict(file.metadata), pool, programs, page_pools, weights, n_ctx, plan.batch, isa, memory
+    )
 
 
 def _caches(

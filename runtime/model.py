@@ -6,9 +6,13 @@ import hashlib
 import logging
 import os
 import weakref
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from .errors import InvalidInputError, ModelFileChangedError
+from .gguf import GGUFFile
+from .loading import LoadOptions, load_model
+from .models import build_architecture
 from .options import GenerationDefaults, reject_unknown
 from .session import Session
 from .tasks import EmbeddingVerbs, InspectionVerbs, TranslationVerbs
@@ -29,6 +33,30 @@ FINGERPRINT_BYTES = 4 << 20
 FINGERPRINT_SAMPLES = 64
 
 
+@dataclass(frozen=True)
+class TextSettings:
+    """What a file says about text: its tokenizers, and how its author generates."""
+
+    tokenizer: Tokenizer | None
+    target_tokenizer: Tokenizer | None
+    defaults: GenerationDefaults
+
+    @classmethod
+    def from_metadata(cls, metadata: Mapping[str, Any], path: str, vocab_size: int) -> TextSettings:
+        """Reads and checks them. `vocab_size` is the model's: columns of its logits.
+
+        Raises
+        ------
+        ModelFormatError, UnsupportedModelError
+            Naming the key that is wrong.
+        """
+        defaults = GenerationDefaults.from_metadata(metadata, path, vocab_size)
+        tokenizer = target = Tokenizer.from_metadata(metadata, path=path)
+        if any(key.startswith(TARGET_PREFIX) for key in metadata):
+            target = Tokenizer.from_metadata(metadata, prefix=TARGET_PREFIX, path=path)
+        return cls(tokenizer, target, defaults)
+
+
 class Model(EmbeddingVerbs, TranslationVerbs, InspectionVerbs):
     """A model in memory. `load` makes one; the class itself is not called.
 
@@ -45,16 +73,14 @@ class Model(EmbeddingVerbs, TranslationVerbs, InspectionVerbs):
         Of what goes in and of what comes out; the same one except for encoder-decoders with two vocabularies.
     """
 
-    def __init__(self, session: Session, path: str, options: Mapping[str, Any], fingerprint: str) -> None:
+    def __init__(
+        self, session: Session, path: str, options: Mapping[str, Any], fingerprint: str, texts: TextSettings
+    ) -> None:
         self.path = path
         self._options = dict(options)
         self._fingerprint = fingerprint
         self._session: Session | None = session
-        self._defaults = GenerationDefaults.from_metadata(session.metadata, path)
-        self.tokenizer = Tokenizer.from_metadata(session.metadata, path=path)
-        self.target_tokenizer = self.tokenizer
-        if any(key.startswith(TARGET_PREFIX) for key in session.metadata):
-            self.target_tokenizer = Tokenizer.from_metadata(session.metadata, prefix=TARGET_PREFIX, path=path)
+        self.tokenizer, self.target_tokenizer, self._defaults = texts.tokenizer, texts.target_tokenizer, texts.defaults
         # Not at exit: by then other threads may still be inside, and the system frees everything anyway.
         self._finalizer = weakref.finalize(self, session.close)
         self._finalizer.atexit = False
@@ -203,7 +229,11 @@ def load(
     options |= {"kv_type": kv_type, "isa": isa}
     location = os.path.abspath(os.fspath(path))
     before = _identity(location)
-    session = Session.open(location, **options, progress=progress)
+    load_options = LoadOptions(**options, progress=progress)
+    with GGUFFile(location) as file:
+        architecture = build_architecture(file)
+        texts = TextSettings.from_metadata(file.metadata, location, architecture.vocab_size)  # faults before weights
+        session = Session(load_model(file, architecture, load_options))
     try:
         try:
             fingerprint = file_fingerprint(location)
@@ -211,7 +241,7 @@ def load(
             raise ModelFileChangedError(location, f"it cannot be read any more: {error.strerror}") from error
         if before != _identity(location):
             raise ModelFileChangedError(location, "it was replaced or rewritten while it was loaded")
-        model = Model(session, location, options, fingerprint)
+        model = Model(session, location, options, fingerprint, texts)
     except BaseException:
         session.close()
         raise

@@ -91,13 +91,14 @@ class GenerationDefaults:
     unsupported: tuple[str, ...] = ()
 
     @classmethod
-    def from_metadata(cls, metadata: Mapping[str, Any], path: str) -> GenerationDefaults:
-        """Read ``general.generation.json``; absent means greedy.
+    def from_metadata(cls, metadata: Mapping[str, Any], path: str, vocab_size: int) -> GenerationDefaults:
+        """Read ``general.generation.json`` of a model with `vocab_size` tokens; absent means greedy.
 
         Raises
         ------
         ModelFormatError
-            If the value is not a JSON object, or one of its numbers is of the wrong type or out of range.
+            If the value is not a JSON object, one of its numbers is of the wrong type or out of range, or a token id is
+            not in the vocabulary.
         """
         text = metadata.get(GENERATION_KEY)
         if text is None:
@@ -108,9 +109,22 @@ class GenerationDefaults:
         try:
             if not isinstance(config, dict):
                 raise InvalidOptionError("not a JSON object")
-            return cls._from_config(config)
+            defaults = cls._from_config(config)
+            defaults._check_ids(vocab_size)
+            return defaults
         except (ValueError, TypeError) as error:
             raise ModelFormatError(path, None, GENERATION_KEY, quote(str(error), 200)) from error
+
+    def _check_ids(self, vocab_size: int) -> None:
+        for name, tokens in (
+            ("bos_token_id", {self.bos_token_id}),
+            ("forced_bos_token_id", {self.forced_bos_token_id}),
+            ("eos_token_id", self.end_token_ids),
+            ("suppress_tokens, bad_words_ids", self.suppressed_token_ids),
+        ):
+            for token in tokens:
+                if token is not None and token >= vocab_size:
+                    raise InvalidOptionError(f"{name}: token id {token} is outside the vocabulary 0..{vocab_size - 1}")
 
     @classmethod
     def _from_config(cls, config: dict[str, Any]) -> GenerationDefaults:

@@ -13,8 +13,10 @@ from edgeformer.batching import segments as segments_of
 from edgeformer.cache import PagePool, PageTable
 from edgeformer.errors import ContextOverflowError, InvalidInputError, NumericError, UnsupportedModelError
 from edgeformer.forks import fork_safe_lock
+from edgeformer.gguf import GGUFFile
 from edgeformer.loading import LoadedModel, LoadOptions, load_model
 from edgeformer.memory import MAX_OUTPUT_BYTES, ProgramKey, plan_memory
+from edgeformer.models import build_architecture
 from edgeformer.program import Batch, Program
 from edgeformer.sequence import Sequence, release
 
@@ -74,7 +76,9 @@ class Session:
         ModelNotFoundError, ModelFormatError, UnsupportedModelError, NotEnoughMemoryError, InvalidOptionError,
         UnsupportedCPUError
         """
-        return cls(load_model(path, LoadOptions(threads, n_ctx, max_memory, isa, kv_type, use_numba, progress)))
+        options = LoadOptions(threads, n_ctx, max_memory, isa, kv_type, use_numba, progress)
+        with GGUFFile(path) as file:
+            return cls(load_model(file, build_architecture(file), options))
 
     @property
     def threads(self) -> int:
@@ -98,8 +102,13 @@ class Session:
             )
         return Sequence({"self": PageTable(self._pages("self"))}, self._lock)
 
-    def encode_source(self, sources: SequenceOf[SequenceOf[int]]) -> list[Sequence]:
-        """Runs the encoder over each source's token ids once; returns a sequence for each, ready to decode."""
+    def encode_source(
+        self, sources: SequenceOf[SequenceOf[int]], cancel: core.CancelFlag | None = None
+    ) -> list[Sequence]:
+        """Runs the encoder over each source's token ids once; returns a sequence for each, ready to decode.
+
+        `cancel`, set from elsewhere, stops the run between two ops: `GenerationCancelled`.
+        """
         if self.family != "encoder-decoder":
             raise UnsupportedModelError(f"a {self.family} model has no encoder for sources")
         arrays = [self._check(ids, self._source_vocab_size) for ids in sources]
@@ -112,7 +121,7 @@ class Session:
                     Sequence({"self": PageTable(self._pages("self")), "cross": table}, self._lock, len(ids))
                     for table, ids in zip(tables, group, strict=True)
                 ]
-                self._run_pass(("encode", ()), group, {"cross": tables}, None)
+                self._run_pass(("encode", ()), group, {"cross": tables}, None, cancel)
         return sequences
 
     # -- runs ---------------------------------------------------------------------------------------------------------
@@ -234,6 +243,7 @@ class Session:
         arrays: list[np.ndarray],
         tables: dict[str, list[PageTable]],
         token_types: np.ndarray | None,
+        cancel: core.CancelFlag | None = None,
     ) -> dict[str, np.ndarray]:
         """One run of an encoder over whole sequences; `tables` of other caches are extended by them."""
         program, own = self._program(key), [PageTable(self._pages("pass")) for _ in arrays]
@@ -247,7 +257,7 @@ class Session:
                 segments[name], page_tables[name] = segments_of(some, lengths, [0] * len(some), lengths)
             positions = np.concatenate([np.arange(n, dtype=np.int32) for n in lengths])
             batch = Batch(np.concatenate(arrays), positions, segments, page_tables, np.empty(0, np.int32), token_types)
-            return self._finite(program.run(self._pool, batch))
+            return self._finite(program.run(self._pool, batch, cancel))
         except BaseException:
             release([table for some in tables.values() for table in some])
             raise

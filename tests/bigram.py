@@ -9,7 +9,7 @@ from types import SimpleNamespace
 import numpy as np
 from edgeformer._kernels import core
 from edgeformer.errors import ContextOverflowError, GenerationCancelled
-from edgeformer.model import Model
+from edgeformer.model import Model, TextSettings
 
 BOS, EOS = 256, 257
 VOCABULARY = 258
@@ -78,7 +78,7 @@ class FakeSession:
     def new_sequence(self) -> FakeSequence:
         return FakeSequence(self)
 
-    def encode_source(self, sources: list[list[int]]) -> list[FakeSequence]:
+    def encode_source(self, sources: list[list[int]], cancel: core.CancelFlag | None = None) -> list[FakeSequence]:
         return [FakeSequence(self, source=tuple(source)) for source in sources]
 
     def forward(
@@ -116,7 +116,9 @@ class FakeSession:
 
 
 def model_of(session: FakeSession) -> Model:
-    return Model(session, "/nowhere/bigram.gguf", {}, "")  # type: ignore[arg-type]
+    path = "/nowhere/bigram.gguf"
+    texts = TextSettings.from_metadata(session.metadata, path, session.vocab_size)
+    return Model(session, path, {}, "", texts)  # type: ignore[arg-type]
 
 
 def says(text: str, end: int = EOS) -> np.ndarray:

@@ -89,6 +89,11 @@ def test_the_models_themselves_work(tmp_path: Path, name: str) -> None:
     ("general.generation.json", json.dumps({"bad_words_ids": [1]}), "bad_words_ids"),
     ("general.generation.json", json.dumps({"suppress_tokens": [-5]}), "suppress_tokens"),
     ("general.generation.json", json.dumps({"top_k": 2**70}), "top_k"),
+    ("general.generation.json", json.dumps({"eos_token_id": [2, VOCABULARY]}), "outside the vocabulary 0..47"),
+    ("general.generation.json", json.dumps({"bos_token_id": VOCABULARY}), "outside the vocabulary"),
+    ("general.generation.json", json.dumps({"forced_bos_token_id": 2**31 - 1}), "outside the vocabulary"),
+    ("general.generation.json", json.dumps({"suppress_tokens": [VOCABULARY]}), "outside the vocabulary"),
+    ("general.generation.json", json.dumps({"bad_words_ids": [[VOCABULARY]]}), "outside the vocabulary"),
 ])  # fmt: skip
 def test_lies_of_a_llama_are_named(tmp_path: Path, key: str, value: Any, message: str) -> None:
     refused(tmp_path, llama().with_metadata(**{key: value}), message)
@@ -119,6 +124,13 @@ def test_lies_of_a_bert_are_named(tmp_path: Path, key: str, value: Any, message:
 ])  # fmt: skip
 def test_lies_of_a_transformer_are_named(tmp_path: Path, key: str, value: Any, message: str) -> None:
     refused(tmp_path, transformer().with_metadata(**{key: value}), message)
+
+
+@pytest.mark.parametrize("key", ["general.generation.json", "tokenizer.ggml.tokens", "tokenizer.target.tokens"])
+def test_faults_of_the_text_settings_show_before_weights_are_read(tmp_path: Path, key: str) -> None:
+    path = transformer().with_metadata(**{key: "["}).write(tmp_path / "lie.gguf")
+    with pytest.raises(ModelFormatError, match=key.split(".")[1]):
+        edgeformer.load(path, progress=lambda *_: pytest.fail("weights were read"))
 
 
 def refused(folder: Path, model: SmallModel, message: str) -> None:

@@ -16,8 +16,10 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import edgeformer
+import edgeformer.model
 import numpy as np
 import pytest
+from edgeformer.loading import LoadedModel
 from edgeformer.session import Session
 from random_llama import VOCABULARY, write_random_llama
 
@@ -280,19 +282,19 @@ def test_a_file_that_is_cut_while_it_loads(tmp_path):
 def test_a_file_that_is_replaced_while_it_loads(tmp_path, monkeypatch, change):
     path = write_random_llama(tmp_path / "model.gguf", context=256)
     other = write_random_llama(tmp_path / "other.gguf", context=256, seed=1)
-    genuine = Session.open
+    genuine = edgeformer.model.load_model
 
-    def interfered(*arguments: object, **options: object) -> Session:
-        session = genuine(*arguments, **options)
+    def interfered(*arguments: object) -> LoadedModel:
+        loaded = genuine(*arguments)
         if change == "replace":
             os.replace(other, path)
         elif change == "rewrite":
             path.write_bytes(other.read_bytes())
         else:
             path.unlink()
-        return session
+        return loaded
 
-    monkeypatch.setattr(Session, "open", interfered)
+    monkeypatch.setattr(edgeformer.model, "load_model", interfered)
     with pytest.raises(edgeformer.ModelFileChangedError, match=r"model\.gguf"):
         edgeformer.load(path)
 

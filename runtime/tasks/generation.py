@@ -172,7 +172,11 @@ class _Job:
         self._runs = self._make_runs()
         try:
             for group in self._groups(self._runs):
-                for run, sequence in zip(group, self._sequences(group[0].index, len(group)), strict=True):
+                try:
+                    sequences = self._sequences(group[0].index, len(group))
+                except GenerationCancelled:
+                    break
+                for run, sequence in zip(group, sequences, strict=True):
                     run.start(sequence)
                 yield from run_texts(self._session, group, self.cancel, self._watch.step)
                 if self.cancel.is_set():
@@ -205,7 +209,8 @@ class _Job:
 
     def _sequences(self, first: int, count: int) -> list[CachedSequence]:
         if self._session.family == "encoder-decoder":
-            return self._session.encode_source([fitted.prompt for fitted in self._plan[first : first + count]])
+            sources = [fitted.prompt for fitted in self._plan[first : first + count]]
+            return self._session.encode_source(sources, self.cancel)
         return [self._session.new_sequence() for _ in range(count)]
 
     def _results(self) -> list[GenerationResult]:
