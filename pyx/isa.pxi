@@ -1,5 +1,10 @@
 # Which instruction sets there are, and the choice of one.
 
+# Addresses of the kernels that this CPU runs, best first. Asked once: CPUID takes tens of microseconds in a virtual machine.
+_kernels_by_name = {ef_isa_name(index).decode(): <size_t>ef_kernels_for(ef_isa_name(index))
+                    for index in range(ef_isa_count()) if ef_isa_supported(index)}
+
+
 def compiled_isa_names():
     """Names of the instruction sets that this build has kernels for, best first."""
     return [ef_isa_name(index).decode() for index in range(ef_isa_count())]
@@ -7,7 +12,7 @@ def compiled_isa_names():
 
 def isa_names():
     """Names of the instruction sets that this CPU can run, best first."""
-    return [ef_isa_name(index).decode() for index in range(ef_isa_count()) if ef_isa_supported(index)]
+    return list(_kernels_by_name)
 
 
 def best_isa():
@@ -20,7 +25,7 @@ def best_isa():
     """
     forced = os.environ.get("EDGEFORMER_ISA")
     if not forced:
-        return isa_names()[0]
+        return next(iter(_kernels_by_name))
     kernels_of(forced)
     return forced
 
@@ -28,11 +33,11 @@ def best_isa():
 cdef const ef_kernels *kernels_of(object isa) except NULL:
     """The kernels of an instruction set; of best_isa() for None."""
     name = best_isa() if isa is None else isa
-    cdef const ef_kernels *kernels = ef_kernels_for(str(name).encode("utf-8", "replace"))
-    if kernels == NULL:
+    address = _kernels_by_name.get(str(name))
+    if address is None:
         reason = "this CPU does not have it" if name in compiled_isa_names() else "this build does not know it"
         raise UnsupportedCPUError(f"instruction set {name!r}: {reason}; there are: {', '.join(isa_names())}")
-    return kernels
+    return <const ef_kernels *><size_t>address
 
 
 def norm_pointer(isa, name):

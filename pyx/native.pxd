@@ -104,6 +104,10 @@ cdef extern from "edgeformer/kernels.h" nogil:
                           int32_t row_end, float *scratch) noexcept nogil
         void (*pool)(float *output, const float *input, int64_t input_stride, int32_t num_rows, int64_t n,
                      int32_t kind) noexcept nogil
+        int64_t (*count_int8)(int64_t rounds) noexcept nogil
+        int64_t (*count_int4)(int64_t rounds) noexcept nogil
+        int64_t (*count_float)(int64_t rounds) noexcept nogil
+        uint64_t (*checksum)(const uint8_t *data, int64_t bytes) noexcept nogil
     int64_t ef_pad16(int64_t n)
     int64_t ef_cache_layer_bytes(const ef_cache *cache)
 
@@ -192,6 +196,11 @@ cdef extern from "edgeformer/threads.h" nogil:
 cdef extern from "edgeformer/pack_run.h" nogil:
     void ef_pack_run(const ef_kernels *kernels, const ef_matrix *matrix, const uint8_t *source, int64_t row_begin,
                      int64_t row_end, ef_pool *pool)
+
+cdef extern from "edgeformer/measure.h" nogil:
+    ctypedef int64_t (*ef_count)(int64_t rounds) noexcept nogil
+    int64_t ef_measure_counts(ef_count count, int64_t rounds, int32_t chunks, ef_pool *pool)
+    uint64_t ef_measure_reading(const ef_kernels *kernels, const uint8_t *data, int64_t bytes, ef_pool *pool)
 
 cdef extern from "edgeformer/kernels/attention_scratch.h" nogil:
     int64_t ef_attention_scratch(const ef_cache *cache)

@@ -14,6 +14,7 @@
 #include "kernels/matmul.h"
 #include "kernels/rows.h"
 #include "kernels/attention.h"
+#include "kernels/peaks.h"
 
 #define EF_STRING_(x) #x
 #define EF_STRING(x) EF_STRING_(x)
@@ -37,6 +38,10 @@ static const ef_kernels EF_NAME(kernels) = {
     .pool = EF_NAME(pool),
     .store_kv = EF_NAME(store_kv),
     .attention = EF_NAME(attention),
+    .count_int8 = EF_NAME(count_int8),
+    .count_int4 = EF_NAME(count_int4),
+    .count_float = EF_NAME(count_float),
+    .checksum = EF_NAME(checksum),
 };
 
 #undef EF_STRING

@@ -91,6 +91,14 @@ typedef struct ef_kernels {
     void (*attention)(const ef_attention *args, const ef_segment *segment, int32_t kv_head, int32_t row_begin, int32_t row_end, float *scratch);
     /* mean, first or last of rows [0, num_rows) of width n. */
     void (*pool)(float *output, const float *input, int64_t input_stride, int32_t num_rows, int64_t n, int32_t kind);
+
+    /* For measurements. Multiply-adds from registers alone, 0 <= rounds <= 2^22, each of one by one; returns how many, by
+     * their sum: eight-bit integers, those small enough to be summed in sixteen bits, floats. */
+    int64_t (*count_int8)(int64_t rounds);
+    int64_t (*count_int4)(int64_t rounds);
+    int64_t (*count_float)(int64_t rounds);
+    /* Reads `bytes`, a multiple of 256, from an address that is a multiple of eight: the exclusive or of its words. */
+    uint64_t (*checksum)(const uint8_t *data, int64_t bytes);
 } ef_kernels;
 
 static inline int64_t ef_pad16(int64_t n) { return (n + 15) & ~(int64_t)15; }
