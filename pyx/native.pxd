@@ -40,6 +40,7 @@ cdef extern from "edgeformer/kernels.h" nogil:
         EF_POOL_MEAN
         EF_POOL_FIRST
         EF_POOL_LAST
+        EF_WEIGHT_CHUNK
     ctypedef struct ef_matmul:
         ef_matrix weight
         const void *input
@@ -98,6 +99,12 @@ cdef extern from "edgeformer/kernels.h" nogil:
                      int32_t pairing) noexcept nogil
         void (*softmax)(float *output, const float *input, int64_t n) noexcept nogil
         void (*log_softmax)(float *output, const float *input, int64_t n) noexcept nogil
+        float (*log_sum_exp)(float *largest, const float *input, int64_t n) noexcept nogil
+        int32_t (*is_finite)(const float *input, int64_t n) noexcept nogil
+        void (*top)(int32_t *indices, int32_t count, const float *values, int32_t n,
+                    uint64_t *heap) noexcept nogil
+        void (*weigh)(float *weights, double *sums, const float *input, int64_t n, float largest, float temperature,
+                      float least) noexcept nogil
         void (*store_kv)(const ef_cache *cache, int32_t page, int32_t layer, int32_t slot, const float *key,
                          const float *value) noexcept nogil
         void (*attention)(const ef_attention *args, const ef_segment *segment, int32_t kv_head, int32_t row_begin,

@@ -9,8 +9,10 @@ token counts in both.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -18,7 +20,7 @@ import numpy as np
 from ._kernels import core
 from .options import GenerationOptions
 from .results import FinishReason
-from .sampling import adjust_logits, best_token, top_candidates
+from .sampling import adjust_logits, best_token, log_probs_of
 
 if TYPE_CHECKING:
     from .session import Sequence as CachedSequence
@@ -116,14 +118,17 @@ class BeamSearch:
         count = 2 * self.options.num_beams
         found = []
         for index, (beam, row) in enumerate(zip(self.beams, logits, strict=True)):
-            adjusted = adjust_logits(row, [*self.prompt, *beam.token_ids], self.options)
+            adjusted = adjust_logits(row, partial(self._seen_by, beam), self.options)
             best_token(adjusted)  # refuses NaN
-            log_probs = core.log_softmax(adjusted)
-            for token in top_candidates(log_probs, count):
-                if log_probs[token] > -np.inf:  # suppressed tokens are no candidates
-                    found.append(_Candidate(index, int(token), beam.log_prob + float(log_probs[token])))
+            tokens = core.top(adjusted, count)
+            for token, log_prob in zip(tokens.tolist(), log_probs_of(adjusted, tokens).tolist(), strict=True):
+                if log_prob > -math.inf:  # suppressed tokens are no candidates
+                    found.append(_Candidate(index, token, beam.log_prob + log_prob))
         found.sort(key=lambda item: (-item.log_prob, item.beam, item.token))
         return found[:count]
+
+    def _seen_by(self, beam: _Beam) -> np.ndarray:
+        return np.unique([*self.prompt, *beam.token_ids])
 
     def _register(self, candidate: _Candidate, ends: bool) -> None:
         tokens = self.beams[candidate.beam].token_ids

@@ -21,7 +21,7 @@ from .results import (
     Usage,
     peak_memory_bytes,
 )
-from .sampling import Sampler, top_candidates
+from .sampling import Sampler, log_probs_of
 
 if TYPE_CHECKING:
     from .session import Sequence as CachedSequence
@@ -236,11 +236,13 @@ class TextRun:
     def _describe(self, logits: np.ndarray, token: int) -> TokenLogprob | None:
         if self._options.logprobs is None:
             return None
-        log_probs = core.log_softmax(logits)
-        self._log_prob += float(log_probs[token])
-        top = top_candidates(log_probs, self._options.logprobs) if self._options.logprobs else ()
-        entries = tuple(TokenLogprob(int(other), self._spell(int(other)), float(log_probs[other])) for other in top)
-        return TokenLogprob(token, self._spell(token), float(log_probs[token]), entries)
+        top = core.top(logits, self._options.logprobs) if self._options.logprobs else ()
+        tokens = [token, *map(int, top)]
+        log_prob, *others = map(float, log_probs_of(logits, np.array(tokens)))
+        self._log_prob += log_prob
+        pairs = zip(tokens[1:], others, strict=True)
+        entries = tuple(TokenLogprob(other, self._spell(other), log_prob_of) for other, log_prob_of in pairs)
+        return TokenLogprob(token, self._spell(token), log_prob, entries)
 
     def _spell(self, token: int) -> str:
         return self._tokenizer.token(token) if self._tokenizer is not None else ""

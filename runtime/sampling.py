@@ -1,12 +1,15 @@
 """From a row of logits to a token: penalties, filters, and a draw that is the same on every CPU.
 
-Nothing here uses a transcendental function or a sum of NumPy's, whose last bits depend on the CPU: probabilities come
-from the library's own softmax, sums are running sums in order, and random numbers come from a counter.
+Nothing here uses a transcendental function or a sum of NumPy's, whose last bits depend on the CPU: weights and sums
+come from the library's own kernels, and random numbers from a counter. A vocabulary may have 150,000 entries and a step
+of the model take two milliseconds: so only those are sorted that can be drawn.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+from array import array
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
@@ -14,9 +17,10 @@ from ._kernels import core
 from .errors import NumericError
 from .options import GenerationOptions
 
-__all__ = ["Sampler", "adjust_logits", "best_token", "top_candidates", "uniform"]
+__all__ = ["Sampler", "SeenTokens", "adjust_logits", "best_token", "log_probs_of", "uniform"]
 
-NUCLEUS_GUESS = 256
+# Tokens that weigh less than this, the best weighing 1, are sorted only where those above do not make up the nucleus.
+NUCLEUS_GUESS = np.float32(2.0**-8)
 _MASK = (1 << 64) - 1
 _GOLDEN = 0x9E3779B97F4A7C15
 
@@ -51,57 +55,76 @@ def best_token(logits: np.ndarray) -> int:
     return token
 
 
-def top_candidates(values: np.ndarray, count: int) -> np.ndarray:
-    """Indices of the `count` greatest of `values`, float32 [n], greatest first; of equals, the lowest index first."""
-    if count >= len(values):
-        return np.argsort(-values, kind="stable")
-    # The count-th value is the same whatever order partition leaves behind; ties at it are cut by index.
-    threshold = np.partition(values, len(values) - count)[len(values) - count]
-    indices = np.flatnonzero(values >= threshold)
-    return indices[np.argsort(-values[indices], kind="stable")][:count]
+def log_probs_of(logits: np.ndarray, tokens: np.ndarray) -> np.ndarray:
+    """Log probabilities, float32, of the `tokens` (int array) among all of `logits`, float32 [vocab]."""
+    largest, log_sum = core.log_sum_exp(logits)
+    return (logits[tokens] - largest) - log_sum
 
 
-def adjust_logits(logits: np.ndarray, history: Sequence[int], options: GenerationOptions) -> np.ndarray:
+class SeenTokens:
+    """The distinct tokens of a text that grows at its end."""
+
+    def __init__(self) -> None:
+        self._known: set[int] = set()
+        self._ids = array("q")
+        self._length = 0
+
+    def of(self, history: Sequence[int]) -> np.ndarray:
+        """Distinct tokens of `history`, int64, which begins with the one of the call before; only its end is read."""
+        for token in history[self._length :]:
+            if token not in self._known:
+                self._known.add(token)
+                self._ids.append(token)
+        self._length = len(history)
+        return np.array(self._ids)
+
+
+def adjust_logits(logits: np.ndarray, seen: Callable[[], np.ndarray], options: GenerationOptions) -> np.ndarray:
     """Apply the suppressed tokens and the repetition penalty (Keskar et al., "CTRL", 2019, section 4.1).
 
     Parameters
     ----------
     logits : ndarray, float32 [vocab]
         Not changed.
-    history : sequence of int
-        Every token of the context, prompt included: those are the ones that the penalty makes less likely.
+    seen : callable
+        Gives every token of the context, prompt included, once (int64): those that the penalty makes less likely.
     options : GenerationOptions
     """
     if options.repeat_penalty == 1.0 and not options.suppressed_token_ids:
         return logits
     adjusted = logits.copy()
     if options.repeat_penalty != 1.0:
-        seen = np.unique(np.asarray(history, np.int64))
         penalty = np.float32(options.repeat_penalty)
-        values = adjusted[seen]
-        adjusted[seen] = np.where(values > 0, values / penalty, values * penalty)
+        tokens = seen()
+        values = adjusted[tokens]
+        adjusted[tokens] = np.where(values > 0, values / penalty, values * penalty)
     suppressed = [token for token in options.suppressed_token_ids if token < len(adjusted)]
     adjusted[suppressed] = -np.inf
     return adjusted
 
 
-def _nucleus(probabilities: np.ndarray, top_p: float) -> np.ndarray:
-    """Indices of the most likely of `probabilities`, best first, up to the one that completes the share `top_p`."""
-    wanted = top_p * np.cumsum(probabilities, dtype=np.float64)[-1]
-    size = NUCLEUS_GUESS  # sorting a whole vocabulary takes longer than computing a small model's logits
-    while True:
-        order = top_candidates(probabilities, size)
-        cumulative = np.cumsum(probabilities[order], dtype=np.float64)
-        if cumulative[-1] >= wanted or size >= len(probabilities):
-            return order[: int(np.searchsorted(cumulative, wanted, side="left")) + 1]
-        size *= 4
+def _descending(weights: np.ndarray, total: float, share: float) -> np.ndarray:
+    """The greatest of `weights` (float32, the greatest 1), greatest first: enough of them to make up `share` of their
+    sum `total`, as good as all otherwise.
+    """
+    likely = weights[weights >= NUCLEUS_GUESS]
+    likely = -np.sort(-likely)
+    if core.reach(likely, share * total)[0] < len(likely):
+        return likely
+    return -np.sort(-weights)
+
+
+def _nth_index(values: np.ndarray, descending: np.ndarray, place: int) -> int:
+    """Index in `values` of what stands at `place` of their beginning `descending`, equals being in order of index."""
+    first = int(np.searchsorted(-descending, -descending[place], side="left"))
+    return int(np.flatnonzero(values == descending[place])[place - first])
 
 
 class Sampler:
     """Chooses the tokens of one text.
 
     The filters apply in the order of transformers, whose `generation_config.json` gives the defaults: repetition
-    penalty, temperature, top-k, top-p, min-p.
+    penalty, temperature, top-k, top-p, min-p. Of equally likely tokens the lower id comes first.
 
     Parameters
     ----------
@@ -113,8 +136,10 @@ class Sampler:
     def __init__(self, options: GenerationOptions, seed: int) -> None:
         self.seed = seed
         self._options = options
-        # A temperature that float32 cannot tell from zero is zero.
-        self._temperature = np.float32(options.temperature)
+        self._seen = SeenTokens()
+        # A temperature that float32 cannot tell from zero, denormals being zero to the kernels, is zero.
+        temperature = np.float32(options.temperature)
+        self._temperature = float(temperature) if temperature >= np.finfo(np.float32).tiny else 0.0
 
     def choose(self, logits: np.ndarray, history: Sequence[int], step: int) -> int:
         """The token that follows.
@@ -123,7 +148,7 @@ class Sampler:
         ----------
         logits : ndarray, float32 [vocab]
         history : sequence of int
-            The tokens of the context so far.
+            The tokens of the context so far: those of the call before and new ones after them.
         step : int
             How many tokens of this text were chosen before: the counter of the draw.
 
@@ -132,27 +157,48 @@ class Sampler:
         NumericError
             If a logit is NaN or the best is infinite.
         """
-        adjusted = adjust_logits(logits, history, self._options)
+        options = self._options
+        adjusted = adjust_logits(logits, lambda: self._seen.of(history), options)
         best = best_token(adjusted)
         if self._temperature == 0:
             return best
-        tokens, probabilities = self._distribution(adjusted, best)
-        cumulative = np.cumsum(probabilities, dtype=np.float64)
-        drawn = uniform(self.seed, step) * cumulative[-1]
-        index = int(np.searchsorted(cumulative, drawn, side="right"))
-        return int(tokens[min(index, len(tokens) - 1)])
-
-    def _distribution(self, logits: np.ndarray, best: int) -> tuple[np.ndarray, np.ndarray]:
-        """Tokens that survive the filters, and their weights (float32, not normalised again)."""
-        options = self._options
-        tokens = top_candidates(logits, options.top_k) if options.top_k else np.arange(len(logits))
-        with np.errstate(over="ignore"):  # a tiny temperature sends all but the best to minus infinity, as it should
-            scaled = (logits[tokens] - logits[best]) / self._temperature
-        probabilities = core.softmax(np.ascontiguousarray(scaled, np.float32))
+        number, largest = uniform(self.seed, step), adjusted[best]
+        if options.top_k:
+            tokens = core.top(adjusted, options.top_k)
+            weights, _ = core.weigh(adjusted[tokens], largest, self._temperature)
+            return int(tokens[self._place(weights, core.reach(weights, math.inf)[1], number)])
         if options.top_p < 1.0:
-            kept = _nucleus(probabilities, options.top_p)
-            tokens, probabilities = tokens[kept], probabilities[kept]
-        if options.min_p > 0.0:
-            kept = probabilities >= np.float32(options.min_p) * probabilities.max()
-            tokens, probabilities = tokens[kept], probabilities[kept]
-        return tokens, probabilities
+            weights, sums = core.weigh(adjusted, largest, self._temperature)
+            total = float(np.cumsum(sums)[-1])
+            descending = _descending(weights, total, options.top_p)
+            return _nth_index(weights, descending, self._place(descending, total, number))
+        return self._draw(*core.weigh(adjusted, largest, self._temperature, options.min_p), number)
+
+    def _place(self, weights: np.ndarray, total: float, number: float) -> int:
+        """The place drawn by `number` among what top-p and min-p leave of descending `weights` whose sum is `total`."""
+        options = self._options
+        count, kept = len(weights), total
+        if options.top_p < 1.0:
+            last, kept = core.reach(weights, options.top_p * total)
+            count = min(last + 1, count)
+        if options.min_p > 0.0 and weights[count - 1] < np.float32(options.min_p):  # the best weighs 1
+            count = int(np.searchsorted(-weights[:count], -np.float32(options.min_p), side="right"))
+            kept = core.reach(weights[:count], math.inf)[1]
+        return core.reach(weights[:count], _target(number, kept))[0]
+
+    @staticmethod
+    def _draw(weights: np.ndarray, sums: np.ndarray, number: float) -> int:
+        """The index drawn by `number` among all `weights`, in order of index; `sums` are those of their chunks."""
+        totals = np.cumsum(sums)
+        target = _target(number, float(totals[-1]))
+        chunk = int(np.searchsorted(totals, target, side="left"))
+        begin = chunk * core.WEIGHT_CHUNK
+        inside = weights[begin : begin + core.WEIGHT_CHUNK]
+        index, _ = core.reach(inside, target, float(totals[chunk - 1]) if chunk else 0.0)
+        # The chunk's sum was added in another order, so that its last weight may be missed by a rounding error.
+        return begin + (index if index < len(inside) else int(np.flatnonzero(inside)[-1]))
+
+
+def _target(number: float, total: float) -> float:
+    """What a running sum of `total` must reach to be above the share `number`, in [0, 1), of it."""
+    return min(math.nextafter(number * total, math.inf), total)

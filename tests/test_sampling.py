@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import math
 import warnings
 
 import numpy as np
 import pytest
+from edgeformer._kernels import core
 from edgeformer.errors import NumericError
 from edgeformer.options import GenerationOptions
-from edgeformer.sampling import Sampler, adjust_logits, best_token, top_candidates, uniform
+from edgeformer.sampling import Sampler, SeenTokens, adjust_logits, best_token, log_probs_of, uniform
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -59,12 +61,6 @@ def test_uniform_is_uniform():
     assert np.sum((counts - 500) ** 2 / 500) < 45  # chi-square, 19 degrees of freedom, p about 0.001
 
 
-@given(st.lists(st.sampled_from([-1.0, 0.0, 0.5, 2.0, 3.0]), min_size=1, max_size=40), st.integers(1, 45))
-def test_top_candidates_are_the_first_of_a_stable_sort(values, count):
-    expected = sorted(range(len(values)), key=lambda i: (-values[i], i))[:count]
-    assert top_candidates(np.array(values, np.float32), count).tolist() == expected
-
-
 def test_greedy_takes_the_lowest_of_equals():
     logits = np.array([0.0, 7.0, 7.0, 1.0], np.float32)
     assert Sampler(GenerationOptions(), 0).choose(logits, [], 0) == 1
@@ -98,13 +94,41 @@ def test_only_tokens_that_the_filters_leave_are_drawn(seed, temperature, top_k, 
     assert set(drawn_tokens(logits, options, 60)) <= allowed
 
 
+def drawn_by_the_rule(logits: np.ndarray, options: GenerationOptions, number: float) -> int:
+    """The token that `number` draws, from the definitions over whole sorted rows, in float64 but for the weights."""
+    best = logits.max()
+    tokens = np.argsort(-logits, kind="stable")[: options.top_k] if options.top_k else np.arange(len(logits))
+    weights = core.weigh(logits[tokens], best, options.temperature)[0].astype(np.float64)
+    if options.top_p < 1.0:
+        order = np.argsort(-weights, kind="stable")
+        tokens, weights = tokens[order], weights[order]
+        count = int(np.searchsorted(np.cumsum(weights), options.top_p * math.fsum(weights))) + 1
+        tokens, weights = tokens[:count], weights[:count]
+    tokens, weights = tokens[weights >= np.float32(options.min_p)], weights[weights >= np.float32(options.min_p)]
+    cumulative = np.cumsum(weights)
+    return int(tokens[np.searchsorted(cumulative, number * cumulative[-1], side="right")])
+
+
+@pytest.mark.parametrize("spread", [0.0, 0.05, 1.0, 3.0])
+@pytest.mark.parametrize("top_k", [0, 50])
 @pytest.mark.parametrize("top_p", [0.001, 0.5, 0.99, 0.999999, 1.0])
-def test_top_p_of_a_large_flat_vocabulary(top_p):
-    logits = np.random.default_rng(4).normal(0, 0.3, 1500).astype(np.float32)
-    options = GenerationOptions(temperature=1.0, top_p=top_p)
-    kept, _ = Sampler(options, 0)._distribution(logits, int(logits.argmax()))
-    assert abs(len(kept) - len(kept_tokens(logits, options))) <= 1
-    assert len(set(kept.tolist())) == len(kept)
+@pytest.mark.parametrize("min_p", [0.0, 0.02, 1.0])
+def test_a_large_vocabulary_is_drawn_from_by_the_rule(spread, top_k, top_p, min_p):
+    logits = np.random.default_rng(4).normal(0, spread, 5000).astype(np.float32)
+    logits[::7] = logits[3]  # many equals
+    logits[100:2100] = -np.inf  # more than a chunk of them
+    options = GenerationOptions(temperature=0.9, top_k=top_k, top_p=top_p, min_p=min_p)
+    expected = [drawn_by_the_rule(logits, options, uniform(5, step)) for step in range(60)]
+    assert drawn_tokens(logits, options, 60) == expected
+
+
+@pytest.mark.parametrize("options", [{}, {"top_k": 8}, {"top_p": 0.999}, {"top_p": 1 - 1e-16}, {"min_p": 1e-30}])
+def test_the_greatest_number_draws_a_token_that_may_be_drawn(options, monkeypatch):
+    monkeypatch.setattr("edgeformer.sampling.uniform", lambda seed, counter: 1 - 2.0**-53)
+    for seed in range(20):
+        logits = np.random.default_rng(seed).normal(0, 1, 3000).astype(np.float32)
+        logits[1000:] = -np.inf
+        assert Sampler(GenerationOptions(temperature=1.0, **options), 0).choose(logits, [], 0) < 1000
 
 
 def test_draws_have_the_probabilities_of_the_softmax():
@@ -144,9 +168,31 @@ def test_a_seed_gives_these_tokens_for_ever():
 
 def test_repeat_penalty_is_that_of_ctrl():
     logits = np.array([2.0, -2.0, 1.0, 0.0], np.float32)
-    adjusted = adjust_logits(logits, [0, 1, 1, 3], GenerationOptions(repeat_penalty=2.0))
+    adjusted = adjust_logits(logits, lambda: np.array([0, 1, 3]), GenerationOptions(repeat_penalty=2.0))
     assert adjusted.tolist() == [1.0, -4.0, 1.0, 0.0]
     assert logits.tolist() == [2.0, -2.0, 1.0, 0.0]
+
+
+def test_seen_tokens_are_those_of_the_whole_history():
+    seen, history = SeenTokens(), [3, 3, 0]
+    assert sorted(seen.of(history)) == [0, 3]
+    for token in (0, 5, 5, 1):
+        history.append(token)
+        assert sorted(seen.of(history)) == sorted(set(history))
+
+
+def test_the_penalty_follows_a_text_as_it_grows():
+    logits = np.array([3.0, 2.9, 2.8, -1.0], np.float32)
+    sampler, history = Sampler(GenerationOptions(repeat_penalty=1.5), 0), [3]
+    for step in range(4):
+        history.append(sampler.choose(logits, history, step))
+    assert history == [3, 0, 1, 2, 0]
+
+
+def test_log_probabilities_are_those_of_the_softmax():
+    logits = np.random.default_rng(1).normal(0, 3, 700).astype(np.float32)
+    tokens = np.array([5, 699, 0])
+    assert log_probs_of(logits, tokens).tolist() == core.log_softmax(logits)[tokens].tolist()
 
 
 def test_suppressed_tokens_are_never_chosen():

@@ -13,6 +13,7 @@
 #include "kernels/math.h"
 #include "kernels/matmul.h"
 #include "kernels/rows.h"
+#include "kernels/select.h"
 #include "kernels/attention.h"
 #include "kernels/peaks.h"
 
@@ -35,6 +36,10 @@ static const ef_kernels EF_NAME(kernels) = {
     .rope = EF_NAME(rope),
     .softmax = EF_NAME(softmax),
     .log_softmax = EF_NAME(log_softmax),
+    .log_sum_exp = EF_NAME(log_sum_exp),
+    .is_finite = EF_NAME(is_finite),
+    .top = EF_NAME(top),
+    .weigh = EF_NAME(weigh),
     .pool = EF_NAME(pool),
     .store_kv = EF_NAME(store_kv),
     .attention = EF_NAME(attention),

@@ -13,6 +13,7 @@
 
 enum ef_activation { EF_ACT_NONE = 0, EF_ACT_RELU = 1, EF_ACT_GELU = 2 /* erf */, EF_ACT_GELU_TANH = 3, EF_ACT_SILU = 4 };
 enum ef_pairing { EF_PAIR_HALVES = 0 /* (i, i + d/2), GPT-NeoX and Hugging Face */, EF_PAIR_NEIGHBOURS = 1 /* (2i, 2i + 1), GGUF llama */ };
+enum { EF_WEIGHT_CHUNK = 1024 }; /* weights whose sum `weigh` gives */
 enum ef_pool_kind { EF_POOL_MEAN = 0, EF_POOL_FIRST = 1, EF_POOL_LAST = 2 };
 
 /* output[r][n] = residual[r][n] + activation(sum_k input[r][k] * weight[n][k] + bias[n]). */
@@ -83,6 +84,15 @@ typedef struct ef_kernels {
     void (*rope)(float *row, const float *cos_sin, int32_t num_heads, int32_t head_dim, int32_t half, int32_t pairing);
     void (*softmax)(float *output, const float *input, int64_t n);     /* n >= 1 */
     void (*log_softmax)(float *output, const float *input, int64_t n);
+    /* Logarithm of the sum of exp(x - *largest), *largest being the greatest: log_softmax is (x - *largest) - that. n >= 1 */
+    float (*log_sum_exp)(float *largest, const float *input, int64_t n);
+
+    int32_t (*is_finite)(const float *input, int64_t n); /* whether no value is infinite or NaN */
+    /* Indices of the `count` greatest values, greatest first, of equals the lowest first. 1 <= count <= n, no NaN.
+     * heap: `count` numbers of scratch. */
+    void (*top)(int32_t *indices, int32_t count, const float *values, int32_t n, uint64_t *heap);
+    /* weights = exp((input - largest) / temperature), 0 where below `least`; the double sum of each EF_WEIGHT_CHUNK. */
+    void (*weigh)(float *weights, double *sums, const float *input, int64_t n, float largest, float temperature, float least);
 
     /* Writes one row's keys and values at `position` of the page. key: [num_heads * key_dim], value alike. */
     void (*store_kv)(const ef_cache *cache, int32_t page, int32_t layer, int32_t slot, const float *key, const float *value);

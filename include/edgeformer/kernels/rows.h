@@ -233,11 +233,18 @@ static void EF_NAME(softmax)(float *output, const float *input, int64_t n)
         EF_NAME(store_row)(output + i, ef_f32x16_div(EF_NAME(load_row)(output + i, n - i), sum), n - i);
 }
 
+/* log(sum of exp(x - max)), and the max; n >= 1. */
+static float EF_NAME(log_sum_exp)(float *largest, const float *input, int64_t n)
+{
+    *largest = EF_NAME(max_row)(input, n);
+    return EF_NAME(log1)(EF_NAME(sum_exp_row)(NULL, input, n, *largest));
+}
+
 /* (x - max) - log(sum of exp(x - max)); n >= 1. */
 static void EF_NAME(log_softmax)(float *output, const float *input, int64_t n)
 {
-    const float largest = EF_NAME(max_row)(input, n);
-    const ef_f32x16 log_sum = ef_f32x16_set1(EF_NAME(log1)(EF_NAME(sum_exp_row)(NULL, input, n, largest)));
+    float largest;
+    const ef_f32x16 log_sum = ef_f32x16_set1(EF_NAME(log_sum_exp)(&largest, input, n));
     for (int64_t i = 0; i < n; i += 16) {
         const ef_f32x16 shifted = ef_f32x16_sub(EF_NAME(load_row)(input + i, n - i), ef_f32x16_set1(largest));
         EF_NAME(store_row)(output + i, ef_f32x16_sub(shifted, log_sum), n - i);

@@ -1,0 +1,105 @@
+# What sampling asks of a row of logits. Arrays are read where they are: a vocabulary is too long to be copied each time.
+
+cdef View numbers_of(object source, str name):
+    """A view of float32 [n], n >= 1."""
+    cdef View view = view_of(source, name, "f", 1)
+    if view.size() == 0:
+        raise InvalidInputError(f"{name}: there are no values")
+    if view.size() > INT32_MAX:
+        raise InvalidInputError(f"{name}: {view.size()} values are too many")
+    return view
+
+
+def is_finite(values, isa=None):
+    """Whether a C-contiguous float32 array of any shape holds neither infinity nor NaN."""
+    cdef View view = view_of(values, "values", "f", 0)
+    cdef const ef_kernels *kernels = kernels_of(isa)
+    cdef bint result
+    with nogil:
+        result = kernels.is_finite(<const float *>view.buffer.buf, view.buffer.len // <Py_ssize_t>sizeof(float))
+    return result
+
+
+def top(values, count, isa=None):
+    """Indices, int32 [min(count, n)], of the greatest of float32 [n], greatest first; of equals, the lowest index first.
+
+    NaN has no place in that order; with one in `values`, the result is some indices.
+    """
+    cdef View view = numbers_of(values, "values")
+    cdef const ef_kernels *kernels = kernels_of(isa)
+    cdef int32_t n = view.size(), wanted = min(checked(count, "count", 1, INT32_MAX), n)
+    indices, heap = numpy.empty(wanted, numpy.int32), numpy.empty(8 * wanted, numpy.uint8)
+    cdef View output = view_of(indices, "indices", "i", 1), scratch = view_of(heap, "heap", "B", 1)
+    with nogil:
+        kernels.top(<int32_t *>output.buffer.buf, wanted, <const float *>view.buffer.buf, n, <uint64_t *>scratch.buffer.buf)
+    return indices
+
+
+def log_sum_exp(values, isa=None):
+    """(largest, log of the sum of exp(x - largest)) of float32 [n]: log_softmax is (x - largest) - that, in float32."""
+    cdef View view = numbers_of(values, "values")
+    cdef const ef_kernels *kernels = kernels_of(isa)
+    cdef FlushedDenormals flushed = FlushedDenormals()
+    cdef Py_ssize_t n = view.size()
+    cdef float largest, log_sum
+    with nogil:
+        log_sum = kernels.log_sum_exp(&largest, <const float *>view.buffer.buf, n)
+    return numpy.float32(largest), numpy.float32(log_sum)
+
+
+def weigh(values, largest, temperature, least=0.0, isa=None):
+    """What tokens weigh in a draw.
+
+    Parameters
+    ----------
+    values : float32 [n]
+    largest : float
+        The greatest of them, finite.
+    temperature : float
+        Above 0, and a normal number in float32.
+    least : float
+        Smaller weights are 0.
+
+    Returns
+    -------
+    weights : float32 [n]
+        exp((value - largest) / temperature).
+    sums : float64 [ceil(n / WEIGHT_CHUNK)]
+        Of every WEIGHT_CHUNK weights.
+    """
+    cdef View view = numbers_of(values, "values")
+    cdef const ef_kernels *kernels = kernels_of(isa)
+    cdef FlushedDenormals flushed = FlushedDenormals()
+    cdef Py_ssize_t n = view.size()
+    weights, sums = numpy.empty(n, numpy.float32), numpy.empty((n + EF_WEIGHT_CHUNK - 1) // EF_WEIGHT_CHUNK, numpy.float64)
+    cdef View weight = view_of(weights, "weights", "f", 1), total = view_of(sums.view(numpy.uint8), "sums", "B", 1)
+    cdef float shift = largest, divisor = temperature, smallest = least
+    if not divisor > 0:  # denormals are flushed here
+        raise InvalidInputError(f"temperature is {temperature}; it must be a normal float32 above 0")
+    with nogil:
+        kernels.weigh(<float *>weight.buffer.buf, <double *>total.buffer.buf, <const float *>view.buffer.buf, n, shift, divisor, smallest)
+    return weights, sums
+
+
+def reach(values, double target, double start=0.0):
+    """Where a running sum gets to a target.
+
+    Returns
+    -------
+    index : int
+        The first for which start + values[0] + ... + values[index], added in this order in float64, is at least
+        `target`; len(values) if there is none.
+    total : float
+        The sum through that index; of all, if there is none.
+    """
+    cdef View view = view_of(values, "values", "f", 1)
+    cdef const float *numbers = <const float *>view.buffer.buf
+    cdef Py_ssize_t i = 0, n = view.size()
+    cdef double total = start
+    with nogil:
+        while i < n:
+            total += numbers[i]
+            if total >= target:
+                break
+            i += 1
+    return i, total
