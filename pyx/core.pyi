@@ -182,6 +182,7 @@ def kernel_attention(
     type: int = 0,
     rows: tuple[int, int] | None = None,
     page_order: Sequence[int] | None = None,
+    spans: int | None = None,
 ) -> _Floats: ...
 def count_products(isa: str | None, kind: str, rounds: int, chunks: int = 1, pool: Pool | None = None) -> int: ...
 

@@ -236,7 +236,8 @@ def kernel_pool(isa, x, kind=EF_POOL_MEAN):
     return output.array()[0]
 
 
-def kernel_attention(isa, query, key, value, *, scale, causal=True, window=0, type=EF_F32, rows=None, page_order=None):
+def kernel_attention(isa, query, key, value, *, scale, causal=True, window=0, type=EF_F32, rows=None, page_order=None,
+                     spans=None):
     """Attention of one sequence through a cache of one layer; what lies past the last position is NaN.
 
     Parameters
@@ -255,6 +256,8 @@ def kernel_attention(isa, query, key, value, *, scale, causal=True, window=0, ty
         Only these rows; the rest of the result is 0.
     page_order : sequence of int, optional
         Pages of the cache in the order of positions.
+    spans : int, optional
+        Computes so many spans at a time, the last first, and merges them at the end; all rows.
 
     Returns
     -------
@@ -287,10 +290,27 @@ def kernel_attention(isa, query, key, value, *, scale, causal=True, window=0, ty
     args.causal, args.window, args.scale = bool(causal), checked(window, "window", 0, INT32_MAX), scale
     cdef int32_t begin, end, head
     begin, end = range_of(rows, "rows", n)
+    if spans is not None:
+        attention_in_parts(kernels, &args, &segment, checked(spans, "spans", 1, 2**16), scratch.data)
+        return output.array().reshape(n, heads, value_dim)
     cdef FlushedDenormals flushed = FlushedDenormals()
     for head in range(kv_heads if begin < end else 0):
         kernels.attention(&args, &segment, head, begin, end, scratch.data)
     return output.array().reshape(n, heads, value_dim)
+
+
+cdef int attention_in_parts(const ef_kernels *kernels, const ef_attention *args, const ef_segment *segment, int32_t spans,
+                            float *scratch) except -1:
+    """Every head of the segment from parts of `spans` spans, the last of them first."""
+    cdef int32_t count = ef_attention_spans(segment.kv_length), begin, head
+    cdef int32_t tiles = ef_attention_tiles(segment.num_rows * (args.num_heads // args.cache.num_heads))
+    cdef Rows parts = Rows(1, ef_attention_part(args.cache) * tiles * count)
+    cdef FlushedDenormals flushed = FlushedDenormals()
+    for head in range(args.cache.num_heads):
+        for begin in range((count - 1) // spans * spans, -1, -spans):
+            kernels.attention_split(args, segment, head, begin, min(begin + spans, count), parts.data, scratch)
+        kernels.attention_join(args, segment, head, count, parts.data, scratch)
+    return 0
 
 
 cdef int fill_cache(const ef_kernels *kernels, Cache cache, const int32_t *pages, Rows keys, Rows values) except -1:

@@ -109,6 +109,10 @@ cdef extern from "edgeformer/kernels.h" nogil:
                          const float *value) noexcept nogil
         void (*attention)(const ef_attention *args, const ef_segment *segment, int32_t kv_head, int32_t row_begin,
                           int32_t row_end, float *scratch) noexcept nogil
+        void (*attention_split)(const ef_attention *args, const ef_segment *segment, int32_t kv_head, int32_t span_begin,
+                                int32_t span_end, float *parts, float *scratch) noexcept nogil
+        void (*attention_join)(const ef_attention *args, const ef_segment *segment, int32_t kv_head, int32_t num_spans,
+                               const float *parts, float *scratch) noexcept nogil
         void (*pool)(float *output, const float *input, int64_t input_stride, int32_t num_rows, int64_t n,
                      int32_t kind) noexcept nogil
         int64_t (*count_int8)(int64_t rounds) noexcept nogil
@@ -159,6 +163,8 @@ cdef extern from "edgeformer/plan.h" nogil:
         int32_t integer[6]
         float real[2]
         ef_row_function function
+    ctypedef struct ef_parts:
+        pass
     ctypedef struct ef_plan:
         const ef_op *ops
         const ef_buffer *buffers
@@ -166,6 +172,7 @@ cdef extern from "edgeformer/plan.h" nogil:
         const float *const *vectors
         ef_cache caches[4]
         uint8_t *arena
+        ef_parts *parts
         const ef_kernels *kernels
         int32_t num_ops
     ctypedef struct ef_batch:
@@ -211,6 +218,9 @@ cdef extern from "edgeformer/measure.h" nogil:
 
 cdef extern from "edgeformer/kernels/attention_scratch.h" nogil:
     int64_t ef_attention_scratch(const ef_cache *cache)
+    int64_t ef_attention_part(const ef_cache *cache)
+    int32_t ef_attention_tiles(int32_t num_queries)
+    int32_t ef_attention_spans(int32_t positions)
 
 cdef extern from "edgeformer/plan_run.h" nogil:
     enum:

@@ -77,6 +77,7 @@ cdef class Plan:
     def __dealloc__(self):
         ef_memory_unmap(self.native.arena, self.arena_bytes)
         ef_memory_unmap(self.scratch, self.scratch_bytes)
+        ef_memory_unmap(self.native.parts, sizeof(ef_parts))
 
     @property
     def isa(self):
@@ -234,6 +235,8 @@ cdef class Plan:
         self.native.vectors = <const float *const *>self.vectors.items
         self.native.buffers = <const ef_buffer *>self.buffers.items
         check_ops(self)
+        if self.native.parts == NULL and any(self.looks_back):
+            self.native.parts = <ef_parts *>allocate(sizeof(ef_parts), False, "the parts of attention")
         self.checked = True
         return 0
 

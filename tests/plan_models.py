@@ -44,9 +44,9 @@ class Decoder:
 
     vocabulary, width, hidden, head_dim = 50, 64, 96, 32
 
-    def __init__(self, isa: str | None = None, num_layers: int = 3, capacity: int = 64) -> None:
+    def __init__(self, isa: str | None = None, num_layers: int = 3, capacity: int = 64, pages: int = PAGES) -> None:
         self.plan = core.Plan(isa)
-        self.cache = core.Cache(PAGES, num_layers, 1, self.head_dim, self.head_dim, core.EF_F16)
+        self.cache = core.Cache(pages, num_layers, 1, self.head_dim, self.head_dim, core.EF_F16)
         self.plan.add_cache(self.cache)
         self.builder = Builder(self.plan)
         self.function = core.norm_pointer(isa, "rms_norm")

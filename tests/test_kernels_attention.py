@@ -85,6 +85,16 @@ def test_rows_do_not_depend_on_how_they_are_cut(
     assert not low[cut:].any() and not high[:cut].any()
 
 
+@given(cases(), st.integers(1, 3))
+def test_spans_computed_apart_give_the_same_bits(
+    case: tuple[tuple[Floats, Floats, Floats], dict[str, Any]], spans: int
+) -> None:
+    arrays, options = case
+    wanted = core.kernel_attention("scalar", *arrays, **options)
+    for isa in core.isa_names():
+        assert same_bits(core.kernel_attention(isa, *arrays, spans=spans, **options), wanted), isa
+
+
 @pytest.mark.parametrize("scale", [0.0, 1e-3, 30.0])
 def test_extreme_scores(isa: str, scale: float) -> None:
     query, key, value = rows(0, 4, 2, 16, scale=5), rows(1, 150, 2, 16, scale=5), rows(2, 150, 2, 24)

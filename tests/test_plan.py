@@ -193,6 +193,23 @@ def test_prefill_equals_token_by_token(pool: core.Pool) -> None:
     assert same_bits(np.array(single), whole)
 
 
+def test_a_step_after_a_long_context_is_shared_out_among_threads() -> None:
+    """More threads than heads: they take spans of positions, alone and beside a sequence of another length."""
+    long, short = list(range(130)), list(range(130, 160))
+    steps = [
+        [([1, 2, 3], 2000, long)],
+        [([4], 2003, long), ([5, 6], 300, short)],
+        [([7], 2004, long)],
+    ]
+    results = []
+    for threads in (1, 3, 6):
+        pool, decoder = core.Pool(threads), Decoder(pages=160, capacity=2300, num_layers=2)
+        decoder.run(pool, [((TOKENS * 50)[:2000], 0, long), ((TOKENS * 7)[:300], 0, short)])
+        for _ in range(3):
+            results.append(np.concatenate([decoder.run(pool, step) for step in steps]))
+    assert all(same_bits(result, results[0]) for result in results)
+
+
 def test_sequences_do_not_see_each_other(pool: core.Pool) -> None:
     feeds = [(TOKENS[:20], 0, [3, 4]), (TOKENS[5:6], 0, [7]), (TOKENS[:17], 0, [5, 6])]
     alone = [Decoder().run(pool, [feed]) for feed in feeds]

@@ -96,9 +96,14 @@ typedef struct ef_kernels {
 
     /* Writes one row's keys and values at `position` of the page. key: [num_heads * key_dim], value alike. */
     void (*store_kv)(const ef_cache *cache, int32_t page, int32_t layer, int32_t slot, const float *key, const float *value);
-    /* Rows [row_begin, row_end) of the segment (0 = its first row), all query heads of one key-value head.
-     * scratch: ef_attention_scratch floats, private to the caller. */
+    /* Rows [row_begin, row_end) of the segment (0 = its first row), all query heads of one key-value head; num_heads of the
+     * arguments is a multiple of the cache's. Every row must see at least one position, else its output is NaN.
+     * scratch, here and below: ef_attention_scratch floats, private to the caller. */
     void (*attention)(const ef_attention *args, const ef_segment *segment, int32_t kv_head, int32_t row_begin, int32_t row_end, float *scratch);
+    /* The same for all rows of the segment in two steps: parts of spans, in any order, then all of them merged into the
+     * output. parts: [span][ef_attention_tiles of the queries][ef_attention_part] floats, spans from position 0 on. */
+    void (*attention_split)(const ef_attention *args, const ef_segment *segment, int32_t kv_head, int32_t span_begin, int32_t span_end, float *parts, float *scratch);
+    void (*attention_join)(const ef_attention *args, const ef_segment *segment, int32_t kv_head, int32_t num_spans, const float *parts, float *scratch);
     /* mean, first or last of rows [0, num_rows) of width n. */
     void (*pool)(float *output, const float *input, int64_t input_stride, int32_t num_rows, int64_t n, int32_t kind);
 

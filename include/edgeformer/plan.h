@@ -46,6 +46,13 @@ typedef struct ef_op {
     ef_row_function function; /* NORM only */
 } ef_op;
 
+/* Where the threads leave parts of attention over a long context for one another. */
+enum { EF_PARTS_UNITS = 256, EF_PARTS_FLOATS = 1 << 20 };
+typedef struct ef_parts {
+    atomic_int finished[EF_PARTS_UNITS]; /* parts of a key-value head of a segment that are there; 0 between ops */
+    _Alignas(EF_ALIGNMENT) float values[EF_PARTS_FLOATS];
+} ef_parts;
+
 typedef struct ef_plan {
     const ef_op *ops;
     const ef_buffer *buffers;
@@ -53,6 +60,7 @@ typedef struct ef_plan {
     const float *const *vectors; /* each padded with zeros to a multiple of sixteen, 64-byte aligned */
     ef_cache caches[EF_MAX_CACHES];
     uint8_t *arena;              /* 64-byte aligned */
+    ef_parts *parts;             /* NULL: one thread computes all of a key-value head of a row; else zero at first */
     const ef_kernels *kernels;
     int32_t num_ops;
 } ef_plan;

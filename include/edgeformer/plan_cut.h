@@ -2,7 +2,6 @@
 #ifndef EDGEFORMER_PLAN_CUT_H
 #define EDGEFORMER_PLAN_CUT_H
 
-#include "kernels/attention_scratch.h"
 #include "plan_ops.h"
 
 enum {
@@ -12,12 +11,6 @@ enum {
 };
 
 static inline int32_t ef_divide_up(int32_t a, int32_t b) { return a / b + (a % b != 0); }
-
-/* Positions that a segment's rows look at in the cache of an ATTENTION, at most. */
-static inline int64_t ef_segment_positions(const ef_segment *segment, int causal)
-{
-    return causal ? (int64_t)segment->position + segment->num_rows : segment->kv_length;
-}
 
 static inline double ef_attention_products(const ef_plan *plan, const ef_batch *batch, const ef_op *op)
 {
@@ -79,15 +72,37 @@ static inline ef_cut ef_linear_cut(int32_t rows, int64_t input_stride, int32_t p
     return cut;
 }
 
-/* ATTENTION: blocks of rows of one key-value head, no longer than the number of chunks wants. */
+/* ATTENTION: how many spans to a chunk, where the heads of a few rows over long contexts are too few to go round; 0 where
+ * they are not, or where the parts would not fit. */
+static inline int32_t ef_attention_split(const ef_plan *plan, const ef_batch *batch, const ef_op *op, int32_t wanted)
+{
+    const int64_t heads = plan->caches[op->integer[0]].num_heads, units = heads * batch->num_segments;
+    int64_t floats = 0, spans = 0, most = 0;
+    if (!plan->parts || units > EF_PARTS_UNITS || 2 * units >= wanted)
+        return 0;
+    for (int32_t i = 0; i < batch->num_segments; i++) {
+        const ef_segment *segment = &batch->segments[op->integer[0]][i];
+        const int32_t count = ef_attention_spans(ef_segment_positions(segment, op->integer[3]));
+        if (segment->num_rows > EF_ROW_BLOCK)
+            return 0;
+        floats += ef_segment_parts(plan, op, segment) * heads;
+        spans += count * heads;
+        most = count > most ? count : most;
+    }
+    const int64_t spans_a_chunk = (spans + wanted - 1) / wanted;
+    return floats <= EF_PARTS_FLOATS && spans_a_chunk < most ? (int32_t)spans_a_chunk : 0;
+}
+
+/* ATTENTION: blocks of rows of one key-value head, no longer than the number of chunks wants, or spans. */
 static inline ef_cut ef_attention_cut(const ef_plan *plan, const ef_batch *batch, const ef_op *op, int32_t wanted)
 {
     int32_t heads = plan->caches[op->integer[0]].num_heads;
     int32_t rows_a_chunk = (int32_t)((int64_t)batch->num_rows * heads / wanted);
     rows_a_chunk = rows_a_chunk < EF_ROW_BLOCK ? EF_ROW_BLOCK : rows_a_chunk;
     ef_cut cut = {.rows_a_chunk = rows_a_chunk, .panel_chunks = 1};
+    cut.spans_a_chunk = ef_attention_split(plan, batch, op, wanted);
     for (int32_t i = 0; i < batch->num_segments; i++)
-        cut.num_chunks += heads * ef_divide_up(batch->segments[op->integer[0]][i].num_rows, rows_a_chunk);
+        cut.num_chunks += heads * ef_segment_chunks(op, &cut, &batch->segments[op->integer[0]][i]);
     return cut;
 }
 

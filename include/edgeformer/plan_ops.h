@@ -2,15 +2,18 @@
 #ifndef EDGEFORMER_PLAN_OPS_H
 #define EDGEFORMER_PLAN_OPS_H
 
+#include <stdatomic.h>
 #include <string.h>
 
+#include "kernels/attention_scratch.h"
 #include "plan.h"
 
 /* How an op is cut. LINEAR: row_chunks x panel_chunks, panels within rows. ATTENTION: within each segment, key-value heads
- * x rows. Others: rows. */
+ * x rows, or x spans of positions. Others: rows. */
 typedef struct ef_cut {
     int32_t rows_a_chunk, panels_a_chunk;
     int32_t panel_chunks; /* of a range of rows; 1 but for LINEAR */
+    int32_t spans_a_chunk; /* ATTENTION, all rows of a segment at a time; 0: all spans of some rows */
     int32_t num_chunks;
 } ef_cut;
 
@@ -19,6 +22,7 @@ typedef struct ef_cut {
 typedef struct ef_worker_state {
     int32_t op;
     int32_t segment, segment_chunk; /* ATTENTION: where the last chunk lay, and the first chunk of that segment */
+    int64_t segment_parts;          /* and its first float of the parts */
 } ef_worker_state;
 
 static inline float *ef_worker_scratch(ef_worker_state *state)
@@ -188,24 +192,66 @@ static inline void ef_op_pool(const ef_plan *plan, const ef_batch *batch, const 
     }
 }
 
-/* The chunk counts over all segments: finds the one that holds `chunk`, going on from where the last one was. */
+/* Positions that a segment's rows look at in the cache of an ATTENTION, at most. */
+static inline int32_t ef_segment_positions(const ef_segment *segment, int causal)
+{
+    return causal ? segment->position + segment->num_rows : segment->kv_length;
+}
+
+/* Floats of the parts that one key-value head of a segment is split into. */
+static inline int64_t ef_segment_parts(const ef_plan *plan, const ef_op *op, const ef_segment *segment)
+{
+    const ef_cache *cache = &plan->caches[op->integer[0]];
+    return ef_attention_part(cache) * ef_attention_tiles(segment->num_rows * (op->integer[2] / cache->num_heads)) *
+           ef_attention_spans(ef_segment_positions(segment, op->integer[3]));
+}
+
+/* Chunks that each key-value head of a segment is cut into. */
+static inline int32_t ef_segment_chunks(const ef_op *op, const ef_cut *cut, const ef_segment *segment)
+{
+    if (cut->spans_a_chunk == 0)
+        return (segment->num_rows + cut->rows_a_chunk - 1) / cut->rows_a_chunk;
+    return (ef_attention_spans(ef_segment_positions(segment, op->integer[3])) + cut->spans_a_chunk - 1) / cut->spans_a_chunk;
+}
+
+/* Chunk `within` of the `chunks` of a key-value head of the segment, which gives one part of its spans; whoever is the last
+ * merges them all. */
+static inline void ef_attention_chunk(const ef_plan *plan, const ef_op *op, const ef_cut *cut, const ef_attention *args,
+                                      const ef_segment *segment, int32_t kv_head, int32_t within, int32_t chunks,
+                                      const ef_worker_state *state, float *scratch)
+{
+    const int32_t num_spans = ef_attention_spans(ef_segment_positions(segment, op->integer[3]));
+    const int32_t begin = within * cut->spans_a_chunk;
+    const int32_t end = begin + cut->spans_a_chunk < num_spans ? begin + cut->spans_a_chunk : num_spans;
+    atomic_int *finished = &plan->parts->finished[state->segment * args->cache->num_heads + kv_head];
+    float *parts = plan->parts->values + state->segment_parts + kv_head * ef_segment_parts(plan, op, segment);
+    plan->kernels->attention_split(args, segment, kv_head, begin, end, parts, scratch);
+    if (atomic_fetch_add_explicit(finished, 1, memory_order_acq_rel) + 1 < chunks)
+        return;
+    atomic_store_explicit(finished, 0, memory_order_relaxed);
+    plan->kernels->attention_join(args, segment, kv_head, num_spans, parts, scratch);
+}
+
+/* The chunk counts over all segments: finds the one that holds `chunk`, going on from where the last one was, or from the
+ * first segment where that lies behind. */
 static inline void ef_op_attention(const ef_plan *plan, const ef_batch *batch, const ef_op *op, const ef_cut *cut,
                                    int32_t chunk, ef_worker_state *state)
 {
     const ef_cache *cache = &plan->caches[op->integer[0]];
     const ef_segment *segment;
-    int32_t row_chunks;
+    int32_t chunks;
+    if (chunk < state->segment_chunk)
+        *state = (ef_worker_state){.op = state->op};
     for (;;) {
         segment = &batch->segments[op->integer[0]][state->segment];
-        row_chunks = (segment->num_rows + cut->rows_a_chunk - 1) / cut->rows_a_chunk;
-        if (chunk < state->segment_chunk + row_chunks * cache->num_heads)
+        chunks = ef_segment_chunks(op, cut, segment);
+        if (chunk < state->segment_chunk + chunks * cache->num_heads)
             break;
-        state->segment_chunk += row_chunks * cache->num_heads;
+        state->segment_chunk += chunks * cache->num_heads;
+        state->segment_parts += ef_segment_parts(plan, op, segment) * cache->num_heads;
         state->segment++;
     }
-    int32_t within = chunk - state->segment_chunk;
-    int32_t begin = within % row_chunks * cut->rows_a_chunk;
-    int32_t end = begin + cut->rows_a_chunk < segment->num_rows ? begin + cut->rows_a_chunk : segment->num_rows;
+    const int32_t kv_head = (chunk - state->segment_chunk) / chunks, within = (chunk - state->segment_chunk) % chunks;
     ef_attention args = {
         .query = ef_operand_row(plan, op->input[0], 0),
         .query_stride = ef_operand_stride(plan, op->input[0]),
@@ -219,7 +265,13 @@ static inline void ef_op_attention(const ef_plan *plan, const ef_batch *batch, c
         .window = op->integer[4],
         .scale = op->real[0],
     };
-    plan->kernels->attention(&args, segment, within / row_chunks, begin, end, ef_worker_scratch(state));
+    if (cut->spans_a_chunk) {
+        ef_attention_chunk(plan, op, cut, &args, segment, kv_head, within, chunks, state, ef_worker_scratch(state));
+        return;
+    }
+    const int32_t begin = within * cut->rows_a_chunk;
+    const int32_t end = begin + cut->rows_a_chunk < segment->num_rows ? begin + cut->rows_a_chunk : segment->num_rows;
+    plan->kernels->attention(&args, segment, kv_head, begin, end, ef_worker_scratch(state));
 }
 
 /* Runs one chunk of an op. */

@@ -143,6 +143,8 @@ static inline int ef_plan_run(const ef_plan *plan, const ef_batch *batch, ef_poo
     };
     for (int32_t thread = 0; thread < run.num_threads; thread++)
         ((ef_worker_state *)(void *)(scratch + thread * run.scratch_bytes))->op = -1;
+    if (plan->parts) /* a run that was ended within attention has left them counted */
+        memset(plan->parts->finished, 0, sizeof plan->parts->finished);
     uint64_t mode = ef_flush_denormals();
     ef_run_check(&run);
     int32_t chunks = ef_run_alone(&run, 0, 0);

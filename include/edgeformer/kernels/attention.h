@@ -4,6 +4,7 @@
  * load of keys and values; lanes of the scores are the sixteen positions of a page, lanes of the output sixteen columns
  * of the values. Positions are walked in spans of EF_ATTENTION_SPAN from 0, each span is softmaxed by itself and the
  * spans are merged in order (online softmax: Milakov, Gimelshein 2018), so a result depends on nothing but its own row.
+ * So spans may also be computed apart, in any order and in several threads, and merged when all are there.
  */
 #include "attention_products.h"
 
@@ -15,7 +16,7 @@ static inline int32_t EF_NAME(max_int)(int32_t a, int32_t b) { return a > b ? a 
 static void EF_NAME(attention_span_values)(const EF_NAME(attention_tile) *tile, const EF_NAME(attention_span) *span)
 {
     const int64_t width = ef_pad16(tile->args->cache->value_dim);
-    memset(tile->span_output, 0, (size_t)(tile->num_lanes * width) * sizeof(float));
+    memset(span->output, 0, (size_t)(tile->num_lanes * width) * sizeof(float));
     int32_t first = 0, last = EF_ATTENTION_SPAN;
     for (int32_t t = 0; t < tile->num_queries; t++) {
         first = EF_NAME(max_int)(first, span->first[t]);
@@ -69,16 +70,17 @@ static inline float EF_NAME(attention_weights)(float *scores, int32_t first, int
     return ef_f32x16_reduce_add(sums);
 }
 
-/* Merges the span's output, whose maxima and sums are given for each query, into the tile's. */
-static void EF_NAME(attention_merge)(EF_NAME(attention_tile) *tile, const EF_NAME(attention_span) *span,
-                                     const float *maximum, const float *sum)
+/* Merges a span's part into the tile's. */
+static void EF_NAME(attention_merge)(EF_NAME(attention_tile) *tile, const float *part)
 {
     const int64_t width = ef_pad16(tile->args->cache->value_dim);
-    const ef_f32x16 old_maximum = ef_f32x16_load(tile->maximum), span_maximum = ef_f32x16_load(maximum);
+    const float *sum = part + EF_ATTENTION_PART_SUM, *output = part + EF_ATTENTION_PART_OUTPUT;
+    float *merged = tile->merged + EF_ATTENTION_PART_OUTPUT;
+    const ef_f32x16 old_maximum = ef_f32x16_load(tile->merged), span_maximum = ef_f32x16_load(part);
     const ef_f32x16 new_maximum = ef_f32x16_max(old_maximum, span_maximum);
     const ef_f32x16 old_scale = EF_NAME(exp16)(ef_f32x16_sub(old_maximum, new_maximum));
     const ef_f32x16 span_scale = EF_NAME(exp16)(ef_f32x16_sub(span_maximum, new_maximum));
-    const ef_f32x16 old_sum = ef_f32x16_mul(ef_f32x16_load(tile->sum), old_scale);
+    const ef_f32x16 old_sum = ef_f32x16_mul(ef_f32x16_load(tile->merged + EF_ATTENTION_PART_SUM), old_scale);
     const ef_f32x16 new_sum = ef_f32x16_add(old_sum, ef_f32x16_mul(ef_f32x16_load(sum), span_scale));
     float maxima[EF_TILE], sums[EF_TILE], old_scales[EF_TILE], span_scales[EF_TILE];
     ef_f32x16_store(maxima, new_maximum);
@@ -86,24 +88,26 @@ static void EF_NAME(attention_merge)(EF_NAME(attention_tile) *tile, const EF_NAM
     ef_f32x16_store(old_scales, old_scale);
     ef_f32x16_store(span_scales, span_scale);
     for (int32_t t = 0; t < tile->num_queries; t++) {
-        if (span->first[t] == span->last[t])
+        if (sum[t] == 0.0f)
             continue;
-        tile->maximum[t] = maxima[t];
-        tile->sum[t] = sums[t];
+        tile->merged[t] = maxima[t];
+        tile->merged[EF_ATTENTION_PART_SUM + t] = sums[t];
         const ef_f32x16 old_factor = ef_f32x16_set1(old_scales[t]), span_factor = ef_f32x16_set1(span_scales[t]);
         for (int64_t d = t * width; d < (t + 1) * width; d += EF_TILE) {
-            const ef_f32x16 old = ef_f32x16_mul(ef_f32x16_load(tile->merged + d), old_factor);
-            ef_f32x16_store(tile->merged + d, ef_f32x16_fma(ef_f32x16_load(tile->span_output + d), span_factor, old));
+            const ef_f32x16 old = ef_f32x16_mul(ef_f32x16_load(merged + d), old_factor);
+            ef_f32x16_store(merged + d, ef_f32x16_fma(ef_f32x16_load(output + d), span_factor, old));
         }
     }
 }
 
-/* One span of every query of a tile. All maxima come before all exponentials, so that the chains from scores to
- * maximum, which are long, do not wait for each other. */
-static void EF_NAME(attention_span_step)(EF_NAME(attention_tile) *tile, const EF_NAME(attention_span) *span)
+/* One span of every query of a tile into `part`. All maxima come before all exponentials, so that the chains from scores
+ * to maximum, which are long, do not wait for each other. */
+static void EF_NAME(attention_span_step)(const EF_NAME(attention_tile) *tile, const EF_NAME(attention_span) *span,
+                                         float *part)
 {
     const int32_t *first = span->first, *last = span->last;
-    float maximum[EF_TILE] = {0}, sum[EF_TILE] = {0};
+    float *maximum = part, *sum = part + EF_ATTENTION_PART_SUM;
+    memset(part, 0, EF_ATTENTION_PART_OUTPUT * sizeof(float));
     EF_NAME(attention_tile_scores)(tile, span);
     for (int32_t t = 0; t < tile->num_queries; t++)
         if (first[t] < last[t])
@@ -112,72 +116,123 @@ static void EF_NAME(attention_span_step)(EF_NAME(attention_tile) *tile, const EF
         if (first[t] < last[t])
             sum[t] = EF_NAME(attention_weights)(tile->scores + t * EF_ATTENTION_SPAN, first[t], last[t], maximum[t]);
     EF_NAME(attention_span_values)(tile, span);
-    EF_NAME(attention_merge)(tile, span, maximum, sum);
 }
 
-/* All spans that some query of the tile sees, and the quotient at the end. pages: this sequence's page table. */
-static void EF_NAME(attention_run)(EF_NAME(attention_tile) *tile, const int32_t *pages, int32_t kv_head)
+/* Span `index` of the tile, of which some query sees a position, into `part`. */
+static void EF_NAME(attention_span_part)(const EF_NAME(attention_tile) *tile, int32_t index, float *part)
 {
     const ef_cache *cache = tile->args->cache;
-    const int32_t layer = tile->args->layer, value_dim = cache->value_dim;
-    const int64_t width = ef_pad16(value_dim);
-    int32_t first = tile->first[0], last = tile->last[0];
-    for (int32_t t = 1; t < tile->num_queries; t++) {
-        first = EF_NAME(min_int)(first, tile->first[t]);
-        last = EF_NAME(max_int)(last, tile->last[t]);
+    const int32_t layer = tile->args->layer, start = index * EF_ATTENTION_SPAN;
+    const int32_t positions = EF_NAME(min_int)(tile->last_position - start, EF_ATTENTION_SPAN);
+    EF_NAME(attention_span) span = {.first_page = EF_NAME(max_int)(tile->first_position - start, 0) / EF_TILE,
+                                    .num_pages = (positions + EF_TILE - 1) / EF_TILE,
+                                    .output = part + EF_ATTENTION_PART_OUTPUT};
+    for (int32_t page = span.first_page; page < span.num_pages; page++) {
+        span.keys[page] = ef_cache_key(cache, tile->pages[start / EF_TILE + page], layer, tile->kv_head);
+        span.values[page] = ef_cache_value(cache, tile->pages[start / EF_TILE + page], layer, tile->kv_head);
     }
-    for (int32_t start = first / EF_ATTENTION_SPAN * EF_ATTENTION_SPAN; start < last; start += EF_ATTENTION_SPAN) {
-        const int32_t positions = EF_NAME(min_int)(last - start, EF_ATTENTION_SPAN);
-        EF_NAME(attention_span) span = {.first_page = EF_NAME(max_int)(first - start, 0) / EF_TILE,
-                                        .num_pages = (positions + EF_TILE - 1) / EF_TILE};
-        for (int32_t page = span.first_page; page < span.num_pages; page++) {
-            span.keys[page] = ef_cache_key(cache, pages[start / EF_TILE + page], layer, kv_head);
-            span.values[page] = ef_cache_value(cache, pages[start / EF_TILE + page], layer, kv_head);
-        }
-        for (int32_t t = 0; t < tile->num_queries; t++) {
-            span.first[t] = EF_NAME(min_int)(EF_NAME(max_int)(tile->first[t] - start, 0), EF_ATTENTION_SPAN);
-            span.last[t] = EF_NAME(max_int)(EF_NAME(min_int)(tile->last[t] - start, EF_ATTENTION_SPAN), span.first[t]);
-        }
-        EF_NAME(attention_span_step)(tile, &span);
+    for (int32_t t = 0; t < tile->num_queries; t++) {
+        span.first[t] = EF_NAME(min_int)(EF_NAME(max_int)(tile->first[t] - start, 0), EF_ATTENTION_SPAN);
+        span.last[t] = EF_NAME(max_int)(EF_NAME(min_int)(tile->last[t] - start, EF_ATTENTION_SPAN), span.first[t]);
     }
+    EF_NAME(attention_span_step)(tile, &span, part);
+}
+
+/* The tile of queries (row * group + head of the group, from row_begin's first) from `begin` on, with nothing merged. */
+static void EF_NAME(attention_tile_begin)(EF_NAME(attention_tile) *tile, const ef_attention *args,
+                                          const ef_segment *segment, int32_t kv_head, int32_t row_begin, int32_t row_end,
+                                          int32_t begin, float *scratch)
+{
+    const ef_cache *cache = args->cache;
+    const int32_t group = args->num_heads / cache->num_heads, left = (row_end - row_begin) * group - begin;
+    tile->args = args;
+    tile->pages = args->page_table + segment->first_page;
+    tile->kv_head = kv_head;
+    tile->num_queries = left == 7 || left == 8 ? 4 : EF_NAME(min_int)(left, EF_ATTENTION_QUERIES);
+    tile->num_lanes = tile->num_queries == 5 ? 6 : tile->num_queries;
+    tile->first_position = INT32_MAX;
+    tile->last_position = 0;
+    for (int32_t t = 0; t < tile->num_lanes; t++) {
+        const int32_t query = begin + EF_NAME(min_int)(t, tile->num_queries - 1); /* a spare lane repeats the last */
+        const int32_t row = row_begin + query / group, head = kv_head * group + query % group;
+        const int64_t batch_row = segment->first_row + row;
+        const char *queries = (const char *)args->query + batch_row * args->query_stride;
+        char *outputs = (char *)args->output + batch_row * args->output_stride;
+        tile->query[t] = (const float *)(const void *)queries + (int64_t)head * cache->key_dim;
+        tile->result[t] = (float *)(void *)outputs + (int64_t)head * cache->value_dim;
+        tile->last[t] = args->causal ? segment->position + row + 1 : segment->kv_length;
+        tile->first[t] = args->window > 0 ? EF_NAME(max_int)(tile->last[t] - args->window, 0) : 0;
+        tile->first_position = EF_NAME(min_int)(tile->first_position, tile->first[t]);
+        tile->last_position = EF_NAME(max_int)(tile->last_position, tile->last[t]);
+    }
+    tile->scores = scratch;
+    tile->merged = scratch + EF_ATTENTION_QUERIES * EF_ATTENTION_SPAN;
+    memset(tile->merged, 0, (size_t)ef_attention_part(cache) * sizeof(float));
+    ef_f32x16_store(tile->merged, ef_f32x16_set1(-INFINITY));
+}
+
+/* Writes the tile's results: what was merged over the sums. */
+static void EF_NAME(attention_tile_end)(const EF_NAME(attention_tile) *tile)
+{
+    const int64_t value_dim = tile->args->cache->value_dim, width = ef_pad16(value_dim);
+    const float *merged = tile->merged + EF_ATTENTION_PART_OUTPUT;
     for (int32_t t = 0; t < tile->num_queries; t++)
         for (int64_t d = 0; d < value_dim; d += EF_TILE) {
-            const ef_f32x16 sums = ef_f32x16_load(tile->merged + t * width + d);
-            EF_NAME(store_row)(tile->output[t] + d, ef_f32x16_div(sums, ef_f32x16_set1(tile->sum[t])), value_dim - d);
+            const ef_f32x16 sums = ef_f32x16_set1(tile->merged[EF_ATTENTION_PART_SUM + t]);
+            const ef_f32x16 result = ef_f32x16_div(ef_f32x16_load(merged + t * width + d), sums);
+            EF_NAME(store_row)(tile->result[t] + d, result, value_dim - d);
         }
 }
 
-/* Attention of rows [row_begin, row_end) of a segment (0 = its first row) for all query heads of one key-value head;
- * num_heads of the arguments is a multiple of the cache's. Every row must see at least one position, else its output
- * is NaN. scratch: ef_attention_scratch(cache) floats, private to the caller. */
+/* See kernels.h. */
 static void EF_NAME(attention)(const ef_attention *args, const ef_segment *segment, int32_t kv_head, int32_t row_begin,
                                int32_t row_end, float *scratch)
 {
-    const ef_cache *cache = args->cache;
-    const int32_t group = args->num_heads / cache->num_heads, num_queries = (row_end - row_begin) * group;
-    const int64_t width = ef_pad16(cache->value_dim);
-    EF_NAME(attention_tile) tile = {.args = args, .scores = scratch};
-    tile.span_output = scratch + EF_ATTENTION_QUERIES * EF_ATTENTION_SPAN;
-    tile.merged = tile.span_output + EF_ATTENTION_QUERIES * width;
+    const int32_t num_queries = (row_end - row_begin) * (args->num_heads / args->cache->num_heads);
+    float *part = scratch + EF_ATTENTION_QUERIES * EF_ATTENTION_SPAN + ef_attention_part(args->cache);
+    EF_NAME(attention_tile) tile;
     for (int32_t begin = 0; begin < num_queries; begin += tile.num_queries) {
-        const int32_t left = num_queries - begin;
-        tile.num_queries = left == 7 || left == 8 ? 4 : EF_NAME(min_int)(left, EF_ATTENTION_QUERIES);
-        tile.num_lanes = tile.num_queries == 5 ? 6 : tile.num_queries;
-        for (int32_t t = 0; t < tile.num_lanes; t++) {
-            const int32_t query = begin + EF_NAME(min_int)(t, tile.num_queries - 1); /* a spare lane repeats the last */
-            const int32_t row = row_begin + query / group, head = kv_head * group + query % group;
-            const int64_t batch_row = segment->first_row + row;
-            const char *queries = (const char *)args->query + batch_row * args->query_stride;
-            char *outputs = (char *)args->output + batch_row * args->output_stride;
-            tile.query[t] = (const float *)(const void *)queries + (int64_t)head * cache->key_dim;
-            tile.output[t] = (float *)(void *)outputs + (int64_t)head * cache->value_dim;
-            tile.last[t] = args->causal ? segment->position + row + 1 : segment->kv_length;
-            tile.first[t] = args->window > 0 ? EF_NAME(max_int)(tile.last[t] - args->window, 0) : 0;
-            tile.maximum[t] = -INFINITY;
-            tile.sum[t] = 0.0f;
+        EF_NAME(attention_tile_begin)(&tile, args, segment, kv_head, row_begin, row_end, begin, scratch);
+        const int32_t end = ef_attention_spans(tile.last_position);
+        for (int32_t index = tile.first_position / EF_ATTENTION_SPAN; index < end; index++) {
+            EF_NAME(attention_span_part)(&tile, index, part);
+            EF_NAME(attention_merge)(&tile, part);
         }
-        memset(tile.merged, 0, (size_t)(tile.num_lanes * width) * sizeof(float));
-        EF_NAME(attention_run)(&tile, args->page_table + segment->first_page, kv_head);
+        EF_NAME(attention_tile_end)(&tile);
+    }
+}
+
+/* See kernels.h. */
+static void EF_NAME(attention_split)(const ef_attention *args, const ef_segment *segment, int32_t kv_head,
+                                     int32_t span_begin, int32_t span_end, float *parts, float *scratch)
+{
+    const int32_t num_queries = segment->num_rows * (args->num_heads / args->cache->num_heads);
+    const int64_t floats = ef_attention_part(args->cache), span_floats = ef_attention_tiles(num_queries) * floats;
+    EF_NAME(attention_tile) tile;
+    for (int32_t begin = 0; begin < num_queries; begin += tile.num_queries, parts += floats) {
+        EF_NAME(attention_tile_begin)(&tile, args, segment, kv_head, 0, segment->num_rows, begin, scratch);
+        for (int32_t index = span_begin; index < span_end; index++) {
+            const int32_t start = index * EF_ATTENTION_SPAN;
+            if (start < tile.last_position && start + EF_ATTENTION_SPAN > tile.first_position)
+                EF_NAME(attention_span_part)(&tile, index, parts + index * span_floats);
+            else
+                memset(parts + index * span_floats, 0, EF_ATTENTION_PART_OUTPUT * sizeof(float));
+        }
+    }
+}
+
+/* See kernels.h. */
+static void EF_NAME(attention_join)(const ef_attention *args, const ef_segment *segment, int32_t kv_head,
+                                    int32_t num_spans, const float *parts, float *scratch)
+{
+    const int32_t num_queries = segment->num_rows * (args->num_heads / args->cache->num_heads);
+    const int64_t floats = ef_attention_part(args->cache), span_floats = ef_attention_tiles(num_queries) * floats;
+    EF_NAME(attention_tile) tile;
+    for (int32_t begin = 0; begin < num_queries; begin += tile.num_queries, parts += floats) {
+        EF_NAME(attention_tile_begin)(&tile, args, segment, kv_head, 0, segment->num_rows, begin, scratch);
+        for (int32_t index = 0; index < num_spans; index++)
+            EF_NAME(attention_merge)(&tile, parts + index * span_floats);
+        EF_NAME(attention_tile_end)(&tile);
     }
 }
 

@@ -21,14 +21,15 @@
 
 typedef struct {
     const ef_attention *args;
+    const int32_t *pages; /* of this sequence */
+    int32_t kv_head;
     const float *query[EF_ATTENTION_QUERIES];
-    float *output[EF_ATTENTION_QUERIES];
+    float *result[EF_ATTENTION_QUERIES];
     int32_t first[EF_ATTENTION_QUERIES], last[EF_ATTENTION_QUERIES]; /* the positions that a query sees */
-    float maximum[EF_TILE], sum[EF_TILE]; /* of the spans merged so far, a lane for a query */
+    int32_t first_position, last_position;                           /* and that some query sees */
     int32_t num_queries, num_lanes; /* lanes: the queries and, for a count that has no tile of its own, a spare one */
-    float *scores;      /* [query][EF_ATTENTION_SPAN] */
-    float *span_output; /* [query][value_dim padded] */
-    float *merged;      /* [query][value_dim padded] */
+    float *scores; /* [query][EF_ATTENTION_SPAN] */
+    float *merged; /* the part of all spans so far */
 } EF_NAME(attention_tile);
 
 /* One span of a tile. Bounds count from the span's first position; first == last: the query sees nothing of it. */
@@ -36,6 +37,7 @@ typedef struct {
     const uint8_t *keys[EF_ATTENTION_PAGES], *values[EF_ATTENTION_PAGES];
     int32_t first[EF_ATTENTION_QUERIES], last[EF_ATTENTION_QUERIES];
     int32_t first_page, num_pages; /* pages first_page .. num_pages - 1 are seen by some query */
+    float *output;                 /* [query][value_dim padded], of the span's part */
 } EF_NAME(attention_span);
 
 /* Sixteen cache elements as floats; type: EF_F32 or EF_F16, constant at the call. */
@@ -141,7 +143,7 @@ EF_INLINE void EF_NAME(attention_values)(const EF_NAME(attention_tile) *tile, co
     const int columns = EF_ATTENTION_COLUMNS(queries) < 4 ? EF_ATTENTION_COLUMNS(queries) : 4;
     const int64_t width = ef_pad16(tile->args->cache->value_dim), element = type == EF_F16 ? 2 : 4;
     const int64_t row = width * element;
-    float *output = tile->span_output + query * width;
+    float *output = span->output + query * width;
     const float *weights = tile->scores + query * EF_ATTENTION_SPAN;
     int64_t d = 0;
     for (; d + columns * EF_TILE <= width; d += columns * EF_TILE)

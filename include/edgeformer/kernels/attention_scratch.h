@@ -9,11 +9,32 @@ enum {
     EF_ATTENTION_QUERIES = 6  /* query rows that share one load of keys and values */
 };
 
-/* Floats of scratch for one call of the attention kernel on this cache: the scores of a span, the output of a span and
- * the merged output for each query of a tile. A 64-byte aligned address is best, not required. */
+/* What a span gives for a tile of queries, in floats: the largest score of each query, the sum of exp(score - largest), 0
+ * where the query sees nothing of the span, then the values weighted alike, [query][value_dim padded]. */
+enum { EF_ATTENTION_PART_SUM = EF_TILE, EF_ATTENTION_PART_OUTPUT = 2 * EF_TILE };
+
+static inline int64_t ef_attention_part(const ef_cache *cache)
+{
+    return EF_ATTENTION_PART_OUTPUT + EF_ATTENTION_QUERIES * ef_pad16(cache->value_dim);
+}
+
+/* Tiles that so many queries make; seven and eight make two tiles of four and less. */
+static inline int32_t ef_attention_tiles(int32_t num_queries)
+{
+    return (num_queries + EF_ATTENTION_QUERIES - 1) / EF_ATTENTION_QUERIES;
+}
+
+/* Spans that hold so many positions. */
+static inline int32_t ef_attention_spans(int32_t positions)
+{
+    return (int32_t)(((int64_t)positions + EF_ATTENTION_SPAN - 1) / EF_ATTENTION_SPAN);
+}
+
+/* Floats of scratch for one call of an attention kernel on this cache: the scores of a span, what is merged, and the part
+ * of one span. A 64-byte aligned address is best, not required. */
 static inline int64_t ef_attention_scratch(const ef_cache *cache)
 {
-    return EF_ATTENTION_QUERIES * (EF_ATTENTION_SPAN + 2 * ef_pad16(cache->value_dim));
+    return EF_ATTENTION_QUERIES * EF_ATTENTION_SPAN + 2 * ef_attention_part(cache);
 }
 
 #endif
