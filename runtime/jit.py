@@ -1,4 +1,4 @@
-"""Machine code of jitted row functions, kept on disk so that a later process loads it with llvmlite alone.
+"""Machine code of jitted functions, kept on disk so that a later process loads it with llvmlite alone.
 
 Importing Numba and running its compiler costs a process about a second and a hundred megabytes, even when Numba finds
 the result in a cache of its own. So what Numba compiled once is made into one object file: the native functions behind
@@ -14,21 +14,27 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import importlib.util
 import os
 import stat
 import sys
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from edgeformer.forks import fork_safe_lock
 
-__all__ = ["RowFunctions", "cache_folder"]
+__all__ = ["NativeFunctions", "cache_folder", "numba_wanted", "signature"]
 
 CHECKSUM_BYTES = 32
 PREFIX = "edgeformer_"
 # A part of llvmlite is missing or has another name in its version; a file cannot be had; LLVM or we refuse the code.
 EXPECTED_ERRORS = (ImportError, AttributeError, OSError, RuntimeError)
+
+
+def numba_wanted() -> bool:
+    """Whether Numba is installed and the environment does not say EDGEFORMER_NUMBA=0."""
+    return importlib.util.find_spec("numba") is not None and os.environ.get("EDGEFORMER_NUMBA") != "0"
 
 
 def cache_folder() -> Path:
@@ -77,13 +83,27 @@ def _host() -> tuple[str, str]:
     return llvm.get_host_cpu_name(), llvm.get_host_cpu_features().flatten()
 
 
-def _key(source: Path) -> str:
-    """Hash of everything that the machine code of the functions in `source` depends on."""
+def signature(arguments: str) -> Any:
+    """Numba's signature of a function that returns nothing.
+
+    Parameters
+    ----------
+    arguments : str
+        A letter for each argument: p a pointer to float32, i an int64, f a float32.
+    """
+    from numba import types
+
+    letters = {"p": types.CPointer(types.float32), "i": types.int64, "f": types.float32}
+    return types.void(*(letters[letter] for letter in arguments))
+
+
+def _key(names: Iterable[str], sources: Iterable[Path]) -> str:
+    """Hash of everything that the machine code of functions in `sources` depends on."""
     from importlib.metadata import version
 
     parts = [sys.platform, os.uname().machine, version("numba"), version("llvmlite"), *_host()]
-    hashes = [hashlib.sha256(path.read_bytes()).hexdigest() for path in (source, Path(__file__))]
-    return hashlib.sha256("\n".join(parts + hashes).encode()).hexdigest()
+    hashes = [hashlib.sha256(path.read_bytes()).hexdigest() for path in (*sources, Path(__file__))]
+    return hashlib.sha256("\n".join([*parts, *names, *hashes]).encode()).hexdigest()
 
 
 def _target_machine() -> Any:
@@ -97,32 +117,32 @@ def _target_machine() -> Any:
     return target.create_target_machine(*_host(), 3, relocation, "jitdefault", jit=True)
 
 
-def _entries(natives: Mapping[str, str]) -> Any:
-    """LLVM's module with a C function (`ef_row_function`) for every name, calling its native Numba function."""
+def _entries(natives: Mapping[str, str], arguments: str) -> Any:
+    """LLVM's module with a C function for every name, calling its native Numba function."""
     import llvmlite.binding as llvm
     from llvmlite import ir
 
     module = ir.Module()
     module.triple = llvm.get_process_triple()
-    row, unused = ir.FloatType().as_pointer(), ir.IntType(8).as_pointer()
-    arguments = [row, row, row, row, ir.IntType(64), ir.FloatType()]
-    native_type = ir.FunctionType(ir.IntType(32), [unused.as_pointer(), unused.as_pointer(), *arguments])
+    letters = {"p": ir.FloatType().as_pointer(), "i": ir.IntType(64), "f": ir.FloatType()}
+    types, unused = [letters[letter] for letter in arguments], ir.IntType(8).as_pointer()
+    native_type = ir.FunctionType(ir.IntType(32), [unused.as_pointer(), unused.as_pointer(), *types])
     # A native function first takes where to write a result, here None, and an exception, here never; its status is 0.
     for name, native_name in natives.items():
         native = ir.Function(module, native_type, native_name)
-        entry = ir.Function(module, ir.FunctionType(ir.VoidType(), arguments), PREFIX + name)
+        entry = ir.Function(module, ir.FunctionType(ir.VoidType(), types), PREFIX + name)
         builder = ir.IRBuilder(entry.append_basic_block())
         builder.call(native, [builder.alloca(unused), builder.alloca(unused), *entry.args])
         builder.ret_void()
     return llvm.parse_assembly(str(module))
 
 
-def _standalone_module(compiled: Mapping[str, Any]) -> Any:
+def _standalone_module(compiled: Mapping[str, Any], arguments: str) -> Any:
     """The entries and the native functions that they need; RuntimeError where these need anything else."""
     import llvmlite.binding as llvm
 
     natives = {name: callback.native_name.removeprefix("cfunc.") for name, callback in compiled.items()}
-    module = _entries(natives)
+    module = _entries(natives, arguments)
     for callback in compiled.values():
         # Both are the correctly rounded square root, but the intrinsic is an instruction and no call into a library.
         module.link_in(llvm.parse_assembly(callback.inspect_llvm().replace("@sqrtf(", "@llvm.sqrt.f32(")))
@@ -155,20 +175,25 @@ def _load(code: bytes) -> Any:
     return engine
 
 
-class RowFunctions:
-    """Functions of type ``ef_row_function``, from the cache or compiled by Numba.
+class NativeFunctions:
+    """Functions of one C type, from the cache or compiled by Numba.
 
     Parameters
     ----------
     names : iterable of str
+    arguments : str
+        Types of their arguments, as `signature` spells them.
     compile_function : callable
         Gives the Numba callback (``numba.cfunc``) of a name, compiled in this process and the same at every call.
-    source : Path
-        The Python file that the functions are compiled from.
+    sources : sequence of Path
+        The Python files that the functions are compiled from; the cache's file is called after the first.
     """
 
-    def __init__(self, names: Iterable[str], compile_function: Callable[[str], Any], source: Path) -> None:
-        self._names, self._compile, self._source = tuple(names), compile_function, source
+    def __init__(
+        self, names: Iterable[str], arguments: str, compile_function: Callable[[str], Any], sources: Sequence[Path]
+    ) -> None:
+        self._names, self._arguments = tuple(names), arguments
+        self._compile, self._sources = compile_function, tuple(sources)
         self._lock = fork_safe_lock()
         self._tried = False
         self.engine: Any = None  # holds the cache's code; None before the first use, and where Numba's callbacks serve
@@ -190,10 +215,10 @@ class RowFunctions:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         if not _only_ours(folder.stat()):
             return None
-        path = folder / f"{self._source.stem}-{_key(self._source)[:32]}.jit"
+        path = folder / f"{self._sources[0].stem}-{_key(self._names, self._sources)[:32]}.jit"
         code = _read(path)
         if code is None:
             compiled = {name: self._compile(name) for name in self._names}
-            code = _target_machine().emit_object(_standalone_module(compiled))
+            code = _target_machine().emit_object(_standalone_module(compiled, self._arguments))
             _write(path, code)
         return _load(code)

@@ -4,17 +4,15 @@ The functions add sixteen lanes, one per element modulo sixteen, and reduce them
 operation rounded by itself. The C functions of the same names (include/edgeformer/kernels/rows.h) do the same in the
 same order, so both give the same bits, and a machine without Numba runs the C ones.
 
-Sixteen lanes are one value here: `_zero`, `_load`, `_store`, `_replace_lane` and `_sum_lanes` are their operations. In
-Python they work on NumPy arrays, so each norm also runs uncompiled; `_register` teaches Numba the same on a vector.
+Sixteen lanes are one value here (`lanes.py`): `_zero`, `_load`, `_store`, `_replace_lane` and `_sum_lanes` are further
+operations on them. In Python they work on NumPy arrays, so each norm also runs uncompiled; `_register` teaches Numba
+the same on a vector.
 """
 
 from __future__ import annotations
 
 import functools
 import importlib.util
-import inspect
-import operator
-import os
 from pathlib import Path
 from typing import Any
 
@@ -22,10 +20,12 @@ import numpy as np
 from edgeformer import jit
 from edgeformer._kernels import core
 from edgeformer.errors import InvalidOptionError
+from edgeformer.lanes import LANES, SOURCE, lower_operation, register, splat
 
 __all__ = ["ROW_FUNCTIONS", "row_function"]
 
-LANES = 16
+ROW_ARGUMENTS = "ppppif"
+SOURCES = (Path(__file__), SOURCE)
 ONE = np.float32(1)
 
 
@@ -52,10 +52,6 @@ def _sum_lanes(lanes: Any) -> Any:
     while len(lanes) > 1:
         lanes = lanes[: len(lanes) // 2] + lanes[len(lanes) // 2 :]
     return lanes[0]
-
-
-def _splat(value: Any) -> Any:
-    return np.full(LANES, value, np.float32)
 
 
 def _is_null(pointer: Any) -> bool:
@@ -95,7 +91,7 @@ def _sum_of_squared_differences(row: Any, n: int, mean: Any) -> Any:
     whole = n - n % 16
     lanes = _zero()
     for i in range(0, whole, 16):
-        difference = _load(row, i) - _splat(mean)
+        difference = _load(row, i) - splat(mean)
         lanes = lanes + difference * difference
     rest = _zero()
     for i in range(whole, n):
@@ -119,7 +115,7 @@ def layer_norm(output: Any, row: Any, weight: Any, bias: Any, n: int, epsilon: A
     whole = n - n % 16
     without_bias = _is_null(bias)
     for i in range(0, whole, 16):
-        y = (_load(row, i) - _splat(mean)) * _splat(scale) * _load(weight, i)
+        y = (_load(row, i) - splat(mean)) * splat(scale) * _load(weight, i)
         if not without_bias:
             y = y + _load(bias, i)
         _store(output, i, y)
@@ -141,7 +137,7 @@ def rms_norm(output: Any, row: Any, weight: Any, bias: Any, n: int, epsilon: Any
     scale = ONE / np.sqrt(_sum_of_squares(row, n) / np.float32(n) + epsilon)
     whole = n - n % 16
     for i in range(0, whole, 16):
-        _store(output, i, _load(row, i) * _splat(scale) * _load(weight, i))
+        _store(output, i, _load(row, i) * splat(scale) * _load(weight, i))
     for i in range(whole, n):
         output[i] = row[i] * scale * weight[i]
 
@@ -158,7 +154,7 @@ def l2_norm(output: Any, row: Any, weight: Any, bias: Any, n: int, epsilon: Any)
     scale = ONE / (length if length > epsilon else epsilon)
     whole = n - n % 16
     for i in range(0, whole, 16):
-        _store(output, i, _load(row, i) * _splat(scale))
+        _store(output, i, _load(row, i) * splat(scale))
     for i in range(whole, n):
         output[i] = row[i] * scale
 
@@ -166,51 +162,14 @@ def l2_norm(output: Any, row: Any, weight: Any, bias: Any, n: int, epsilon: Any)
 ROW_FUNCTIONS = {"layer_norm": layer_norm, "rms_norm": rms_norm, "l2_norm": l2_norm}
 
 
-def _register_lanes() -> Any:
-    """Numba's type of sixteen lanes, an LLVM vector of floats, with +, - and *."""
-    from llvmlite import ir  # type: ignore[import-untyped]
-    from numba import types
-    from numba.extending import lower_builtin, models, register_model, type_callable
-
-    class Lanes(types.Type):
-        def __init__(self) -> None:
-            super().__init__(name="edgeformer_lanes")
-
-    @register_model(Lanes)
-    class LanesModel(models.PrimitiveModel):
-        def __init__(self, manager: Any, lanes_type: Any) -> None:
-            super().__init__(manager, lanes_type, ir.VectorType(ir.FloatType(), LANES))
-
-    lanes = Lanes()
-    for function, instruction in ((operator.add, "fadd"), (operator.sub, "fsub"), (operator.mul, "fmul")):
-        type_callable(function)(lambda context: lambda a, b: lanes if a == b == lanes else None)
-
-        def lower(context: Any, builder: Any, signature: Any, args: Any, instruction: str = instruction) -> Any:
-            return getattr(builder, instruction)(*args)
-
-        lower_builtin(function, lanes, lanes)(lower)
-    return lanes
-
-
 def _register_operations(lanes: Any) -> None:
     """Teaches Numba the operations on lanes and pointers that this module spells for NumPy."""
-    from llvmlite import ir
+    from llvmlite import ir  # type: ignore[import-untyped]
     from numba import types
-    from numba.extending import lower_builtin, type_callable
 
     index_type = ir.IntType(32)
     vector = ir.VectorType(ir.FloatType(), LANES)
     pointer, number = types.CPointer(types.float32), types.float32
-
-    def operation(function: Any, result: Any, *arguments: Any) -> Any:
-        """Registers the decorated code generator as Numba's version of `function`."""
-
-        def typer(*given: Any) -> Any:
-            return result
-
-        typer.__signature__ = inspect.signature(function)  # type: ignore[attr-defined]
-        type_callable(function)(lambda context: typer)
-        return lower_builtin(function, *arguments)
 
     def address(builder: Any, row: Any, start: Any) -> Any:
         return builder.bitcast(builder.gep(row, [start]), vector.as_pointer())
@@ -219,24 +178,24 @@ def _register_operations(lanes: Any) -> None:
         mask = ir.Constant(ir.VectorType(index_type, len(order)), order)
         return builder.shuffle_vector(value, value, mask)
 
-    @operation(_zero, lanes)
+    @lower_operation(_zero, lanes)
     def zero(context: Any, builder: Any, signature: Any, args: Any) -> Any:
         return ir.Constant(vector, [0.0] * LANES)
 
-    @operation(_load, lanes, pointer, types.Integer)
+    @lower_operation(_load, lanes, pointer, types.Integer)
     def load(context: Any, builder: Any, signature: Any, args: Any) -> Any:
         return builder.load(address(builder, *args), align=4)
 
-    @operation(_store, types.none, pointer, types.Integer, lanes)
+    @lower_operation(_store, types.none, pointer, types.Integer, lanes)
     def store(context: Any, builder: Any, signature: Any, args: Any) -> Any:
         builder.store(args[2], address(builder, *args[:2]), align=4)
         return context.get_dummy_value()
 
-    @operation(_replace_lane, lanes, lanes, types.Integer, number)
+    @lower_operation(_replace_lane, lanes, lanes, types.Integer, number)
     def replace_lane(context: Any, builder: Any, signature: Any, args: Any) -> Any:
         return builder.insert_element(args[0], args[2], args[1])
 
-    @operation(_sum_lanes, number, lanes)
+    @lower_operation(_sum_lanes, number, lanes)
     def sum_lanes(context: Any, builder: Any, signature: Any, args: Any) -> Any:
         (total,) = args
         for half in (8, 4, 2, 1):
@@ -244,12 +203,7 @@ def _register_operations(lanes: Any) -> None:
             total = builder.fadd(low, high)
         return builder.extract_element(total, ir.Constant(index_type, 0))
 
-    @operation(_splat, lanes, number)
-    def splat(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        one = builder.insert_element(ir.Constant(vector, ir.Undefined), args[0], ir.Constant(index_type, 0))
-        return shuffled(builder, one, [0] * LANES)
-
-    @operation(_is_null, types.boolean, pointer)
+    @lower_operation(_is_null, types.boolean, pointer)
     def is_null(context: Any, builder: Any, signature: Any, args: Any) -> Any:
         return builder.icmp_unsigned("==", args[0], ir.Constant(args[0].type, None))
 
@@ -257,14 +211,12 @@ def _register_operations(lanes: Any) -> None:
 @functools.cache
 def _register() -> Any:
     """Teaches Numba this module; gives the signature of ef_row_function."""
-    from numba import types
     from numba.extending import register_jitable
 
-    _register_operations(_register_lanes())
+    _register_operations(register())
     for function in (_load_rest, _sum, _sum_of_squares, _sum_of_squared_differences):
         register_jitable(function)
-    pointer = types.CPointer(types.float32)
-    return types.void(pointer, pointer, pointer, pointer, types.int64, types.float32)
+    return jit.signature(ROW_ARGUMENTS)
 
 
 @functools.cache
@@ -275,14 +227,13 @@ def _compiled(name: str) -> Any:
     return numba.cfunc(_register(), error_model="numpy")(ROW_FUNCTIONS[name])
 
 
-_jitted = jit.RowFunctions(ROW_FUNCTIONS, _compiled, Path(__file__))
+_jitted = jit.NativeFunctions(ROW_FUNCTIONS, ROW_ARGUMENTS, _compiled, SOURCES)
 
 
 def _numba_wanted(use_numba: bool | None) -> bool:
-    present = importlib.util.find_spec("numba") is not None
     if use_numba is None:
-        return present and os.environ.get("EDGEFORMER_NUMBA") != "0"
-    if use_numba and not present:
+        return jit.numba_wanted()
+    if use_numba and importlib.util.find_spec("numba") is None:
         raise InvalidOptionError(
             "use_numba=True, but Numba is not installed: pip install numba, or leave use_numba out"
         )

@@ -41,29 +41,29 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path / "cache"
 
 
-def row_functions() -> jit.RowFunctions:
+def row_functions() -> jit.NativeFunctions:
     """The norms as a new process has them, but for Numba, which compiles each only once."""
-    return jit.RowFunctions(NAMES, norms._compiled, Path(norms.__file__))
+    return jit.NativeFunctions(NAMES, norms.ROW_ARGUMENTS, norms._compiled, norms.SOURCES)
 
 
 def never_compiled(name: str) -> None:
     pytest.fail(f"{name} was compiled")
 
 
-def from_cache() -> jit.RowFunctions:
-    return jit.RowFunctions(NAMES, never_compiled, Path(norms.__file__))
+def from_cache() -> jit.NativeFunctions:
+    return jit.NativeFunctions(NAMES, norms.ROW_ARGUMENTS, never_compiled, norms.SOURCES)
 
 
-def results(functions: jit.RowFunctions) -> list[Row]:
+def results(functions: jit.NativeFunctions) -> list[Row]:
     return [at_address(functions.address(name))(ROW, ROW, None) for name in NAMES]
 
 
-def assert_right(functions: jit.RowFunctions) -> None:
+def assert_right(functions: jit.NativeFunctions) -> None:
     for name, result in zip(NAMES, results(functions), strict=True):
         assert (result == at_address(norms._compiled(name).address)(ROW, ROW, None)).all(), name
 
 
-def assert_fallback(functions: jit.RowFunctions) -> None:
+def assert_fallback(functions: jit.NativeFunctions) -> None:
     """Numba's own functions serve."""
     assert [functions.address(name) for name in NAMES] == [norms._compiled(name).address for name in NAMES]
     assert functions.engine is None
@@ -164,15 +164,15 @@ def test_works_with_an_llvmlite_that_lacks_a_part(folder: Path, monkeypatch: pyt
     assert_fallback(row_functions())
 
 
-def test_another_cpu_or_source_has_another_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_another_cpu_source_or_function_has_another_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     source = tmp_path / "functions.py"
     source.write_text("a = 1\n")
-    first = jit._key(source)
-    assert jit._key(source) == first
+    first = jit._key(NAMES, [source])
+    assert jit._key(NAMES, [source]) == first
     source.write_text("a = 2\n")
-    second = jit._key(source)
+    second = jit._key(NAMES, [source])
     monkeypatch.setattr(jit, "_host", lambda: ("a later one", "+more"))
-    assert len({first, second, jit._key(source)}) == 3
+    assert len({first, second, jit._key(NAMES, [source]), jit._key(NAMES[:1], [source])}) == 4
 
 
 def test_code_that_needs_a_library_is_refused() -> None:
@@ -181,13 +181,13 @@ def test_code_that_needs_a_library_is_refused() -> None:
 
     compiled = numba.cfunc(norms._register(), error_model="numpy")(with_error_function)
     with pytest.raises(RuntimeError, match="erf"):
-        jit._standalone_module({"with_error_function": compiled})
+        jit._standalone_module({"with_error_function": compiled}, norms.ROW_ARGUMENTS)
 
 
 def test_code_of_another_type_is_refused() -> None:
     compiled = numba.cfunc("void(int64)")(lambda n: None)
     with pytest.raises(RuntimeError, match="not as expected"):
-        jit._standalone_module({"of_a_number": compiled})
+        jit._standalone_module({"of_a_number": compiled}, norms.ROW_ARGUMENTS)
 
 
 def test_threads_share_one_engine(folder: Path) -> None:

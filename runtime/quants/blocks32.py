@@ -41,28 +41,6 @@ def decode_q8_0(blocks: Bytes) -> Float32:
     return weights
 
 
-def _signed_extreme(blocks: Float32) -> Float32:
-    """In each block the value that is largest in magnitude, with its sign; of equals the first."""
-    highest = blocks.max(axis=1)
-    lowest = blocks.min(axis=1)
-    extreme: Float32 = np.where(highest > -lowest, highest, lowest)
-    tied = np.nonzero(highest == -lowest)[0]
-    extreme[tied] = blocks[tied, np.abs(blocks[tied]).argmax(axis=1)]
-    return extreme
-
-
-def encode_q4_0(blocks: Float32, importance: Float32 | None) -> Bytes:
-    """scale = (the value largest in magnitude) / -8, so that value is stored as 0; q = x / scale + 8, at most 15."""
-    scale = _signed_extreme(blocks) / np.float32(-8.0)
-    shifted = blocks * inverse(scale)[:, None]
-    shifted += np.float32(8.5)
-    q = np.minimum(shifted.astype(np.uint8), np.uint8(15))
-    encoded = np.empty(len(blocks), dtype=Q4_0)
-    encoded["scale"] = half(scale, "scale")
-    encoded["low"][:, 0] = q[:, : BLOCK // 2] | (q[:, BLOCK // 2 :] << np.uint8(4))
-    return encoded.view(np.uint8).reshape(-1, Q4_0.itemsize)
-
-
 def _nibbles(low: NDArray[np.uint8]) -> NDArray[np.uint8]:
     """From [n, 1, 16] bytes to [n, 32] codes."""
     codes: NDArray[np.uint8] = ((low >> NIBBLES) & np.uint8(15)).reshape(-1, BLOCK)

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import importlib
-
 import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import ConversionError
-from .types import Bytes, Encoder, Float32
+from .types import Float32
 
 NIBBLES = np.array([[0], [4]], np.uint8)
 """Shifts that part bytes [..., 1, n] into [..., 2, n] halves: a block's first weights lie in the low ones."""
@@ -43,21 +41,9 @@ def single(halves: NDArray[np.float16]) -> Float32:
     return halves.astype(np.float32)[:, None]
 
 
-def compiled(module: str, function: str) -> Encoder:
-    """An encoder that Numba compiles, found in a module of this package at its first call.
-
-    Importing edgeformer imports neither that module nor Numba. The encoder raises ConversionError where there is no
-    Numba.
-    """
-
-    def encode(blocks: Float32, importance: Float32 | None) -> Bytes:
-        try:
-            encoders = importlib.import_module(f".{module}", __package__)
-        except ModuleNotFoundError as error:
-            if error.name != "numba":
-                raise
-            raise ConversionError("quantizing to this type needs numba: pip install numba") from error
-        encoded: Bytes = getattr(encoders, function)(blocks, importance)
-        return encoded
-
-    return encode
+def in_fields(values: NDArray[np.uint8], fields: int, bits: int) -> NDArray[np.uint8]:
+    """Packs numbers [..., fields, m] of that many bits into bytes [..., 1, m], the first in the lowest bits."""
+    packed = values[..., :1, :].copy()
+    for i in range(1, fields):
+        packed |= values[..., i : i + 1, :] << np.uint8(bits * i)
+    return packed
