@@ -15,6 +15,15 @@ OP_EMBED, OP_LINEAR, OP_NORM, OP_QUANTIZE, OP_ROTARY = EF_OP_EMBED, EF_OP_LINEAR
 OP_ROPE, OP_STORE_KV, OP_ATTENTION, OP_GATE = EF_OP_ROPE, EF_OP_STORE_KV, EF_OP_ATTENTION, EF_OP_GATE
 OP_ACTIVATE, OP_ADD, OP_SELECT, OP_POOL = EF_OP_ACTIVATE, EF_OP_ADD, EF_OP_SELECT, EF_OP_POOL
 
-WEIGHT_TYPES = {EF_F32: "F32", EF_F16: "F16", EF_BF16: "BF16", EF_Q8_0: "Q8_0", EF_Q4_0: "Q4_0"}
+
+
+cdef dict weight_types():
+    """Names of the types that there are kernels for, by id."""
+    cdef size_t i
+    ids = [ef_type_ids[i] for i in range(sizeof(ef_type_ids) // sizeof(ef_type_ids[0]))]
+    return {type_id: (<bytes>ef_traits(type_id).name).decode() for type_id in ids}
+
+
+WEIGHT_TYPES = weight_types()
 ACTIVATIONS = ("none", "relu", "gelu", "gelu_tanh", "silu")
 cdef object INT32_MAX = 2**31 - 1

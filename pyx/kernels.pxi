@@ -66,6 +66,8 @@ def kernel_matmul(isa, Matrix matrix not None, x, bias=None, residual=None, acti
         input = quantized_rows(kernels, input)
     memset(&args, 0, sizeof(args))
     args.weight, args.activation = matrix.native, activation_of(activation)
+    cdef Rows scratch = Rows(1, ef_matmul_scratch(&matrix.native) // sizeof(float))
+    args.scratch = <uint8_t *>scratch.data
     args.input, args.input_stride = input.data, input.stride * sizeof(float)
     args.output, args.output_stride = output.data, output.stride * sizeof(float)
     if bias is not None:
@@ -101,12 +103,11 @@ def kernel_embed(isa, Matrix matrix not None, ids, scale=1.0, add=None):
 
 
 def kernel_quantize(isa, x):
-    """Rows as blocks of 32: (q int8 [n, K], scale float32 [n, K / 32], sum int32 [n, K / 32])."""
+    """Rows as blocks of 32, a structured array [n, K / 32]: scale, scaled_sum (float32), sum, low_sum (int16), q (int8 [32])."""
     cdef FlushedDenormals flushed = FlushedDenormals()
     cdef Rows blocks = quantized_rows(kernels_of(isa), rows_of(x, "x"))
-    fields = numpy.dtype([("scale", numpy.float32), ("sum", numpy.int32), ("q", numpy.int8, 32)])
-    table = blocks.array().view(fields)
-    return table["q"].reshape(len(table), -1), table["scale"], table["sum"]
+    fields = numpy.dtype([("scale", "f4"), ("scaled_sum", "f4"), ("sum", "i2"), ("low_sum", "i2"), ("q", "i1", 32)])
+    return blocks.array().view(fields)
 
 
 def kernel_unary(isa, name, x):

@@ -1,5 +1,5 @@
 # What include/edgeformer offers, declared for Cython. Nothing here has code of its own.
-from libc.stdint cimport int8_t, int32_t, int64_t, uint8_t, uint64_t
+from libc.stdint cimport int8_t, int16_t, int32_t, int64_t, uint8_t, uint64_t
 
 cdef extern from "<unistd.h>" nogil:
     int getpid()
@@ -16,7 +16,9 @@ cdef extern from "edgeformer/blocks.h" nogil:
         EF_BF16
     ctypedef struct ef_block_activation:
         float scale
-        int32_t sum
+        float scaled_sum
+        int16_t sum
+        int16_t low_sum
         int8_t q[32]
     ctypedef struct ef_matrix:
         const uint8_t *data
@@ -24,6 +26,14 @@ cdef extern from "edgeformer/blocks.h" nogil:
         int32_t type
         int32_t num_rows
         int32_t num_columns
+    ctypedef struct ef_type_traits:
+        const char *name
+        int32_t id
+        int32_t block_columns
+        int32_t block_bytes
+        int32_t scale_columns
+    const int32_t ef_type_ids[]
+    ef_type_traits ef_traits(int32_t type)
     bint ef_type_is_quantized(int32_t type)
     int64_t ef_panel_bytes(int32_t type, int64_t num_columns)
     int64_t ef_row_bytes(int32_t type, int64_t num_columns)
@@ -51,6 +61,7 @@ cdef extern from "edgeformer/kernels.h" nogil:
         const float *residual
         int64_t residual_stride
         int32_t activation
+        uint8_t *scratch
     ctypedef struct ef_cache:
         uint8_t *pages
         int64_t page_bytes
@@ -215,6 +226,9 @@ cdef extern from "edgeformer/measure.h" nogil:
     ctypedef int64_t (*ef_count)(int64_t rounds) noexcept nogil
     int64_t ef_measure_counts(ef_count count, int64_t rounds, int32_t chunks, ef_pool *pool)
     uint64_t ef_measure_reading(const ef_kernels *kernels, const uint8_t *data, int64_t bytes, ef_pool *pool)
+
+cdef extern from "edgeformer/kernels.h" nogil:
+    int64_t ef_matmul_scratch(const ef_matrix *weight)
 
 cdef extern from "edgeformer/kernels/attention_scratch.h" nogil:
     int64_t ef_attention_scratch(const ef_cache *cache)

@@ -6,9 +6,9 @@ cdef class Matrix:
     Parameters
     ----------
     type : int
-        EF_F32, EF_F16, EF_BF16, EF_Q8_0 or EF_Q4_0.
+        One of `WEIGHT_TYPES`.
     num_rows, num_columns : int
-        Outputs and inputs; columns are a multiple of 32 for quantized types.
+        Outputs and inputs; columns are whole blocks of the type.
 
     Raises
     ------
@@ -25,8 +25,9 @@ cdef class Matrix:
         self.native.type = type
         self.native.num_rows = checked(num_rows, "num_rows", 1, INT32_MAX - EF_TILE)
         self.native.num_columns = checked(num_columns, "num_columns", 1, INT32_MAX - EF_TILE)
-        if ef_type_is_quantized(self.native.type) and self.native.num_columns % EF_BLOCK:
-            raise InvalidInputError(f"num_columns is {num_columns}; {WEIGHT_TYPES[type]} needs a multiple of {EF_BLOCK}")
+        cdef int block = ef_traits(self.native.type).block_columns
+        if self.native.num_columns % block:
+            raise InvalidInputError(f"num_columns is {num_columns}; {WEIGHT_TYPES[type]} needs a multiple of {block}")
         self.native.panel_bytes = ef_panel_bytes(self.native.type, self.native.num_columns)
         self.size = self.native.panel_bytes * ((self.native.num_rows + EF_TILE - 1) // EF_TILE)  # < 2**62
         self.native.data = <const uint8_t *>allocate(self.size, True, f"a matrix [{num_rows}, {num_columns}]")

@@ -34,7 +34,7 @@ from edgeformer.graph import (
 
 ALIGNMENT = 64  # bytes; rows start on it and kernels read whole vectors of sixteen floats
 TILE = 16
-BLOCK_COLUMNS, BLOCK_BYTES = 32, 40  # ef_block_activation
+BLOCK_COLUMNS, BLOCK_BYTES = 32, 44  # ef_block_activation
 DOMAINS = (ROWS, OUTPUTS, SEGMENTS)  # ef_domain's order
 MAKES_QUANTIZED = ("norm", "gate", "activate")
 

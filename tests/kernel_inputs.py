@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 from edgeformer._kernels import core
+from gguf import GGML_QUANT_SIZES, GGMLQuantizationType
+from gguf.quants import dequantize
 from numpy.typing import NDArray
 
 Floats = NDArray[np.float32]
@@ -31,6 +33,13 @@ EXTREMES = np.array(
     ],
     np.float32,
 )
+FLOATS = (core.EF_F32, core.EF_F16, core.EF_BF16)
+QUANTIZED = tuple(sorted(set(core.WEIGHT_TYPES) - set(FLOATS)))
+HALVES = {  # where the half-precision numbers of a block are, in bytes
+    **dict.fromkeys(("q4_0", "q5_0", "q8_0", "iq4_nl", "iq4_xs"), (0,)),
+    **dict.fromkeys(("q4_1", "q5_1", "q4_k", "q5_k"), (0, 2)),
+    **{"q2_k": (80, 82), "q3_k": (108,), "q6_k": (208,), "tq1_0": (52,), "tq2_0": (64,), "mxfp4": ()},
+}
 NOT_FINITE = np.array([np.inf, -np.inf, np.nan], np.float32)
 
 
@@ -73,17 +82,26 @@ def raw_weights(kind: int, num_rows: int, num_columns: int, seed: int = 0) -> tu
             np.uint16
         )
         return words.tobytes(), (words.astype(np.uint32) << 16).view(np.float32).astype(np.float64)
-    blocks = (num_rows, num_columns // 32)
-    scales = (rng.standard_normal(blocks) * 0.02).astype(np.float16)
-    scale_bytes = scales[..., None].view(np.uint8)
-    if kind == core.EF_Q8_0:
-        q = rng.integers(-128, 128, (*blocks, 32), dtype=np.int8)
-        raw = np.concatenate([scale_bytes, q.view(np.uint8)], axis=-1)
-    else:
-        nibbles = rng.integers(0, 256, (*blocks, 16), dtype=np.uint8)
-        q = np.concatenate([nibbles & 15, nibbles >> 4], axis=-1).astype(np.int8) - 8
-        raw = np.concatenate([scale_bytes, nibbles], axis=-1)
-    return raw.tobytes(), (q * scales[..., None].astype(np.float64)).reshape(num_rows, num_columns)
+    quantized = GGMLQuantizationType(kind)
+    block_columns, block_bytes = GGML_QUANT_SIZES[quantized]
+    blocks = rng.integers(0, 256, (num_rows, num_columns // block_columns, block_bytes), dtype=np.uint8)
+    if core.WEIGHT_TYPES[kind] == "mxfp4":
+        blocks[..., 0] = rng.integers(118, 126, blocks.shape[:-1])  # exponents of usual scales
+    for offset in HALVES[core.WEIGHT_TYPES[kind]]:
+        halves = (rng.standard_normal((*blocks.shape[:-1], 1)) * 0.02).astype(np.float16)
+        blocks[..., offset : offset + 2] = halves.view(np.uint8)
+    values = dequantize(blocks.reshape(num_rows, -1), quantized)
+    return blocks.tobytes(), values.reshape(num_rows, num_columns).astype(np.float64)
+
+
+def columns(kind: int, *counts: int) -> list[int]:
+    """Widths of so many blocks of the type each."""
+    return [count * GGML_QUANT_SIZES[GGMLQuantizationType(kind)][0] for count in counts]
+
+
+def block_bytes(kind: int) -> int:
+    """Bytes of a block of the type."""
+    return GGML_QUANT_SIZES[GGMLQuantizationType(kind)][1]
 
 
 def matrix(kind: int, num_rows: int, num_columns: int, seed: int = 0) -> tuple[core.Matrix, NDArray[np.float64]]:

@@ -14,10 +14,9 @@ TYPES = sorted(core.WEIGHT_TYPES)
 @pytest.mark.parametrize("kind", TYPES, ids=core.WEIGHT_TYPES.get)
 @pytest.mark.parametrize("num_rows", [1, 15, 16, 17, 100])
 def test_a_row_is_what_was_packed(isa: str, kind: int, num_rows: int) -> None:
-    packed, values = matrix(kind, num_rows, 96)
-    assert packed.nbytes >= -(-num_rows // 16) * 16 * 96 * {core.EF_F32: 4, core.EF_Q8_0: 1, core.EF_Q4_0: 0.5}.get(
-        kind, 2
-    )
+    raw, _ = raw_weights(kind, num_rows, 512)
+    packed, values = matrix(kind, num_rows, 512)
+    assert packed.nbytes == len(raw) // num_rows * -(-num_rows // 16) * 16  # not a byte wider than in the file
     for i in {0, num_rows // 2, num_rows - 1}:
         assert np.array_equal(packed.row(i, isa), values[i].astype(np.float32))
 
@@ -31,14 +30,14 @@ def test_float_matrices_have_any_number_of_columns(isa: str, kind: int) -> None:
 
 @pytest.mark.parametrize("kind", TYPES, ids=core.WEIGHT_TYPES.get)
 def test_packing_in_parts_and_in_threads_changes_nothing(pool: core.Pool, kind: int) -> None:
-    raw, _ = raw_weights(kind, 300, 64)
-    whole, parts, threaded = (core.Matrix(kind, 300, 64) for _ in range(3))
+    raw, _ = raw_weights(kind, 300, 256)
+    whole, parts, threaded = (core.Matrix(kind, 300, 256) for _ in range(3))
     whole.pack(raw, 0, 300)
     threaded.pack(raw, 0, 300, pool)
     row_bytes = len(raw) // 300
     for begin, end in ((208, 300), (0, 16), (16, 208)):
         parts.pack(memoryview(raw)[begin * row_bytes : end * row_bytes], begin, end - begin, pool)
-    x = rows(1, 3, 64)
+    x = rows(1, 3, 256)
     wanted = core.kernel_matmul("scalar", whole, x)
     assert same_bits(core.kernel_matmul("scalar", parts, x), wanted)
     assert same_bits(core.kernel_matmul("scalar", threaded, x), wanted)
@@ -61,8 +60,8 @@ def test_embed_scales_and_adds(isa: str) -> None:
 
 
 def test_wrong_matrices_are_refused() -> None:
-    with pytest.raises(InvalidInputError, match="type 7"):
-        core.Matrix(7, 16, 32)
+    with pytest.raises(InvalidInputError, match="type 5"):
+        core.Matrix(5, 16, 32)
     with pytest.raises(InvalidInputError, match="num_columns is 33"):
         core.Matrix(core.EF_Q4_0, 16, 33)
     with pytest.raises(InvalidInputError, match="num_rows is 0"):

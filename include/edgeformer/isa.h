@@ -9,6 +9,7 @@
 #include "kernels.h"
 #include "simd.h"
 
+#include "kernels/types.h"
 #include "kernels/pack.h"
 #include "kernels/math.h"
 #include "kernels/matmul.h"

@@ -9,7 +9,7 @@
 #ifndef EDGEFORMER_KERNELS_H
 #define EDGEFORMER_KERNELS_H
 
-#include "blocks.h"
+#include "tiles.h"
 
 enum ef_activation { EF_ACT_NONE = 0, EF_ACT_RELU = 1, EF_ACT_GELU = 2 /* erf */, EF_ACT_GELU_TANH = 3, EF_ACT_SILU = 4 };
 enum ef_pairing { EF_PAIR_HALVES = 0 /* (i, i + d/2), GPT-NeoX and Hugging Face */, EF_PAIR_NEIGHBOURS = 1 /* (2i, 2i + 1), GGUF llama */ };
@@ -27,6 +27,7 @@ typedef struct ef_matmul {
     const float *residual;  /* NULL, or float rows; may be the same memory as output */
     int64_t residual_stride; /* bytes */
     int32_t activation;     /* enum ef_activation */
+    uint8_t *scratch;       /* ef_matmul_scratch(&weight) bytes on a 64-byte boundary, private to the caller */
 } ef_matmul;
 
 /* Pages of sixteen positions: page -> layer -> keys of every head [key_dim][16], then values of every head
@@ -115,6 +116,25 @@ typedef struct ef_kernels {
     /* Reads `bytes`, a multiple of 256, from an address that is a multiple of eight: the exclusive or of its words. */
     uint64_t (*checksum)(const uint8_t *data, int64_t bytes);
 } ef_kernels;
+
+/* Thirty-two columns of a panel unpacked: bytes as the instruction set multiplies them, and floats for each part. */
+enum { EF_UNPACKED_CODES = 512, EF_UNPACKED_PART = EF_TILE * 4, EF_UNPACKED_PANELS = 2 /* at once, at most */ };
+
+/* Bytes of one panel unpacked: codes and scales of all columns, then minima. */
+static inline int64_t ef_unpacked_bytes(int32_t type, int64_t num_columns)
+{
+    const ef_type_traits traits = ef_traits(type);
+    if (!traits.scale_columns)
+        return 0;
+    const int64_t parts = EF_BLOCK / traits.scale_columns * (traits.has_min ? 2 : 1);
+    return num_columns / EF_BLOCK * (EF_UNPACKED_CODES + parts * EF_UNPACKED_PART);
+}
+
+/* Bytes of scratch that a product with this matrix needs. */
+static inline int64_t ef_matmul_scratch(const ef_matrix *weight)
+{
+    return EF_UNPACKED_PANELS * ef_unpacked_bytes(weight->type, weight->num_columns);
+}
 
 static inline int64_t ef_pad16(int64_t n) { return (n + 15) & ~(int64_t)15; }
 static inline int64_t ef_cache_element(const ef_cache *c) { return c->type == EF_F16 ? 2 : 4; }

@@ -127,6 +127,8 @@ static inline ef_cut ef_op_cut(const ef_plan *plan, const ef_batch *batch, const
 static inline int64_t ef_op_scratch_bytes(const ef_plan *plan, const ef_op *op)
 {
     int64_t floats = 0;
+    if (op->kind == EF_OP_LINEAR)
+        return ef_matmul_scratch(&plan->matrices[op->weight]);
     if (op->kind == EF_OP_ATTENTION)
         floats = ef_attention_scratch(&plan->caches[op->integer[0]]);
     else if (op->quantized.buffer >= 0 && op->output.buffer < 0)

@@ -78,7 +78,7 @@ static inline void ef_op_embed(const ef_plan *plan, const ef_batch *batch, const
 }
 
 static inline void ef_op_linear(const ef_plan *plan, const ef_op *op, int32_t begin, int32_t end, int32_t panel_begin,
-                                int32_t panel_end)
+                                int32_t panel_end, uint8_t *scratch)
 {
     ef_matmul args = {
         .weight = plan->matrices[op->weight],
@@ -90,6 +90,7 @@ static inline void ef_op_linear(const ef_plan *plan, const ef_op *op, int32_t be
         .residual = ef_operand_row(plan, op->input[1], 0),
         .residual_stride = ef_operand_stride(plan, op->input[1]),
         .activation = op->integer[0],
+        .scratch = scratch,
     };
     plan->kernels->matmul(&args, begin, end, panel_begin, panel_end);
 }
@@ -287,7 +288,7 @@ static inline void ef_op_chunk(const ef_plan *plan, const ef_batch *batch, const
         int32_t panels = (plan->matrices[op->weight].num_rows + EF_TILE - 1) / EF_TILE;
         int32_t first = chunk % cut->panel_chunks * cut->panels_a_chunk;
         int32_t last = first + cut->panels_a_chunk < panels ? first + cut->panels_a_chunk : panels;
-        ef_op_linear(plan, op, begin, end, first, last);
+        ef_op_linear(plan, op, begin, end, first, last, (uint8_t *)ef_worker_scratch(state));
         break;
     }
     case EF_OP_NORM: ef_op_norm(plan, op, begin, end, ef_worker_scratch(state)); break;

@@ -144,6 +144,21 @@ static inline void ef_i32x16_store(int32_t *p, ef_i32x16 a)
     _mm256_storeu_si256((__m256i *)p, a.lo);
     _mm256_storeu_si256((__m256i *)(p + 8), a.hi);
 }
+static inline ef_i32x16 ef_i32x16_load_u8(const uint8_t *p)
+{
+    return (ef_i32x16){_mm256_cvtepu8_epi32(_mm_loadl_epi64((const __m128i *)(const void *)p)),
+                       _mm256_cvtepu8_epi32(_mm_loadl_epi64((const __m128i *)(const void *)(p + 8)))};
+}
+static inline ef_i32x16 ef_i32x16_load_i8(const int8_t *p)
+{
+    return (ef_i32x16){_mm256_cvtepi8_epi32(_mm_loadl_epi64((const __m128i *)(const void *)p)),
+                       _mm256_cvtepi8_epi32(_mm_loadl_epi64((const __m128i *)(const void *)(p + 8)))};
+}
+static inline ef_i32x16 ef_i32x16_load_u16(const uint16_t *p)
+{
+    return (ef_i32x16){_mm256_cvtepu16_epi32(_mm_loadu_si128((const __m128i *)(const void *)p)),
+                       _mm256_cvtepu16_epi32(_mm_loadu_si128((const __m128i *)(const void *)(p + 8)))};
+}
 static inline void ef_i32x16_store_i8(int8_t *p, ef_i32x16 a)
 {
     const __m256i words = _mm256_permute4x64_epi64(_mm256_packs_epi32(a.lo, a.hi), 0xd8);
@@ -168,6 +183,11 @@ static inline ef_i32x16 ef_i32x16_shift_right_logical(ef_i32x16 a, int n)
 static inline ef_i32x16 ef_i32x16_and(ef_i32x16 a, ef_i32x16 b) { EF_HALVES2(ef_i32x16, _mm256_and_si256, a, b); }
 static inline ef_i32x16 ef_i32x16_or(ef_i32x16 a, ef_i32x16 b) { EF_HALVES2(ef_i32x16, _mm256_or_si256, a, b); }
 static inline ef_i32x16 ef_i32x16_xor(ef_i32x16 a, ef_i32x16 b) { EF_HALVES2(ef_i32x16, _mm256_xor_si256, a, b); }
+static inline ef_i32x16 ef_i32x16_lookup(const uint8_t *table, ef_i32x16 a)
+{
+    const __m256i both = _mm256_broadcastsi128_si256(_mm_loadu_si128((const __m128i *)(const void *)table));
+    return (ef_i32x16){_mm256_shuffle_epi8(both, a.lo), _mm256_shuffle_epi8(both, a.hi)};
+}
 
 #undef EF_HALVES1
 #undef EF_HALVES2

@@ -91,6 +91,18 @@ static inline float ef_f32x16_reduce_max(ef_f32x16 a)
 
 static inline ef_i32x16 ef_i32x16_load(const int32_t *p) { return _mm512_loadu_si512(p); }
 static inline void ef_i32x16_store(int32_t *p, ef_i32x16 a) { _mm512_storeu_si512(p, a); }
+static inline ef_i32x16 ef_i32x16_load_u8(const uint8_t *p)
+{
+    return _mm512_cvtepu8_epi32(_mm_loadu_si128((const __m128i *)(const void *)p));
+}
+static inline ef_i32x16 ef_i32x16_load_i8(const int8_t *p)
+{
+    return _mm512_cvtepi8_epi32(_mm_loadu_si128((const __m128i *)(const void *)p));
+}
+static inline ef_i32x16 ef_i32x16_load_u16(const uint16_t *p)
+{
+    return _mm512_cvtepu16_epi32(_mm256_loadu_si256((const __m256i *)(const void *)p));
+}
 static inline void ef_i32x16_store_i8(int8_t *p, ef_i32x16 a)
 {
     _mm_storeu_si128((__m128i *)(void *)p, _mm512_cvtepi32_epi8(a));
@@ -112,3 +124,7 @@ static inline ef_i32x16 ef_i32x16_shift_right_logical(ef_i32x16 a, int n)
 static inline ef_i32x16 ef_i32x16_and(ef_i32x16 a, ef_i32x16 b) { return _mm512_and_si512(a, b); }
 static inline ef_i32x16 ef_i32x16_or(ef_i32x16 a, ef_i32x16 b) { return _mm512_or_si512(a, b); }
 static inline ef_i32x16 ef_i32x16_xor(ef_i32x16 a, ef_i32x16 b) { return _mm512_xor_si512(a, b); }
+static inline ef_i32x16 ef_i32x16_lookup(const uint8_t *table, ef_i32x16 a)
+{
+    return _mm512_shuffle_epi8(_mm512_broadcast_i32x4(_mm_loadu_si128((const __m128i *)(const void *)table)), a);
+}

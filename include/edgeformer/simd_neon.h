@@ -134,6 +134,24 @@ static inline void ef_i32x16_store(int32_t *p, ef_i32x16 a)
     for (int j = 0; j < 4; j++)
         vst1q_s32(p + 4 * j, a.v[j]);
 }
+static inline ef_i32x16 ef_i32x16_load_u16(const uint16_t *p)
+{
+    EF_QUARTERS(ef_i32x16, vreinterpretq_s32_u32(vmovl_u16(vld1_u16(p + 4 * j))));
+}
+static inline ef_i32x16 ef_i32x16_load_u8(const uint8_t *p)
+{
+    const uint8x16_t bytes = vld1q_u8(p);
+    const uint16x8_t low = vmovl_u8(vget_low_u8(bytes)), high = vmovl_u8(vget_high_u8(bytes));
+    const uint16x4_t quarters[4] = {vget_low_u16(low), vget_high_u16(low), vget_low_u16(high), vget_high_u16(high)};
+    EF_QUARTERS(ef_i32x16, vreinterpretq_s32_u32(vmovl_u16(quarters[j])));
+}
+static inline ef_i32x16 ef_i32x16_load_i8(const int8_t *p)
+{
+    const int8x16_t bytes = vld1q_s8(p);
+    const int16x8_t low = vmovl_s8(vget_low_s8(bytes)), high = vmovl_s8(vget_high_s8(bytes));
+    return (ef_i32x16){{vmovl_s16(vget_low_s16(low)), vmovl_s16(vget_high_s16(low)), vmovl_s16(vget_low_s16(high)),
+                        vmovl_s16(vget_high_s16(high))}};
+}
 static inline void ef_i32x16_store_i8(int8_t *p, ef_i32x16 a)
 {
     for (int j = 0; j < 2; j++)
@@ -159,5 +177,10 @@ static inline ef_i32x16 ef_i32x16_shift_right_logical(ef_i32x16 a, int n)
 static inline ef_i32x16 ef_i32x16_and(ef_i32x16 a, ef_i32x16 b) { EF_QUARTERS(ef_i32x16, vandq_s32(a.v[j], b.v[j])); }
 static inline ef_i32x16 ef_i32x16_or(ef_i32x16 a, ef_i32x16 b) { EF_QUARTERS(ef_i32x16, vorrq_s32(a.v[j], b.v[j])); }
 static inline ef_i32x16 ef_i32x16_xor(ef_i32x16 a, ef_i32x16 b) { EF_QUARTERS(ef_i32x16, veorq_s32(a.v[j], b.v[j])); }
+static inline ef_i32x16 ef_i32x16_lookup(const uint8_t *table, ef_i32x16 a)
+{
+    const uint8x16_t entries = vld1q_u8(table);
+    EF_QUARTERS(ef_i32x16, vreinterpretq_s32_u8(vqtbl1q_u8(entries, vreinterpretq_u8_s32(a.v[j]))));
+}
 
 #undef EF_QUARTERS

@@ -109,6 +109,9 @@ static inline float ef_f32x16_reduce_max(ef_f32x16 a)
 /* Integer arithmetic goes through uint32_t: overflow wraps instead of being undefined. */
 static inline ef_i32x16 ef_i32x16_load(const int32_t *p) { EF_LANES(ef_i32x16, p[i]); }
 static inline void ef_i32x16_store(int32_t *p, ef_i32x16 a) { memcpy(p, a.v, sizeof a.v); }
+static inline ef_i32x16 ef_i32x16_load_u8(const uint8_t *p) { EF_LANES(ef_i32x16, p[i]); }
+static inline ef_i32x16 ef_i32x16_load_i8(const int8_t *p) { EF_LANES(ef_i32x16, p[i]); }
+static inline ef_i32x16 ef_i32x16_load_u16(const uint16_t *p) { EF_LANES(ef_i32x16, p[i]); }
 static inline void ef_i32x16_store_i8(int8_t *p, ef_i32x16 a)
 {
     for (int i = 0; i < 16; i++)
@@ -139,5 +142,14 @@ static inline ef_i32x16 ef_i32x16_shift_right_logical(ef_i32x16 a, int n)
 static inline ef_i32x16 ef_i32x16_and(ef_i32x16 a, ef_i32x16 b) { EF_LANES(ef_i32x16, a.v[i] & b.v[i]); }
 static inline ef_i32x16 ef_i32x16_or(ef_i32x16 a, ef_i32x16 b) { EF_LANES(ef_i32x16, a.v[i] | b.v[i]); }
 static inline ef_i32x16 ef_i32x16_xor(ef_i32x16 a, ef_i32x16 b) { EF_LANES(ef_i32x16, a.v[i] ^ b.v[i]); }
+static inline ef_i32x16 ef_i32x16_lookup(const uint8_t *table, ef_i32x16 a)
+{
+    uint8_t bytes[64];
+    memcpy(bytes, a.v, sizeof bytes);
+    for (int i = 0; i < 64; i++)
+        bytes[i] = table[bytes[i] & 15];
+    memcpy(a.v, bytes, sizeof bytes);
+    return a;
+}
 
 #undef EF_LANES

@@ -23,6 +23,7 @@ static void EF_NAME(finish_tile)(const ef_matmul *args, const float *sums, int32
         }
 }
 
+#include "operands.h"
 #if EF_PRODUCT == EF_PRODUCT_SCALAR
 #include "product_scalar.h"
 #elif EF_PRODUCT == EF_PRODUCT_DPBUSD
@@ -36,65 +37,108 @@ static void EF_NAME(finish_tile)(const ef_matmul *args, const float *sums, int32
 #include "matmul_float.h"
 #include "matmul_quantized.h"
 
-/* Calls `function`, a tile compiled for constant height and width, with those constants. */
-#define EF_TILE_CASE(function, type, rows, panels) \
-    case rows: EF_NAME(function)(args, row, panel, ahead_bytes, type, rows, panels); break;
+/* Calls `function` with the arguments given and constants in place of the variables rows, 1 .. EF_TILE_ROWS, and panels, 1
+ * .. EF_TILE_PANELS. */
+#define EF_CALL(height, width, function, ...) \
+    case height: function(__VA_ARGS__, height, width); break;
 #if EF_TILE_ROWS == 6
-#define EF_TILE_HEIGHTS(function, type, panels) \
-    EF_TILE_CASE(function, type, 1, panels) EF_TILE_CASE(function, type, 2, panels) \
-    EF_TILE_CASE(function, type, 3, panels) EF_TILE_CASE(function, type, 4, panels) \
-    EF_TILE_CASE(function, type, 5, panels) EF_TILE_CASE(function, type, 6, panels)
-#else
-#define EF_TILE_HEIGHTS(function, type, panels) \
-    EF_TILE_CASE(function, type, 1, panels) EF_TILE_CASE(function, type, 2, panels) \
-    EF_TILE_CASE(function, type, 3, panels) EF_TILE_CASE(function, type, 4, panels)
-#endif
-#define EF_TILE_SWITCH(function, type, panels) \
+#define EF_HEIGHTS(width, ...) \
     switch (rows) { \
-        EF_TILE_HEIGHTS(function, type, panels) \
-    }
-
-/* One tile of a matrix of each type; 1 <= rows <= EF_TILE_ROWS, 1 <= panels <= EF_TILE_PANELS. */
-#if EF_TILE_PANELS == 2
-#define EF_TILE_FUNCTION(name, function, type) \
-    static void EF_NAME(name)(const ef_matmul *args, int32_t row, int32_t panel, int rows, int panels, \
-                              int ahead_bytes) \
-    { \
-        if (panels == 2) \
-            EF_TILE_SWITCH(function, type, 2) \
-        else \
-            EF_TILE_SWITCH(function, type, 1) \
+        EF_CALL(1, width, __VA_ARGS__) EF_CALL(2, width, __VA_ARGS__) EF_CALL(3, width, __VA_ARGS__) \
+        EF_CALL(4, width, __VA_ARGS__) EF_CALL(5, width, __VA_ARGS__) EF_CALL(6, width, __VA_ARGS__) \
     }
 #else
-#define EF_TILE_FUNCTION(name, function, type) \
-    static void EF_NAME(name)(const ef_matmul *args, int32_t row, int32_t panel, int rows, int panels, \
-                              int ahead_bytes) \
-    { \
-        (void)panels; \
-        EF_TILE_SWITCH(function, type, 1) \
+#define EF_HEIGHTS(width, ...) \
+    switch (rows) { \
+        EF_CALL(1, width, __VA_ARGS__) EF_CALL(2, width, __VA_ARGS__) EF_CALL(3, width, __VA_ARGS__) \
+        EF_CALL(4, width, __VA_ARGS__) \
     }
 #endif
-EF_TILE_FUNCTION(tile_f32, float_tile, EF_F32)
-EF_TILE_FUNCTION(tile_f16, float_tile, EF_F16)
-EF_TILE_FUNCTION(tile_bf16, float_tile, EF_BF16)
-EF_TILE_FUNCTION(tile_q8_0, quantized_tile, EF_Q8_0)
-EF_TILE_FUNCTION(tile_q4_0, quantized_tile, EF_Q4_0)
-#undef EF_TILE_CASE
-#undef EF_TILE_HEIGHTS
-#undef EF_TILE_SWITCH
-#undef EF_TILE_FUNCTION
+#if EF_TILE_PANELS == 2
+#define EF_SIZES(...) \
+    if (panels == 2) \
+        EF_HEIGHTS(2, __VA_ARGS__) \
+    else \
+        EF_HEIGHTS(1, __VA_ARGS__)
+#else
+#define EF_SIZES(...) \
+    (void)panels; \
+    EF_HEIGHTS(1, __VA_ARGS__)
+#endif
 
-/* One tile of any matrix. */
-static void EF_NAME(tile)(const ef_matmul *args, int32_t row, int32_t panel, int rows, int panels, int ahead_bytes)
+#define EF_FLOAT_FUNCTION(name, id, bytes) \
+    static void EF_NAME(tile_##name)(const ef_matmul *args, int32_t row, int32_t panel, int rows, int panels) \
+    { \
+        EF_SIZES(EF_NAME(float_tile), args, row, panel, id) \
+    }
+EF_FLOAT_TYPES(EF_FLOAT_FUNCTION)
+#undef EF_FLOAT_FUNCTION
+
+#define EF_FORM_FUNCTION(bits, parts) \
+    static void EF_NAME(tile_##bits##_##parts)(const ef_matmul *args, int32_t row, int32_t panel, int rows, int panels) \
+    { \
+        EF_SIZES(EF_NAME(unpacked_tile), args, row, panel, bits, parts) \
+    }
+EF_UNPACKED_FORMS(EF_FORM_FUNCTION)
+#undef EF_FORM_FUNCTION
+
+#define EF_FLOAT_CASE(name, id, bytes) case id: EF_NAME(tile_##name)(args, row, panel, rows, panels); return;
+#define EF_FORM_CASE(bits, parts) case 2 * bits + parts: EF_NAME(tile_##bits##_##parts)(args, row, panel, rows, panels); return;
+/* One tile of a float matrix, or of an unpacked one; 1 <= rows <= EF_TILE_ROWS, 1 <= panels <= EF_TILE_PANELS. */
+static void EF_NAME(tile)(const ef_matmul *args, int32_t row, int32_t panel, int rows, int panels)
 {
+    const ef_type_traits traits = ef_traits(args->weight.type);
     switch (args->weight.type) {
-    case EF_F32: EF_NAME(tile_f32)(args, row, panel, rows, panels, ahead_bytes); break;
-    case EF_F16: EF_NAME(tile_f16)(args, row, panel, rows, panels, ahead_bytes); break;
-    case EF_BF16: EF_NAME(tile_bf16)(args, row, panel, rows, panels, ahead_bytes); break;
-    case EF_Q8_0: EF_NAME(tile_q8_0)(args, row, panel, rows, panels, ahead_bytes); break;
-    case EF_Q4_0: EF_NAME(tile_q4_0)(args, row, panel, rows, panels, ahead_bytes); break;
+    EF_FLOAT_TYPES(EF_FLOAT_CASE)
+    }
+    switch (2 * EF_WIDTH(traits.bits) + EF_BLOCK / traits.scale_columns) {
+    EF_UNPACKED_FORMS(EF_FORM_CASE)
     }
 }
+#undef EF_FLOAT_CASE
+#undef EF_FORM_CASE
+
+/* How many bytes before its turn a weight that comes from memory is asked for. */
+enum { EF_NAME(AHEAD) = 8704 };
+
+#define EF_DIRECT_FUNCTION(name, id, columns, bytes, shared, bits, offset, minimum) \
+    static void EF_NAME(direct_##name)(const ef_matmul *args, int32_t row, int32_t panel, int rows) \
+    { \
+        switch (rows) { \
+        case 1: EF_NAME(direct_tile)(args, row, panel, EF_NAME(AHEAD), id, 1); break; \
+        case 2: EF_NAME(direct_tile)(args, row, panel, EF_NAME(AHEAD), id, 2); break; \
+        case 4: EF_NAME(direct_tile)(args, row, panel, EF_NAME(AHEAD), id, 4); break; \
+        } \
+    } \
+    static void EF_NAME(unpack_##name)(uint8_t *output, const uint8_t *panel, int64_t num_columns) \
+    { \
+        EF_NAME(unpack_columns)(output, id, panel, num_columns); \
+    }
+EF_QUANTIZED_TYPES(EF_DIRECT_FUNCTION)
+#undef EF_DIRECT_FUNCTION
+
+#define EF_DIRECT_CASE(name, id, columns, bytes, shared, bits, offset, minimum) \
+    case id: EF_NAME(direct_##name)(args, row, panel, rows); break;
+#define EF_UNPACK_CASE(name, id, columns, bytes, shared, bits, offset, minimum) \
+    case id: EF_NAME(unpack_##name)(output, panel, weight->num_columns); break;
+/* A tile of 1, 2 or 4 rows of one panel of a quantized matrix. */
+static void EF_NAME(direct)(const ef_matmul *args, int32_t row, int32_t panel, int rows)
+{
+    switch (args->weight.type) {
+    EF_QUANTIZED_TYPES(EF_DIRECT_CASE)
+    }
+}
+
+/* One panel of a quantized matrix, unpacked (ef_unpacked_bytes) to `output`, which is 64-byte aligned. */
+static void EF_NAME(unpack)(uint8_t *output, const ef_matrix *weight, int32_t index)
+{
+    const uint8_t *panel = weight->data + index * weight->panel_bytes;
+    switch (weight->type) {
+    EF_QUANTIZED_TYPES(EF_UNPACK_CASE)
+    }
+}
+#undef EF_DIRECT_CASE
+#undef EF_UNPACK_CASE
 
 /* Asks for one of `parts` parts of `panels` panels, while others are being worked on; they need not exist. */
 static void EF_NAME(prefetch_panels)(const ef_matmul *args, int32_t panel, int panels, int32_t part, int32_t parts)
@@ -105,24 +149,35 @@ static void EF_NAME(prefetch_panels)(const ef_matmul *args, int32_t panel, int p
         __builtin_prefetch(first + i, 0, 2);
 }
 
-/* The rows of one chunk by all panels. A group of panels stays near while the rows pass by, and the next group is
- * fetched meanwhile. The rows are cut into tiles of nearly equal height, because a tile of one row costs almost as
- * much as one of three. Few rows wait for memory, so they read panels one by one, as the one plain stream that the
- * hardware foresees. */
+/* Few rows by all panels of a quantized matrix: they wait for memory, so they read panels one by one, as the one plain
+ * stream that the hardware foresees. */
+static void EF_NAME(matmul_stream)(const ef_matmul *args, int32_t row_begin, int32_t row_end, int32_t panel_begin,
+                                   int32_t panel_end)
+{
+    for (int32_t panel = panel_begin; panel < panel_end; panel++)
+        for (int32_t row = row_begin, rows; row < row_end; row += rows) {
+            rows = row_end - row >= 4 ? 4 : row_end - row >= 2 ? 2 : 1;
+            EF_NAME(direct)(args, row, panel, rows);
+        }
+}
+
+/* The rows of one chunk by all panels. A group of panels (of a quantized matrix: unpacked) stays near while the rows pass
+ * by, and the next group is fetched meanwhile. The rows are cut into tiles of nearly equal height, because a tile of one
+ * row costs almost as much as one of three. */
 static void EF_NAME(matmul_chunk)(const ef_matmul *args, int32_t row_begin, int32_t row_end, int32_t panel_begin,
                                   int32_t panel_end)
 {
-    /* Bytes that a load from the second-level cache, or from memory, lies behind the product. */
-    enum { NEAR = 4096, FAR = 8704 };
+    const int64_t unpacked = ef_unpacked_bytes(args->weight.type, args->weight.num_columns);
     const int32_t tiles = (row_end - row_begin + EF_TILE_ROWS - 1) / EF_TILE_ROWS;
-    const int32_t width = row_end - row_begin <= EF_STREAM_ROWS ? 1 : EF_TILE_PANELS;
-    for (int32_t panel = panel_begin; panel < panel_end; panel += width) {
-        const int panels = panel_end - panel < width ? panel_end - panel : width;
+    for (int32_t panel = panel_begin; panel < panel_end; panel += EF_TILE_PANELS) {
+        const int panels = panel_end - panel < EF_TILE_PANELS ? panel_end - panel : EF_TILE_PANELS;
+        for (int32_t p = 0; unpacked && p < panels; p++)
+            EF_NAME(unpack)(args->scratch + p * unpacked, &args->weight, panel + p);
         for (int32_t t = 0, row = row_begin; t < tiles; t++) {
             const int rows = (row_end - row + tiles - t - 1) / (tiles - t);
             if (tiles > 1)
                 EF_NAME(prefetch_panels)(args, panel + panels, panels, t, tiles);
-            EF_NAME(tile)(args, row, panel, rows, panels, tiles > 1 ? NEAR : FAR);
+            EF_NAME(tile)(args, row, panel, rows, panels);
             row += rows;
         }
     }
@@ -133,6 +188,10 @@ static void EF_NAME(matmul_chunk)(const ef_matmul *args, int32_t row_begin, int3
 static void EF_NAME(matmul)(const ef_matmul *args, int32_t row_begin, int32_t row_end, int32_t panel_begin,
                             int32_t panel_end)
 {
+    if (ef_type_is_quantized(args->weight.type) && row_end - row_begin < EF_UNPACK_ROWS) {
+        EF_NAME(matmul_stream)(args, row_begin, row_end, panel_begin, panel_end);
+        return;
+    }
     const int32_t least = 4 * EF_TILE_ROWS;
     const int64_t fitting = EF_CHUNK_BYTES / args->input_stride, most = fitting > least ? fitting : least;
     const int32_t chunks = (int32_t)((row_end - row_begin + most - 1) / most);
@@ -143,7 +202,12 @@ static void EF_NAME(matmul)(const ef_matmul *args, int32_t row_begin, int32_t ro
     }
 }
 
-#undef EF_STREAM_ROWS
+#undef EF_CALL
+#undef EF_HEIGHTS
+#undef EF_SIZES
+#undef EF_WIDTH
+#undef EF_UNPACKED_FORMS
+#undef EF_UNPACK_ROWS
 #undef EF_CHUNK_BYTES
 #undef EF_TILE_ROWS
 #undef EF_TILE_PANELS

@@ -9,9 +9,10 @@ EF_INLINE ef_f32x16 EF_NAME(load_weight)(const int type, const uint8_t *panel, i
 }
 
 /* A tile of `rows` rows and `panels` panels, both constants. */
-EF_INLINE void EF_NAME(float_tile)(const ef_matmul *args, int32_t row, int32_t panel, int ahead_bytes, const int type,
-                                   const int rows, const int panels)
+EF_INLINE void EF_NAME(float_tile)(const ef_matmul *args, int32_t row, int32_t panel, const int type, const int rows,
+                                   const int panels)
 {
+    enum { AHEAD = 4096 }; /* bytes that a weight is asked for before its turn */
     const int64_t num_columns = args->weight.num_columns, stride = args->input_stride;
     const uint8_t *weights = args->weight.data + panel * args->weight.panel_bytes;
     const uint8_t *input = (const uint8_t *)args->input + row * stride;
@@ -24,7 +25,7 @@ EF_INLINE void EF_NAME(float_tile)(const ef_matmul *args, int32_t row, int32_t p
         EF_UNROLL
         for (int p = 0; p < panels; p++) {
             const uint8_t *first = weights + p * args->weight.panel_bytes;
-            __builtin_prefetch(first + k * EF_TILE * (type == EF_F32 ? 4 : 2) + ahead_bytes, 0, 3);
+            __builtin_prefetch(first + k * EF_TILE * (type == EF_F32 ? 4 : 2) + AHEAD, 0, 3);
             weight[p] = EF_NAME(load_weight)(type, first, k);
         }
         EF_UNROLL

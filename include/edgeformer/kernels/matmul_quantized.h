@@ -1,64 +1,184 @@
 /* Tiles of quantized matrices. Each product_*.h gives
- *     EF_TILE_ROWS, EF_TILE_PANELS   the largest tile
+ *     EF_TILE_ROWS, EF_TILE_PANELS   the largest tile of an unpacked matrix
  *     EF_PRODUCT_ROWS                how many rows one call of `product` takes
- *     EF_NAME(weights)               one panel's block of weights, ready for the product
- *     EF_NAME(load_weights)(weights, type, tile)
- *     EF_NAME(product)(sum, type, weights, input, input_stride, rows, panels)
- *         sum[r * panels + p] = the exact integer sums over k of weights[p] times row r; input: row 0's block.
+ *     EF_UNPACK_ROWS                 from how many rows on a panel is worth unpacking
+ *     EF_UNPACKED_FORMS(form)        form(width, parts) for each kind of unpacked tile; width = EF_WIDTH(bits of the codes)
+ *     EF_NAME(operand)               see operands.h
+ *     EF_NAME(weights)               thirty-two columns of one panel, ready for the product
+ *     EF_NAME(load_weights)(weights, type, source)
+ *     EF_NAME(product)(sum, type, bits, offset, weights, input, input_stride, rows, panels, first_group, num_groups)
+ *         sum[r * panels + p] = the exact integer sums, over the columns of those groups, of (codes - offset) of weights[p]
+ *         times row r; input: row 0's block.
+ *
+ * An element is A + M (M only where the type has minima): A adds, part by part of the columns that share a scale, in
+ * ascending order, fma(integer sum, weight's scale * activation's scale, A); M likewise fma(minimum, scale * sum of the
+ * activations, M).
  */
 
 /* Asks for bytes that come soon; they need not exist. */
-EF_INLINE void EF_NAME(prefetch)(const uint8_t *first, int64_t bytes)
+EF_INLINE void EF_NAME(prefetch)(const uint8_t *first, const int64_t bytes)
 {
     EF_UNROLL
     for (int64_t i = 0; i < bytes; i += 64)
         __builtin_prefetch(first + i, 0, 3);
 }
 
-/* A tile of `rows` rows and `panels` panels, both constants: per block, ascending, sum = fma(integers, scales, sum).
- * Weights are asked for ahead_bytes before their turn; past the end of a panel that means the next group of panels. */
-EF_INLINE void EF_NAME(quantized_tile)(const ef_matmul *args, int32_t row, int32_t panel, int ahead_bytes,
-                                       const int type, const int rows, const int panels)
+/* A's next thirty-two columns, for a tile of `rows` rows and `panels` panels. scales: [parts][panels]. */
+EF_INLINE void EF_NAME(accumulate)(ef_f32x16 *sums, const int type, const int bits, const int offset,
+                                   const EF_NAME(weights) *weights, const ef_f32x16 *scales, const int parts,
+                                   const uint8_t *input, int64_t stride, const int rows, const int panels)
 {
-    const int64_t tile_bytes = type == EF_Q8_0 ? sizeof(ef_tile_q8_0) : sizeof(ef_tile_q4_0);
-    const int64_t scale_offset = type == EF_Q8_0 ? offsetof(ef_tile_q8_0, scale) : offsetof(ef_tile_q4_0, scale);
-    const int64_t num_blocks = args->weight.num_columns / EF_BLOCK, stride = args->input_stride;
-    const int64_t ahead = ahead_bytes / tile_bytes, skipped = (panels - 1) * args->weight.panel_bytes;
-    const uint8_t *tiles = args->weight.data + panel * args->weight.panel_bytes;
-    const uint8_t *input = (const uint8_t *)args->input + row * stride;
-    ef_f32x16 sums[EF_TILE_ROWS * EF_TILE_PANELS];
     EF_UNROLL
-    for (int i = 0; i < rows * panels; i++)
-        sums[i] = ef_f32x16_zero();
-    for (int64_t b = 0; b < num_blocks; b++) {
-        EF_NAME(weights) weights[EF_TILE_PANELS];
-        ef_f32x16 weight_scale[EF_TILE_PANELS];
+    for (int first = 0; first < rows; first += EF_PRODUCT_ROWS) {
+        const int count = rows < EF_PRODUCT_ROWS ? rows : EF_PRODUCT_ROWS;
         EF_UNROLL
-        for (int p = 0; p < panels; p++) {
-            const uint8_t *tile = tiles + p * args->weight.panel_bytes + b * tile_bytes;
-            EF_NAME(prefetch)(tile + ahead * tile_bytes + (b + ahead < num_blocks ? 0 : skipped), tile_bytes);
-            EF_NAME(load_weights)(&weights[p], type, tile);
-            weight_scale[p] = ef_f32x16_load_f16((const uint16_t *)(tile + scale_offset));
-        }
-        const uint8_t *blocks = input + b * (int64_t)sizeof(ef_block_activation);
-        EF_UNROLL
-        for (int first = 0; first < rows; first += EF_PRODUCT_ROWS) {
+        for (int h = 0; h < parts; h++) {
             ef_i32x16 integers[EF_PRODUCT_ROWS * EF_TILE_PANELS];
-            const int count = rows < EF_PRODUCT_ROWS ? rows : EF_PRODUCT_ROWS;
-            EF_NAME(product)(integers, type, weights, blocks + first * stride, stride, count, panels);
+            EF_NAME(product)(integers, type, bits, offset, weights, input + first * stride, stride, count, panels,
+                             h * (8 / parts), 8 / parts);
             EF_UNROLL
             for (int r = 0; r < count; r++) {
-                const ef_block_activation *block = (const ef_block_activation *)(blocks + (first + r) * stride);
-                const ef_f32x16 scale = ef_f32x16_set1(block->scale);
+                const uint8_t *block = input + (first + r) * stride;
+                const ef_f32x16 scale = ef_f32x16_set1(((const ef_block_activation *)(const void *)block)->scale);
                 EF_UNROLL
                 for (int p = 0; p < panels; p++) {
                     ef_f32x16 *sum = &sums[(first + r) * panels + p];
                     const ef_f32x16 product = ef_f32x16_from_i32(integers[r * panels + p]);
-                    *sum = ef_f32x16_fma(product, ef_f32x16_mul(weight_scale[p], scale), *sum);
+                    *sum = ef_f32x16_fma(product, ef_f32x16_mul(scales[h * panels + p], scale), *sum);
                 }
             }
         }
     }
+}
+
+/* What a minimum of the part is multiplied with. */
+EF_INLINE float EF_NAME(part_sum)(const uint8_t *input, const int parts, int h)
+{
+    const ef_block_activation *block = (const ef_block_activation *)(const void *)input;
+    return parts == 1 ? block->scaled_sum : block->scale * (float)ef_activation_sum(block, parts, h);
+}
+
+/* A tile of `rows` rows (constant) of one panel, its weights taken from memory as they are stored. They are asked for
+ * ahead_bytes before their turn; past the end of a panel that means the next one. */
+EF_INLINE void EF_NAME(direct_tile)(const ef_matmul *args, int32_t row, int32_t panel, const int ahead_bytes, const int type,
+                                    const int rows)
+{
+    const ef_type_traits traits = ef_traits(type);
+    const int64_t tile_bytes = (int64_t)traits.block_bytes * EF_TILE, stride = args->input_stride;
+    const int parts = EF_BLOCK / traits.scale_columns, blocks = traits.block_columns / EF_BLOCK;
+    const int64_t share = tile_bytes / blocks, num_tiles = args->weight.num_columns / traits.block_columns;
+    const uint8_t *tile = args->weight.data + panel * args->weight.panel_bytes;
+    const uint8_t *input = (const uint8_t *)args->input + row * stride;
+    ef_f32x16 sums[4], minima[4];
+    EF_UNROLL
+    for (int r = 0; r < rows; r++)
+        sums[r] = minima[r] = ef_f32x16_zero();
+    for (int64_t t = 0; t < num_tiles; t++, tile += tile_bytes)
+        for (int b = 0; b < blocks; b++, input += sizeof(ef_block_activation)) {
+            EF_NAME(weights) weights;
+            ef_f32x16 scales[2];
+            EF_NAME(prefetch)(tile + ahead_bytes + b * share, share);
+            EF_NAME(load_weights)(&weights, type, (EF_NAME(source)){tile, b});
+            EF_UNROLL
+            for (int h = 0; h < parts; h++)
+                scales[h] = EF_NAME(scales)(type, tile, b * parts + h);
+            EF_NAME(accumulate)(sums, type, traits.bits, traits.offset, &weights, scales, parts, input, stride, rows, 1);
+            EF_UNROLL
+            for (int h = 0; h < parts * traits.has_min; h++) {
+                const ef_f32x16 minimum = EF_NAME(minima)(type, tile, b * parts + h);
+                EF_UNROLL
+                for (int r = 0; r < rows; r++) {
+                    const float sum = EF_NAME(part_sum)(input + r * stride, parts, h);
+                    minima[r] = ef_f32x16_fma(minimum, ef_f32x16_set1(sum), minima[r]);
+                }
+            }
+        }
+    float finished[4 * EF_TILE] __attribute__((aligned(EF_ALIGNMENT)));
+    EF_UNROLL
+    for (int r = 0; r < rows; r++)
+        ef_f32x16_store(finished + r * EF_TILE, traits.has_min ? ef_f32x16_add(sums[r], minima[r]) : sums[r]);
+    EF_NAME(finish_tile)(args, finished, row, panel, rows, 1);
+}
+
+/* Unpacks a panel to `output`: for each thirty-two columns operands, then scales of the parts; behind all of them the
+ * minima. */
+EF_INLINE void EF_NAME(unpack_columns)(uint8_t *output, const int type, const uint8_t *tile, int64_t num_columns)
+{
+    const ef_type_traits traits = ef_traits(type);
+    const int parts = EF_BLOCK / traits.scale_columns, blocks = traits.block_columns / EF_BLOCK;
+    const int64_t tile_bytes = (int64_t)traits.block_bytes * EF_TILE, step = EF_UNPACKED_CODES + parts * EF_UNPACKED_PART;
+    float *minima = (float *)(void *)(output + num_columns / EF_BLOCK * step);
+    for (int64_t t = 0; t < num_columns / traits.block_columns; t++, tile += tile_bytes)
+        for (int b = 0; b < blocks; b++, output += step) {
+            EF_UNROLL
+            for (int g = 0; g < 8; g++)
+                ef_i32x16_store((int32_t *)(void *)(output + 64 * g), EF_NAME(group)(type, (EF_NAME(source)){tile, b}, g));
+            EF_UNROLL
+            for (int h = 0; h < parts; h++) {
+                float *scales = (float *)(void *)(output + EF_UNPACKED_CODES + h * EF_UNPACKED_PART);
+                ef_f32x16_store(scales, EF_NAME(scales)(type, tile, b * parts + h));
+                if (traits.has_min) {
+                    ef_f32x16_store(minima, EF_NAME(minima)(type, tile, b * parts + h));
+                    minima += EF_TILE;
+                }
+            }
+        }
+}
+
+/* M of a tile, whose panels' minima lie `skipped` bytes apart. */
+EF_INLINE void EF_NAME(add_minima)(ef_f32x16 *sums, const uint8_t *minima, int64_t skipped, int64_t num_blocks,
+                                   const int parts, const uint8_t *input, int64_t stride, const int rows, const int panels)
+{
+    ef_f32x16 totals[EF_TILE_ROWS * EF_TILE_PANELS];
+    EF_UNROLL
+    for (int i = 0; i < rows * panels; i++)
+        totals[i] = ef_f32x16_zero();
+    for (int64_t b = 0; b < num_blocks; b++, input += sizeof(ef_block_activation))
+        for (int h = 0; h < parts; h++, minima += EF_UNPACKED_PART)
+            EF_UNROLL
+            for (int r = 0; r < rows; r++) {
+                const ef_f32x16 sum = ef_f32x16_set1(EF_NAME(part_sum)(input + r * stride, parts, h));
+                EF_UNROLL
+                for (int p = 0; p < panels; p++) {
+                    const ef_f32x16 minimum = ef_f32x16_load((const float *)(const void *)(minima + p * skipped));
+                    totals[r * panels + p] = ef_f32x16_fma(minimum, sum, totals[r * panels + p]);
+                }
+            }
+    EF_UNROLL
+    for (int i = 0; i < rows * panels; i++)
+        sums[i] = ef_f32x16_add(sums[i], totals[i]);
+}
+
+/* A tile of `rows` rows and `panels` panels, whose weights were unpacked to args->scratch. bits, parts, rows and panels are
+ * constants. */
+EF_INLINE void EF_NAME(unpacked_tile)(const ef_matmul *args, int32_t row, int32_t panel, const int bits, const int parts,
+                                      const int rows, const int panels)
+{
+    const ef_type_traits traits = ef_traits(args->weight.type);
+    const int64_t num_blocks = args->weight.num_columns / EF_BLOCK, stride = args->input_stride;
+    const int64_t step = EF_UNPACKED_CODES + parts * EF_UNPACKED_PART;
+    const int64_t skipped = ef_unpacked_bytes(args->weight.type, args->weight.num_columns);
+    const uint8_t *input = (const uint8_t *)args->input + row * stride, *blocks = input, *unpacked = args->scratch;
+    ef_f32x16 sums[EF_TILE_ROWS * EF_TILE_PANELS];
+    EF_UNROLL
+    for (int i = 0; i < rows * panels; i++)
+        sums[i] = ef_f32x16_zero();
+    for (int64_t b = 0; b < num_blocks; b++, unpacked += step, blocks += sizeof(ef_block_activation)) {
+        EF_NAME(weights) weights[EF_TILE_PANELS];
+        ef_f32x16 scales[2 * EF_TILE_PANELS];
+        EF_UNROLL
+        for (int p = 0; p < panels; p++) {
+            const uint8_t *columns = unpacked + p * skipped;
+            EF_NAME(load_weights)(&weights[p], EF_NAME(UNPACKED), (EF_NAME(source)){columns, 0});
+            EF_UNROLL
+            for (int h = 0; h < parts; h++)
+                scales[h * panels + p] =
+                    ef_f32x16_load((const float *)(const void *)(columns + EF_UNPACKED_CODES + h * EF_UNPACKED_PART));
+        }
+        EF_NAME(accumulate)(sums, EF_NAME(UNPACKED), bits, traits.offset, weights, scales, parts, blocks, stride, rows, panels);
+    }
+    if (traits.has_min)
+        EF_NAME(add_minima)(sums, unpacked, skipped, num_blocks, parts, input, stride, rows, panels);
     float finished[EF_TILE_ROWS * EF_TILE_PANELS * EF_TILE] __attribute__((aligned(EF_ALIGNMENT)));
     EF_UNROLL
     for (int i = 0; i < rows * panels; i++)

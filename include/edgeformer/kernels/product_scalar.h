@@ -1,39 +1,39 @@
-/* The integer product of one block in plain C; the definition. See matmul_quantized.h for the vocabulary of products.
- * */
+/* Integer products in plain C; the definition. See matmul_quantized.h for the vocabulary of products. */
 
 #define EF_TILE_ROWS 4
 #define EF_TILE_PANELS 1
 #define EF_PRODUCT_ROWS EF_TILE_ROWS
-#define EF_STREAM_ROWS EF_TILE_ROWS
+#define EF_UNPACK_ROWS 8
 #define EF_CHUNK_BYTES (256 * 1024)
+#define EF_WIDTH(bits) 8
+#define EF_UNPACKED_FORMS(form) form(8, 1) form(8, 2)
 
-typedef struct { int8_t q[EF_BLOCK / 4][EF_TILE][4]; } EF_NAME(weights);
-
-EF_INLINE void EF_NAME(load_weights)(EF_NAME(weights) *weights, const int type, const void *tile)
+EF_INLINE ef_i32x16 EF_NAME(operand)(ef_i32x16 codes, int bits, int offset)
 {
-    if (type == EF_Q8_0) {
-        memcpy(weights->q, ((const ef_tile_q8_0 *)tile)->q, sizeof weights->q);
-        return;
-    }
-    const uint8_t *nibbles = &((const ef_tile_q4_0 *)tile)->nibbles[0][0][0];
-    int8_t *q = &weights->q[0][0][0];
-    for (int i = 0; i < 256; i++) {
-        q[i] = (int8_t)((nibbles[i] & 15) - 8);
-        q[i + 256] = (int8_t)((nibbles[i] >> 4) - 8);
-    }
+    (void)bits, (void)offset;
+    return codes;
 }
 
-EF_INLINE void EF_NAME(product)(ef_i32x16 *sum, const int type, const EF_NAME(weights) *weights, const uint8_t *input,
-                                int64_t input_stride, const int rows, const int panels)
+typedef struct { uint8_t codes[EF_BLOCK / 4][EF_TILE][4]; } EF_NAME(weights);
+
+EF_INLINE void EF_NAME(load_weights)(EF_NAME(weights) *weights, const int type, EF_NAME(source) source)
 {
-    (void)type;
+    for (int g = 0; g < 8; g++)
+        ef_i32x16_store((int32_t *)(void *)weights->codes[g], EF_NAME(group)(type, source, g));
+}
+
+EF_INLINE void EF_NAME(product)(ef_i32x16 *sum, const int type, const int bits, int offset, const EF_NAME(weights) *weights,
+                                const uint8_t *input, int64_t input_stride, const int rows, const int panels,
+                                const int first_group, const int num_groups)
+{
+    (void)type, (void)bits;
     for (int r = 0; r < rows; r++) {
-        const ef_block_activation *block = (const ef_block_activation *)(input + r * input_stride);
+        const ef_block_activation *block = (const ef_block_activation *)(const void *)(input + r * input_stride);
         for (int p = 0; p < panels; p++)
             for (int lane = 0; lane < EF_TILE; lane++) {
                 int32_t total = 0;
-                for (int k = 0; k < EF_BLOCK; k++)
-                    total += weights[p].q[k / 4][lane][k % 4] * block->q[k];
+                for (int k = 4 * first_group; k < 4 * (first_group + num_groups); k++)
+                    total += (weights[p].codes[k / 4][lane][k % 4] - offset) * block->q[k];
                 sum[r * panels + p].v[lane] = total;
             }
     }

@@ -31,11 +31,14 @@ static void EF_NAME(quantize)(ef_block_activation *output, const float *input, i
         const float largest = ef_f32x16_reduce_max(ef_f32x16_max(ef_f32x16_abs(low), ef_f32x16_abs(high)));
         const ef_f32x16 inverse = ef_f32x16_set1(largest > 0.0f ? 127.0f / largest : 0.0f);
         const ef_i32x16 q_low = EF_NAME(quantize_lanes)(low, inverse), q_high = EF_NAME(quantize_lanes)(high, inverse);
-        const ef_f32x16 sums = ef_f32x16_from_i32(ef_i32x16_add(q_low, q_high)); /* small integers: exact, any order */
         ef_i32x16_store_i8(output->q, q_low);
         ef_i32x16_store_i8(output->q + 16, q_high);
-        output->scale = largest / 127.0f;
-        output->sum = (int32_t)ef_f32x16_reduce_add(sums);
+        const float scale = largest / 127.0f; /* small integers as floats: exact, in any order */
+        const float sum_low = ef_f32x16_reduce_add(ef_f32x16_from_i32(q_low)), sum_high = ef_f32x16_reduce_add(ef_f32x16_from_i32(q_high));
+        output->scale = scale;
+        output->scaled_sum = scale * (sum_low + sum_high);
+        output->sum = (int16_t)(sum_low + sum_high);
+        output->low_sum = (int16_t)sum_low;
     }
 }
 
