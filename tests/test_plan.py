@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from edgeformer._kernels import core
 from edgeformer.errors import InvalidInputError, UnsupportedCPUError
-from kernel_inputs import Floats, matrix, rows, same_bits
+from kernel_inputs import QUANTIZED, Floats, matrix, rows, same_bits
 from plan_models import Builder, Decoder
 
 ROWS, WIDTH = 7, 64
@@ -69,13 +69,14 @@ def test_embed_adds_positions_and_token_types(pool: core.Pool) -> None:
 
 @pytest.mark.parametrize("kind", sorted(core.WEIGHT_TYPES), ids=core.WEIGHT_TYPES.get)
 def test_linear_is_the_product_with_its_epilogue(pool: core.Pool, kind: int) -> None:
-    x, y, bias = rows(0, ROWS, WIDTH), rows(1, ROWS, 40), rows(2, 40)
+    width = 256  # whole blocks of every type
+    x, y, bias = rows(0, ROWS, width), rows(1, ROWS, 40), rows(2, 40)
     bench = Bench(x, y)
-    weight, _ = matrix(kind, 40, WIDTH)
+    weight, _ = matrix(kind, 40, width)
     given = bench.x
-    if kind in (core.EF_Q8_0, core.EF_Q4_0):
-        given = bench.builder.blocks(WIDTH)
-        bench.plan.add_op(core.OP_QUANTIZE, input=((bench.x, 0),), quantized=(given, 0), width=WIDTH)
+    if kind in QUANTIZED:
+        given = bench.builder.blocks(width)
+        bench.plan.add_op(core.OP_QUANTIZE, input=((bench.x, 0),), quantized=(given, 0), width=width)
     bench.plan.add_op(
         core.OP_LINEAR,
         input=((given, 0), (bench.y, 0)),
