@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable, Mapping, Sequence
+import os
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,8 +18,9 @@ from edgeformer.quants import TYPES, QuantizationType
 from numpy.typing import NDArray
 
 from .checkpoint import open_checkpoint
-from .huggingface import Config, Plan, PlannedTensor, Source
-from .policy import FILE_TYPES, Choice, Policy
+from .huggingface import Config, Plan, PlannedTensor, ReadRows, Source
+from .importance import read_importance
+from .policy import Choice, Policy
 from .registry import architecture_of, planner_of
 
 __all__ = ["ConversionReport", "TensorReport", "convert"]
@@ -25,6 +28,7 @@ __all__ = ["ConversionReport", "TensorReport", "convert"]
 CHUNK_ELEMENTS = 1 << 22  # quantized at a time, so that what comes beside a tensor stays small
 
 Progress = Callable[[str, int, int], None]
+Importance = Mapping[str, NDArray[np.float32]]
 
 
 @dataclass(frozen=True)
@@ -86,6 +90,7 @@ def convert(
     *,
     type: str = "q8_0",
     overrides: Mapping[str, str] | None = None,
+    importance: Importance | PathLike | None = None,
     progress: Progress | None = None,
 ) -> ConversionReport:
     """Convert a checkpoint to a GGUF file.
@@ -94,13 +99,18 @@ def convert(
     ----------
     source : path-like
         A Hugging Face or sentence-transformers folder; a file of weights with `config.json` beside it; or a GGUF file
-        of F32, F16 or BF16 weights.
+        of F32, F16 or BF16 weights. Weights of a GGUF file that are quantized stay as they are, and are refused where
+        the type asked for needs others: to quantize twice loses twice.
     out : path-like
         The file to write. There is nothing at the path, or what was there before, until all is written.
     type : str
-        Of the matrices: ``"f32"``, ``"f16"``, ``"bf16"``, ``"q8_0"`` or ``"q4_0"``.
+        Of the matrices: ``"f32"``, ``"f16"``, ``"bf16"``, ``"i8_row"`` (a scale a row, edgeformer's own) or a file type
+        of llama-quantize, e.g. ``"q8_0"`` or ``"q4_k_m"``, which gives every matrix the type that llama-quantize does.
     overrides : mapping of str to str, optional
         Types by pattern of the tensor's name, e.g. ``{"token_embd.weight": "f16"}``.
+    importance : mapping of str to float32 [K], or path-like, optional
+        How much each column of a matrix matters, by the tensor's name, or the importance file that has it. Types below
+        eight bits then keep their errors away from the columns that matter.
     progress : callable, optional
         Called with the name of each tensor, its number from 0, and how many there are.
 
@@ -117,9 +127,10 @@ def convert(
     OutputError
         The file cannot be written.
     """
-    policy = Policy(type, overrides)
+    weights = read_importance(importance) if isinstance(importance, (str, os.PathLike)) else importance or {}
+    policy = Policy(type, overrides, weighted=bool(weights))
     if Path(source).suffix.lower() == ".gguf":
-        return _requantize(Path(source), out, policy, progress)
+        return _requantize(Path(source), out, policy, weights, progress)
     with open_checkpoint(source) as checkpoint:
         folder = Path(checkpoint.folder)
         if checkpoint.config is None:
@@ -128,7 +139,9 @@ def convert(
         architecture = architecture_of(opened.config)
         plan = planner_of(architecture)(opened)
         metadata = _metadata(architecture.name, plan, policy, opened)
-        job = _Job(out, architecture.name, policy, plan.tensors, progress)
+        shapes = {tensor.name: tensor.shape for tensor in plan.tensors}
+        choices = policy.choose(shapes, _heads_per_value(metadata, architecture.name))
+        job = _Job(out, architecture.name, policy, plan.tensors, choices, weights, progress)
         notes = [*plan.notes, *(note for vocabulary in plan.vocabularies.values() for note in vocabulary.notes)]
         return job.run(metadata, list(dict.fromkeys(notes)), checkpoint.files())
 
@@ -138,7 +151,7 @@ def _metadata(name: str, plan: Plan, policy: Policy, source: Source) -> dict[str
     title = source.config.values.get("_name_or_path")
     general: dict[str, Any] = {
         "general.name": Path(title).name if isinstance(title, str) and title else source.folder.resolve().name,
-        "general.file_type": FILE_TYPES[policy.type.name],
+        "general.file_type": policy.mix.file_type,
         "general.quantization_version": 2,
     }
     generation = source.json("generation_config.json")
@@ -155,28 +168,45 @@ def _metadata(name: str, plan: Plan, policy: Policy, source: Source) -> dict[str
     return general | architecture | vocabularies
 
 
-def _requantize(source: Path, out: PathLike, policy: Policy, progress: Progress | None) -> ConversionReport:
+def _heads_per_value(metadata: Mapping[str, Any], architecture: str) -> int:
+    """Query heads that share a key and value head, in the first layer; 1 where the file does not say."""
+    keys = (f"{architecture}.attention.head_count", f"{architecture}.attention.head_count_kv")
+    counts = [np.ravel(metadata[key])[0] for key in keys if np.size(metadata.get(key, ()))]
+    if len(counts) < 2 or not all(isinstance(count, (int, np.integer)) and count > 0 for count in counts):
+        return 1
+    return int(counts[0] // counts[1])
+
+
+def _requantize(
+    source: Path, out: PathLike, policy: Policy, importance: Importance, progress: Progress | None
+) -> ConversionReport:
     """From one GGUF file to another, with other types; weights that are quantized already stay what they are."""
     with GGUFFile(source) as file:
         if file.get("split.count", int, 1) > 1:
             raise ConversionError(f"{source}: one part of several; join them with llama-gguf-split first")
-        tensors = []
-        for name, info in file.tensors.items():
-            stored = TYPES.get(info.type)
-            wanted = policy.choose(name, info.shape).type
-            if stored is None or (stored.block_size > 1 and stored is not wanted):
-                kind = "unknown to edgeformer" if stored is None else info.type_name
-                what = f"tensor {quote(name)} is {kind}, not F32, F16 or BF16"
-                raise ConversionError(f"{source}: {what}; quantize from the unquantized file")
-
-            def read(name: str = name) -> NDArray[np.float32]:
-                return file.dequantize(name)
-
-            tensors.append(PlannedTensor(name, info.shape, info.type_name, read))
+        architecture = file.get("general.architecture", str)
+        shapes = {name: info.shape for name, info in file.tensors.items()}
+        choices = policy.choose(shapes, _heads_per_value(file.metadata, architecture))
+        tensors = [_from_gguf(file, name, choice) for name, choice in choices.items()]
         metadata = {k: v for k, v in file.metadata.items() if k not in ("general.architecture", "general.alignment")}
-        metadata["general.file_type"] = FILE_TYPES[policy.type.name]
-        job = _Job(out, file.get("general.architecture", str), policy, tensors, progress)
+        metadata["general.file_type"] = policy.mix.file_type
+        job = _Job(out, architecture, policy, tensors, choices, importance, progress)
         return job.run(metadata, [], [source])
+
+
+def _from_gguf(file: GGUFFile, name: str, choice: Choice) -> PlannedTensor:
+    """A tensor of a GGUF file. Quantized ones are copied if they have the type that was chosen, and else refused."""
+    info = file.tensors[name]
+    if info.type == choice.type.id and choice.type.block_size > 1:
+        return PlannedTensor(
+            name, info.shape, info.type_name, partial(file.dequantize, name), partial(file.read_rows, name)
+        )
+    stored = TYPES.get(info.type)
+    if stored is None or stored.block_size > 1:
+        kind = "unknown to edgeformer" if stored is None else info.type_name
+        what = f"tensor {quote(name)} is {kind}, not F32, F16 or BF16"
+        raise ConversionError(f"{file.path}: {what}; quantize from the unquantized file")
+    return PlannedTensor(name, info.shape, info.type_name, partial(file.dequantize, name))
 
 
 @dataclass
@@ -187,45 +217,78 @@ class _Job:
     architecture: str
     policy: Policy
     tensors: list[PlannedTensor]
+    choices: Mapping[str, Choice]
+    importance: Importance
     progress: Progress | None
 
     def run(self, metadata: dict[str, Any], notes: list[str], sources: Sequence[PathLike]) -> ConversionReport:
-        choices = [self.policy.choose(tensor.name, tensor.shape) for tensor in self.tensors]
-        self.policy.finish()
+        self._check_importance()
         reports = []
         with GGUFWriter(self.out, self.architecture, sources=sources) as writer:
             for key, value in metadata.items():
                 empty = isinstance(value, list) and not value
                 writer.add(key, value, "string" if empty else None)
-            for tensor, choice in zip(self.tensors, choices, strict=True):
-                writer.declare(tensor.name, tensor.shape, choice.type.id)
-            for index, (tensor, choice) in enumerate(zip(self.tensors, choices, strict=True)):
+            for tensor in self.tensors:
+                writer.declare(tensor.name, tensor.shape, self.choices[tensor.name].type.id)
+            for index, tensor in enumerate(self.tensors):
                 if self.progress is not None:
                     self.progress(tensor.name, index, len(self.tensors))
-                reports.append(_write(writer, tensor, choice))
-        return ConversionReport(str(self.out), self.architecture, self.policy.type.name, reports, notes)
+                reports.append(self._write(writer, tensor))
+        notes = [*notes, *self.policy.notes()]
+        return ConversionReport(str(self.out), self.architecture, self.policy.mix.name, reports, notes)
+
+    def _check_importance(self) -> None:
+        """Each importance that is there has to fit its matrix, and one at least has to be there."""
+        fitting = {tensor.name: tensor.shape[-1] for tensor in self.tensors if tensor.name in self.importance}
+        if self.importance and not fitting:
+            raise ConversionError("the importance weights name no tensor of this model: they belong to another one")
+        for name, columns in fitting.items():
+            if np.shape(self.importance[name]) != (columns,):
+                what = f"rows of {columns} and importance weights of shape {np.shape(self.importance[name])}"
+                raise ConversionError(f"tensor {name} has {what}: they belong to another model")
+
+    def _write(self, writer: GGUFWriter, tensor: PlannedTensor) -> TensorReport:
+        """Write one tensor, some rows at a time: copied, or read and quantized."""
+        choice = self.choices[tensor.name]
+        if tensor.read_rows is not None:
+            parts = _copied(tensor.shape, tensor.read_rows)
+        else:
+            parts = _quantized(tensor, choice.type, self.importance.get(tensor.name))
+        nbytes, change, power = 0, 0.0, 0.0
+        for raw, part_change, part_power in parts:
+            writer.write(tensor.name, raw)
+            nbytes += raw.nbytes
+            change += part_change
+            power += part_power
+        relative = math.sqrt(change / power) if power else 0.0
+        return TensorReport(tensor.name, tensor.shape, tensor.dtype, choice.type.name, nbytes, relative, choice.reason)
 
 
-def _write(writer: GGUFWriter, tensor: PlannedTensor, choice: Choice) -> TensorReport:
-    """Read, quantize and write one tensor, some rows at a time."""
+Part = tuple[NDArray[np.uint8], float, float]
+"""Bytes of some rows, the sum of the squared differences that quantizing made, and that of the squared weights."""
+
+
+def _copied(shape: tuple[int, ...], read_rows: ReadRows) -> Iterator[Part]:
+    num_rows, step = math.prod(shape[:-1]), max(1, CHUNK_ELEMENTS // shape[-1])
+    for first in range(0, num_rows, step):
+        yield read_rows(first, min(step, num_rows - first)), 0.0, 0.0
+
+
+def _quantized(
+    tensor: PlannedTensor, wanted: QuantizationType, importance: NDArray[np.float32] | None
+) -> Iterator[Part]:
     weights = tensor.read()
     if weights.shape != tensor.shape:
         raise ConversionError(f"tensor {tensor.name} has shape {weights.shape}, not {tensor.shape}")
     rows = weights.reshape(-1, weights.shape[-1])
     step = max(1, CHUNK_ELEMENTS // rows.shape[1])
-    nbytes, change, power = 0, 0.0, 0.0
     for first in range(0, len(rows), step):
         part = rows[first : first + step]
         try:
-            raw = choice.type.quantize(part)
+            raw = wanted.quantize(part, importance)
         except ConversionError as error:
             raise ConversionError(f"tensor {tensor.name}: {error}") from error
-        writer.write(tensor.name, raw)
-        nbytes += raw.nbytes
-        change += _change(part, raw, choice.type)
-        power += float(np.vdot(part, part))
-    relative = math.sqrt(change / power) if power else 0.0
-    return TensorReport(tensor.name, tensor.shape, tensor.dtype, choice.type.name, nbytes, relative, choice.reason)
+        yield raw, _change(part, raw, wanted), float(np.vdot(part, part))
 
 
 def _change(part: NDArray[np.float32], raw: NDArray[np.uint8], stored: QuantizationType) -> float:

@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from .checkpoint import Checkpoint
 from .vocabulary_record import Vocabulary
 
-__all__ = ["REQUIRED", "Config", "Plan", "PlannedTensor", "Source", "TensorPlan"]
+__all__ = ["REQUIRED", "Config", "Plan", "PlannedTensor", "ReadRows", "Source", "TensorPlan"]
 
 Float32 = NDArray[np.float32]
 T = TypeVar("T")
@@ -166,6 +166,9 @@ class Source:
         return Config(read_json_object(path) if path.is_file() else {}, str(path))
 
 
+ReadRows = Callable[[int, int], NDArray[np.uint8]]
+
+
 @dataclass(frozen=True)
 class PlannedTensor:
     """One tensor of the file to be: how to get it, without having it.
@@ -179,12 +182,15 @@ class PlannedTensor:
         Of the source, for the report.
     read : callable
         Gives the float32 array of that shape.
+    read_rows : callable or None
+        Where the source has the very bytes that are to be written: gives those of some rows, by first and count.
     """
 
     name: str
     shape: tuple[int, ...]
     dtype: str
     read: Callable[[], Float32]
+    read_rows: ReadRows | None = None
 
 
 class TensorPlan:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -32,12 +32,21 @@ class ReferenceModel:
     Parameters
     ----------
     path : path of a GGUF file
+    dtype : type of the numbers
+    observe : callable, optional
+        Called with the name of every matrix and the rows [n, columns] that it is multiplied with.
     """
 
-    def __init__(self, path: str | os.PathLike[str]) -> None:
+    def __init__(
+        self,
+        path: str | os.PathLike[str],
+        dtype: type[np.floating[Any]] = np.float64,
+        observe: Callable[[str, Array], None] | None = None,
+    ) -> None:
+        self.observe = observe
         with GGUFFile(path) as file:
             self.architecture = build_architecture(file)
-            self.tensors = {name: file.dequantize(name).astype(np.float64) for name in file.tensors}
+            self.tensors = {name: file.dequantize(name).astype(dtype, copy=False) for name in file.tensors}
 
     def logits(self, token_ids: Sequence[int]) -> Array:
         """Logits of every position of a decoder-only model, float64 [n, vocab]."""
@@ -64,7 +73,7 @@ class ReferenceModel:
 
     def _run(self, program: str, token_ids: Sequence[int], caches: dict[Any, tuple[Array, Array]]) -> dict[str, Array]:
         graph = self.architecture.programs[program]
-        run = _Run(graph, self.tensors, np.asarray(token_ids, np.int64), caches)
+        run = _Run(graph, self.tensors, np.asarray(token_ids, np.int64), caches, self.observe)
         for node in graph.nodes:
             result = getattr(run, f"_{node.kind}")(node, *[run.values[v.index] for v in node.inputs])
             if node.output is not None:
@@ -76,9 +85,14 @@ class _Run:
     """One program over one sequence from position 0; a method a kind of node."""
 
     def __init__(
-        self, graph: Graph, tensors: dict[str, Array], token_ids: Array, caches: dict[Any, tuple[Array, Array]]
+        self,
+        graph: Graph,
+        tensors: dict[str, Array],
+        token_ids: Array,
+        caches: dict[Any, tuple[Array, Array]],
+        observe: Callable[[str, Array], None] | None,
     ) -> None:
-        self.graph, self.tensors, self.caches = graph, tensors, caches
+        self.graph, self.tensors, self.caches, self.observe = graph, tensors, caches, observe
         self.rows = {
             "tokens": token_ids,
             "positions": np.arange(len(token_ids)),
@@ -91,7 +105,10 @@ class _Run:
         return picked if add is None else add + picked
 
     def _linear(self, node: Node, x: Array) -> Array:
-        y = x @ self.tensors[node.tensors[0]].T
+        weights = self.tensors[node.tensors[0]]
+        if self.observe is not None:
+            self.observe(node.tensors[0], x)
+        y = x.astype(weights.dtype, copy=False) @ weights.T
         return y + self.tensors[node.tensors[1]] if len(node.tensors) > 1 else y
 
     def _norm(self, node: Node, x: Array) -> Array:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from . import bench, convert, demo, doctor, encode, generate, hashes, inspect, plan, translate
+from . import bench, calibrate, convert, demo, doctor, encode, generate, hashes, inspect, plan, translate
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -31,6 +31,7 @@ app = typer.Typer(
 COMMANDS: dict[str, Callable[..., None]] = {
     "demo": demo.demo,
     "convert": convert.convert,
+    "calibrate": calibrate.calibrate,
     "inspect": inspect.inspect,
     "plan": plan.plan,
     "generate": generate.generate,

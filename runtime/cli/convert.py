@@ -15,13 +15,28 @@ def convert(
         str,
         typer.Argument(
             metavar="SOURCE",
-            help="A Hugging Face folder, or a .pt, .pth, .bin or .safetensors file with its config.json beside it.",
+            help="A Hugging Face folder, a .pt, .pth, .bin or .safetensors file with its config.json beside it, or a "
+            "GGUF file of F32, F16 or BF16 weights.",
         ),
     ],
     out: Annotated[str, typer.Argument(metavar="OUT.gguf", help="The file to write.")],
     type: Annotated[
-        str, typer.Option("--type", help="Weights: f32, f16, bf16, q8_0 (8 bits) or q4_0 (4 bits).")
+        str,
+        typer.Option(
+            "--type",
+            help="Weights: f32, f16, bf16, i8_row, or a file type of llama-quantize: q8_0, q6_k, q5_k_m, q4_k_m, q4_0, "
+            "q3_k_m, q2_k, iq4_xs, ... A wrong one lists all.",
+        ),
     ] = "q8_0",
+    importance: Annotated[
+        str | None,
+        typer.Option(
+            "--importance",
+            metavar="FILE",
+            help="How much each column matters, of `edgeformer calibrate` or llama-imatrix: fewer errors below 8 bits.",
+            show_default=False,
+        ),
+    ] = None,
     json: options.Json = False,
 ) -> None:
     """Turn a PyTorch checkpoint into a GGUF file. Torch is not needed.
@@ -35,7 +50,11 @@ def convert(
 
     with progress("converting") as report:
         result = convert_checkpoint(
-            source, out, type=type, progress=lambda name, index, count: report(index, count, name)
+            source,
+            out,
+            type=type,
+            importance=importance,
+            progress=lambda name, index, count: report(index, count, name),
         )
     if json:
         print_json(result)

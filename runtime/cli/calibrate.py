@@ -1,0 +1,45 @@
+"""``edgeformer calibrate``"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from . import options
+from .output import progress
+
+
+def calibrate(
+    file: options.ModelFile,
+    text: Annotated[str, typer.Argument(metavar="TEXT", help="A text file in UTF-8, of the kind the model is for.")],
+    out: Annotated[str, typer.Argument(metavar="OUT.gguf", help="The importance file to write.")],
+    max_tokens: Annotated[
+        int | None, options.option("--max-tokens", min=1, help="Leave out the rest; default: 65,536.")
+    ] = None,
+) -> None:
+    """Find out which columns of a model's matrices matter, for `edgeformer convert --importance`.
+
+    Runs the model, best in f16 or f32, over the text. llama-quantize takes the file, too.
+
+    Example: edgeformer calibrate my-model-f16.gguf text.txt my-model-importance.gguf
+    """
+    from edgeformer.calibration import MAX_TOKENS, measure_activations
+    from edgeformer.converters.importance import write_importance
+    from edgeformer.errors import InvalidInputError, ModelNotFoundError
+    from edgeformer.gguf import GGUFFile
+
+    try:
+        content = Path(text).read_text("utf-8")
+    except OSError as error:
+        raise ModelNotFoundError(text, f"cannot be read: {error.strerror}") from error
+    except UnicodeDecodeError as error:
+        raise InvalidInputError(f"{text} is not UTF-8: {error.reason} at byte {error.start}") from error
+    with GGUFFile(file) as model:
+        architecture = model.get("general.architecture", str)
+    with progress("calibrating") as report:
+        seen = measure_activations(file, content, max_tokens=max_tokens or MAX_TOKENS, progress=report)
+    write_importance(out, architecture, seen)
+    tokens = max((activations.count for activations in seen.values()), default=0)
+    print(f"{out}: {len(seen)} matrices, {tokens:,} tokens")
