@@ -16,7 +16,7 @@ def calibrate(
     text: Annotated[str, typer.Argument(metavar="TEXT", help="A text file in UTF-8, of the kind the model is for.")],
     out: Annotated[str, typer.Argument(metavar="OUT.gguf", help="The importance file to write.")],
     max_tokens: Annotated[
-        int | None, options.option("--max-tokens", min=1, help="Leave out the rest; default: 65,536.")
+        int | None, options.option("--max-tokens", min=1, help="Leave out the rest; default: 32,768.")
     ] = None,
 ) -> None:
     """Find out which columns of a model's matrices matter, for `edgeformer convert --importance`.
