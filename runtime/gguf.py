@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import math
-from dataclasses import replace
 from typing import Any, Final, TypeVar, get_args, get_origin
 
 import numpy as np
 from numpy.typing import NDArray
 
 from .errors import (
-    ConversionError,
     InvalidInputError,
     ModelFormatError,
     PathLike,
@@ -20,7 +18,7 @@ from .errors import (
 from .files import InputFile
 from .gguf_bytes import TensorInfo, Value, read_head
 from .gguf_writer import GGUFWriter
-from .quants import READ_AS, STORED_TYPES, TYPES, QuantizationType
+from .quants import TYPES, QuantizationType
 
 __all__ = ["REQUIRED", "GGUFFile", "GGUFWriter", "TensorInfo"]
 
@@ -67,7 +65,7 @@ class GGUFFile:
             raise
         self.version, self.alignment = head.version, head.alignment
         self.metadata = head.metadata
-        self.tensors = {name: _as_read(info) for name, info in head.tensors.items()}
+        self.tensors = head.tensors
 
     def close(self) -> None:
         """Close the file; metadata and the list of tensors stay."""
@@ -138,7 +136,7 @@ class GGUFFile:
         return TYPES[info.type]
 
     def read_rows(self, name: str, first: int, count: int) -> NDArray[np.uint8]:
-        """Rows of a tensor as the file stores them, or quantized anew where `quants.READ_AS` has its type.
+        """Rows of a tensor as the file stores them.
 
         Parameters
         ----------
@@ -155,33 +153,21 @@ class GGUFFile:
         ModelFileChangedError
             The file is not the one that was opened any more.
         ModelFormatError, UnsupportedModelError
-            The tensor is not there, holds NaN where it is quantized anew, or has a type that edgeformer does not read.
+            The tensor is not there, or has a type that edgeformer does not read.
         InvalidInputError
             The rows are out of range, or the file was closed.
         """
-        info, quantization = self.tensor(name), self.quantization(name)
-        row_bytes = STORED_TYPES[info.stored_type or info.type].row_bytes(info.shape[-1])
+        info = self.tensor(name)
+        row_bytes = self.quantization(name).row_bytes(info.shape[-1])
         if first < 0 or count < 0 or first + count > info.num_rows:
             raise InvalidInputError(f"rows {first} to {first + count} of the {info.num_rows} of tensor {quote(name)}")
         self._file.check_unchanged()
-        raw = self._file.read_array(info.offset + first * row_bytes, count * row_bytes).reshape(count, row_bytes)
-        if info.stored_type is None:
-            return raw
-        weights = TYPES[info.stored_type].dequantize(raw, (count, info.shape[-1]))
-        try:
-            return quantization.quantize(weights)
-        except ConversionError as error:
-            raise ModelFormatError(self.path, info.offset, f"tensor {quote(name)}", str(error)) from error
+        return self._file.read_array(info.offset + first * row_bytes, count * row_bytes).reshape(count, row_bytes)
 
     def dequantize(self, name: str) -> NDArray[np.float32]:
         """A whole tensor as float32 in its shape. Raises as `read_rows` does."""
         info = self.tensor(name)
         return self.quantization(name).dequantize(self.read_rows(name, 0, info.num_rows), info.shape)
-
-
-def _as_read(info: TensorInfo) -> TensorInfo:
-    """The tensor with the type that its rows are read as."""
-    return replace(info, type=READ_AS[info.type], stored_type=info.type) if info.type in READ_AS else info
 
 
 def _as_kind(value: Value, kind: Any) -> Any:

@@ -73,8 +73,7 @@ Value = Any  # int, float, bool, str, list of these, or a one-dimensional array 
 class TensorInfo:
     """Where a tensor lies in the file, and as what.
 
-    `shape` has rows first. `type`, a key of `quants.STORED_TYPES`, is what rows are read as; `stored_type`, if another,
-    what the file has at `offset`, in `nbytes`.
+    `shape` has rows first; `type` is a key of `quants.STORED_TYPES`.
     """
 
     name: str
@@ -82,12 +81,11 @@ class TensorInfo:
     type: int
     offset: int
     nbytes: int
-    stored_type: int | None = None
 
     @property
     def type_name(self) -> str:
-        """llama.cpp's name of the type in the file, e.g. ``"q8_0"``."""
-        return STORED_TYPES[self.stored_type or self.type].name
+        """llama.cpp's name of the type, e.g. ``"q8_0"``."""
+        return STORED_TYPES[self.type].name
 
     @property
     def num_rows(self) -> int:

@@ -100,12 +100,12 @@ def test_sums_are_those_of_the_activations(stories: Path) -> None:
 def test_weighted_columns_get_fewer_errors(tmp_path: Path) -> None:
     folder = write_folder(tmp_path / "wide", WIDE, llama_tensors(WIDE))
     columns = np.where(np.arange(256) % 4 == 0, 100.0, 0.01).astype(np.float32)
-    name = "blk.0.attn_q.weight"
+    name = "blk.0.attn_v.weight"
     errors = {}
     for label, importance in (("without", None), ("with", {name: columns})):
         convert(folder, tmp_path / f"{label}.gguf", type="q4_k_m", importance=importance)
         with GGUFFile(tmp_path / f"{label}.gguf") as file:
-            errors[label] = (file.dequantize(name) - llama_tensors(WIDE)["model.layers.0.self_attn.q_proj.weight"]) ** 2
+            errors[label] = (file.dequantize(name) - llama_tensors(WIDE)["model.layers.0.self_attn.v_proj.weight"]) ** 2
     assert (errors["with"] * columns).sum() < 0.8 * (errors["without"] * columns).sum()
 
 

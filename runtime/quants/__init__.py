@@ -4,7 +4,7 @@ One file for each family of types; `table.py` lists them all. Decoded weights ar
 the bit.
 """
 
-from .table import I8_ROW, READ_AS, STORED_TYPES, TYPES, by_name
+from .table import I8_ROW, STORED_TYPES, TYPES, by_name
 from .types import QuantizationType, StoredType
 
-__all__ = ["I8_ROW", "READ_AS", "STORED_TYPES", "TYPES", "QuantizationType", "StoredType", "by_name"]
+__all__ = ["I8_ROW", "STORED_TYPES", "TYPES", "QuantizationType", "StoredType", "by_name"]

@@ -48,12 +48,6 @@ TYPES: dict[int, QuantizationType] = {
 }
 """The types that edgeformer reads, by id. Those its kernels run are `core.WEIGHT_TYPES`."""
 
-READ_AS: dict[int, int] = {14: 8}
-"""Types that are read as another one that runs and loses next to nothing, by id.
-
-llama.cpp's quantizer stores the token embeddings or the output matrix of its q4_0 files as q6_k.
-"""
-
 _NOT_READ = (
     StoredType(9, "q8_1", 32, 36),
     StoredType(15, "q8_k", 256, 292),

@@ -74,16 +74,16 @@ class StoredType:
 
 @dataclass(frozen=True)
 class QuantizationType(StoredType):
-    """A tensor type that can be read, and written if it has an encoder.
+    """A tensor type that is read and written.
 
     Attributes
     ----------
     decode : Decoder
-    encode : Encoder or None
+    encode : Encoder
     """
 
     decode: Decoder = field(kw_only=True)
-    encode: Encoder | None = field(default=None, kw_only=True)
+    encode: Encoder = field(kw_only=True)
 
     def dequantize(self, raw: Bytes, shape: tuple[int, ...]) -> Float32:
         """The weights that bytes stand for.
@@ -135,12 +135,10 @@ class QuantizationType(StoredType):
         Raises
         ------
         ConversionError
-            The type is only read; a weight is NaN or infinite, or too large for the type's half-precision numbers.
+            A weight is NaN or infinite, or too large for the type's half-precision numbers.
         InvalidInputError
             The array has no axis, the block size does not divide K, or the importance is not K finite numbers >= 0.
         """
-        if self.encode is None:
-            raise ConversionError(f"edgeformer reads {self.name} and does not write it: choose another type")
         if weights.ndim == 0:
             raise InvalidInputError("a scalar has no rows to quantize")
         num_columns = weights.shape[-1]
