@@ -16,6 +16,7 @@ from edgeformer.errors import EdgeformerError, GenerationCancelled, InvalidInput
 
 cimport cython
 from cpython.buffer cimport PyBUF_C_CONTIGUOUS, PyBUF_FORMAT, PyBuffer_Release, PyObject_GetBuffer
+from cpython.number cimport PyNumber_Index
 from libc.stdint cimport int8_t, int32_t, int64_t, uint8_t, uint64_t
 from libc.stdlib cimport free, realloc
 from libc.string cimport memcpy, memset
@@ -28,6 +29,7 @@ include "isa.pxi"
 include "pool.pxi"
 include "weights.pxi"
 include "plan.pxi"
+include "rows.pxi"
 include "kernels.pxi"
 include "measure.pxi"
 include "select.pxi"

@@ -3,20 +3,15 @@
 from __future__ import annotations
 
 import numpy as np
+from edgeformer._kernels import core
 from edgeformer.cache import PAGE, PageTable
-from edgeformer.program import concatenate_pages
 
 
 def segments(
     tables: list[PageTable], lengths: list[int], positions: list[int], kv_lengths: list[int]
 ) -> tuple[np.ndarray, np.ndarray]:
     """The ef_segment rows of one cache, and its page table."""
-    flat, starts = concatenate_pages([table.pages for table in tables])
-    rows = np.zeros((len(tables), 6), np.int32)
-    rows[:, 0] = np.cumsum([0, *lengths[:-1]])
-    for column, values in enumerate((lengths, positions, kv_lengths, starts), 1):
-        rows[:, column] = values
-    return rows, flat
+    return core.segment_rows([table.pages for table in tables], lengths, positions, kv_lengths)
 
 
 def chunks(lengths: list[int], limit: int) -> list[list[tuple[int, int, int]]]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -120,13 +120,3 @@ class Program:
 
 def _pair(operand: Operand | None) -> tuple[int, int]:
     return ABSENT if operand is None else (operand.buffer, operand.column)
-
-
-def concatenate_pages(tables: Sequence[Sequence[int]]) -> tuple[np.ndarray, list[int]]:
-    """All page tables end to end as int32, and where each begins."""
-    starts, total = [], 0
-    for table in tables:
-        starts.append(total)
-        total += len(table)
-    flat = np.fromiter((page for table in tables for page in table), np.int32, total)
-    return flat, starts

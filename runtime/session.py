@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 from collections.abc import Sequence as SequenceOf
+from itertools import accumulate
 
 import numpy as np
 from edgeformer._kernels import core
@@ -220,18 +221,10 @@ class Session:
         return self._programs[key]
 
     def _check(self, ids: SequenceOf[int], vocab_size: int) -> np.ndarray:
-        try:
-            array = np.asarray(ids, np.int64)
-        except (TypeError, ValueError, OverflowError):
-            raise InvalidInputError("token ids must be integers") from None
-        if array.ndim != 1 or len(array) == 0:
-            raise InvalidInputError("no token ids: an empty prompt cannot be run; give at least one token")
+        array = core.token_ids(ids, vocab_size)
         if len(array) > self.n_ctx:
             raise ContextOverflowError(len(array), self.n_ctx)
-        if array.min() < 0 or array.max() >= vocab_size:
-            wrong = array[(array < 0) | (array >= vocab_size)][0]
-            raise InvalidInputError(f"token id {wrong} is outside the vocabulary 0..{vocab_size - 1}")
-        return array.astype(np.int32)
+        return array
 
     def _groups(self, arrays: list[np.ndarray]) -> list[tuple[int, int]]:
         lengths = [len(array) for array in arrays]
@@ -255,7 +248,7 @@ class Session:
             lengths = [len(array) for array in arrays]
             for name, some in {"pass": own, **tables}.items():
                 segments[name], page_tables[name] = segments_of(some, lengths, [0] * len(some), lengths)
-            positions = np.concatenate([np.arange(n, dtype=np.int32) for n in lengths])
+            positions = core.row_positions([0] * len(lengths), lengths)
             batch = Batch(np.concatenate(arrays), positions, segments, page_tables, np.empty(0, np.int32), token_types)
             return self._finite(program.run(self._pool, batch, cancel))
         except BaseException:
@@ -314,16 +307,11 @@ class Session:
             segments["cross"], page_tables["cross"] = segments_of(
                 cross, lengths, [0] * len(parts), [table.length for table in cross]
             )
-        positions = np.concatenate([np.arange(s, s + n, dtype=np.int32) for s, n in zip(starts, lengths, strict=True)])
-        ends = np.cumsum(lengths)
-        rows = (
-            np.arange(ends[-1])
-            if wants_all
-            else np.array([end - 1 for end, part in zip(ends, parts, strict=True) if part[2]])
-        )
-        batch = Batch(
-            np.concatenate([ids for _, ids, _ in parts]), positions, segments, page_tables, rows.astype(np.int32)
-        )
+        tokens = np.concatenate([ids for _, ids, _ in parts])
+        ends = accumulate(lengths)
+        rows = range(len(tokens)) if wants_all else [end - 1 for end, part in zip(ends, parts, strict=True) if part[2]]
+        positions, output_rows = core.row_positions(starts, lengths), np.array(rows, np.int32)
+        batch = Batch(tokens, positions, segments, page_tables, output_rows)
         return self._finite(program.run(self._pool, batch, cancel))
 
     def _decoder_hidden(self, token_ids: SequenceOf[SequenceOf[int]]) -> np.ndarray:
@@ -340,7 +328,7 @@ class Session:
 
     def _finite(self, results: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
         for name, array in results.items():
-            if not np.isfinite(array).all():
+            if not core.is_finite(array):
                 culprit = self._weights.first_non_finite()
                 where = f"weights of {culprit} hold NaN or infinity" if culprit else "activations overflowed float32"
                 raise NumericError(f"{name} are not finite: {where}; convert the checkpoint again from a sound source")
