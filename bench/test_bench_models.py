@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 from edgeformer.converters import convert
 from edgeformer.session import Session
-from engines import token_ids
-from random_models import write_model
+from model_files import write_model
+from token_ids import token_ids
 
 GOLDEN = Path(__file__).resolve().parents[1] / "tests" / "golden"
 

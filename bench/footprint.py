@@ -1,0 +1,58 @@
+"""What edgeformer costs before it computes: importing, loading, memory. Every sample is a process of its own."""
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+from model_files import SHAPES
+from peers import PeerError, tail
+from report import Check, Figure, Result
+from rows import OURS, SLACK, Goal, Row, Settings, Work
+
+HERE = Path(__file__).resolve().parent
+MEGABYTE = 1e6
+IMPORT, LOAD, MEMORY = "import", "load-1b-q4_0", "memory-1b-q4_0"
+LIMIT = "over file + 10 % + cache"
+GOALS = {IMPORT: Goal("figure", 60.0), LOAD: Goal("figure", 0.5), MEMORY: Goal("figure", 1.0, LIMIT)}
+UNITS = {IMPORT: "ms", LOAD: "s", MEMORY: "MB"}
+ROWS = [Row(name, "footprint", Work({}, 0, 1, UNITS[name]), (goal,)) for name, goal in GOALS.items()]
+
+
+def sample(*arguments: str) -> dict[str, float]:
+    """What footprint_sample.py prints.
+
+    Raises
+    ------
+    PeerError
+    """
+    command = [sys.executable, str(HERE / "footprint_sample.py"), *arguments]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise PeerError(f"footprint_sample.py: {tail(done.stderr)}")
+    measured: dict[str, float] = json.loads(done.stdout)
+    return measured
+
+
+def run(row: Row, settings: Settings) -> Result:
+    """One row; one sample more than rounds, the first of which warms caches and is not counted.
+
+    Raises
+    ------
+    PeerError
+    """
+    arguments, path = [row.name.partition("-")[0]], None
+    if row.name != IMPORT:
+        path = settings.models.language("llama-1b", "q4_0")
+        arguments += [str(path), str(settings.threads), str(settings.prefill), str(settings.prefill + SLACK)]
+    samples = [sample(*arguments) for _ in range(settings.rounds + 1)][1:]
+    rounds = [one["value"] for one in samples]
+    figure = Figure(OURS, "", rounds)
+    limit = 1.0
+    if path is not None and row.name == MEMORY:
+        cache = SHAPES["llama-1b"].cache_bytes(settings.prefill + SLACK)
+        limit = (1.1 * path.stat().st_size + cache) / MEGABYTE
+    goal = row.goals[0]
+    check = Check(goal.kind, goal.against, figure.value / limit, [value / limit for value in rounds], goal.bound, True)
+    return Result(row.name, row.group, "" if path is None else "llama-1b q4_0", row.work.unit, {OURS: figure}, [check])

@@ -1,0 +1,118 @@
+"""Processes in which runtimes are timed, and calls of the peers' interpreter that prepare their files."""
+from __future__ import annotations
+
+import json
+import os
+import selectors
+import subprocess
+import tempfile
+from pathlib import Path
+from typing import Any
+
+HERE = Path(__file__).resolve().parent
+MESSAGE_CHARACTERS = 400  # of a failure's text that a report keeps
+
+
+class PeerError(Exception):
+    """A runtime did not start, failed, or took too long; the message says which and why."""
+
+
+def prepare(python: str | None, *arguments: str) -> str:
+    """What `prepare_peers.py` prints, run by the peers' interpreter.
+
+    Raises
+    ------
+    PeerError
+    """
+    if python is None:
+        raise PeerError(f"--peer-python is needed for {arguments[0]}")
+    command = [python, str(HERE / "prepare_peers.py"), *arguments]
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+    except OSError as error:
+        raise PeerError(f"{python}: {error}") from error
+    if done.returncode:
+        raise PeerError(f"prepare_peers.py {arguments[0]}: {tail(done.stderr)}")
+    return done.stdout.strip()
+
+
+def tail(text: str) -> str:
+    """The end of a program's complaint: of a Python traceback, the last line."""
+    lines = text.strip().splitlines() or ["no message"]
+    shown = lines[-1:] if any(line.startswith("Traceback") for line in lines) else lines[-5:]
+    return "\n".join(shown)[-MESSAGE_CHARACTERS:]
+
+
+class Worker:
+    """One runtime loaded in a process of its own, which answers one request at a time (worker.py).
+
+    Parameters
+    ----------
+    python : str
+        The interpreter that has the runtime.
+    engine : str
+    options : dict
+        Its constructor's arguments.
+    seconds : float
+        The longest that an answer may take.
+
+    Raises
+    ------
+    PeerError
+    """
+
+    def __init__(self, python: str, engine: str, options: dict[str, Any], seconds: float) -> None:
+        environment = os.environ | {"OMP_NUM_THREADS": str(options.get("threads", 1))}
+        self._seconds, self._name = seconds, engine
+        self._errors = tempfile.TemporaryFile()  # noqa: SIM115 -- closed with the process
+        try:
+            self._process = subprocess.Popen([python, str(HERE / "worker.py")], stdin=subprocess.PIPE,
+                                             stdout=subprocess.PIPE, stderr=self._errors, env=environment)
+        except OSError as error:
+            raise PeerError(f"{python}: {error}") from error
+        try:
+            self.version: str = self.ask({"engine": engine, "options": options})["version"]
+        except PeerError:
+            self.close()
+            raise
+
+    def __enter__(self) -> Worker:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """End the process."""
+        self._process.kill()
+        self._process.communicate()
+        self._errors.close()
+
+    def ask(self, request: dict[str, Any]) -> dict[str, Any]:
+        """The answer to a request.
+
+        Raises
+        ------
+        PeerError
+        """
+        stdin, stdout = self._process.stdin, self._process.stdout
+        assert stdin is not None and stdout is not None
+        try:
+            stdin.write((json.dumps(request) + "\n").encode())
+            stdin.flush()
+        except BrokenPipeError:
+            raise PeerError(self._complaint()) from None
+        with selectors.DefaultSelector() as selector:
+            selector.register(stdout, selectors.EVENT_READ)
+            if not selector.select(self._seconds):
+                raise PeerError(f"{self._name} gave no answer in {self._seconds:.0f} s")
+        line = stdout.readline()
+        if not line:
+            raise PeerError(self._complaint())
+        answer: dict[str, Any] = json.loads(line)
+        return answer
+
+    def _complaint(self) -> str:
+        code = self._process.wait()
+        self._errors.seek(0)
+        return f"{self._name} ended with status {code}: {tail(self._errors.read().decode(errors='replace'))}"
