@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
+import functools
 import json
+from collections.abc import Callable
 from pathlib import Path
 
 import edgeformer
@@ -49,6 +52,33 @@ def test_float_loss_is_torchs(shakespeare_losses: dict[str, float]) -> None:
 @pytest.mark.parametrize(("kind", "bound"), [("q8_0", 0.001), ("q4_0", 0.01)])
 def test_quantized_loss_stays_within_its_budget(shakespeare_losses: dict[str, float], kind: str, bound: float) -> None:
     assert abs(shakespeare_losses[kind] - shakespeare_losses["f32"]) < bound
+
+
+# Nats of the loss over the first windows that each type of GGUF may cost; about twice what it costs.
+BUDGETS = {
+    "q6_k": 0.002, "q5_k_m": 0.002, "q5_1": 0.003, "q5_0": 0.003, "iq4_nl": 0.005, "iq4_xs": 0.005, "q4_k_m": 0.008,
+    "q4_1": 0.008, "mxfp4": 0.008, "q3_k_m": 0.02, "q2_k": 0.05, "tq1_0": 0.25, "tq2_0": 0.25,
+}  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def loss_of_type(test_models: Path, tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], float]:
+    """The loss of the language model in a type, over a part of the validation text."""
+    source, folder = test_models / "shakespeare-llama-5m", tmp_path_factory.mktemp("types")
+    token_ids = json.loads((source / "expected.json").read_text())["valid_ids"][: 16 * WINDOW + 1]
+
+    @functools.cache
+    def loss(kind: str) -> float:
+        convert(source, folder / f"{kind}.gguf", type=kind)
+        with contextlib.closing(Session.open(folder / f"{kind}.gguf")) as session:
+            return validation_loss(session, token_ids)
+
+    return loss
+
+
+@pytest.mark.parametrize("kind", BUDGETS)
+def test_every_type_stays_within_its_budget(loss_of_type: Callable[[str], float], kind: str) -> None:
+    assert abs(loss_of_type(kind) - loss_of_type("f32")) < BUDGETS[kind]
 
 
 def ranks(values: np.ndarray) -> np.ndarray:
