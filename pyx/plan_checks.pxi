@@ -88,12 +88,16 @@ cdef class OpChecker:
 
     cdef int linear(self) except -1:
         cdef const ef_matrix *weight = self.matrix()
-        self.require(self.op.width == weight.num_rows, f"width {self.op.width} of a matrix of {weight.num_rows} rows")
+        cdef int64_t gated = self.op.integer[1], width = self.op.width
+        self.require(gated in (0, 1), f"gated is {gated}")
+        cdef int64_t num_rows = ef_pad16(width) + width if gated else width
+        self.require(num_rows == weight.num_rows, f"width {width} of a matrix of {weight.num_rows} rows")
         self.activation()
         self.vector(0, weight.num_rows, True)
         self.operand("input", self.op.input[0], weight.num_columns, self.op.domain, BLOCKS if ef_type_is_quantized(weight.type) else 0)
-        self.operand("residual", self.op.input[1], weight.num_rows, self.op.domain, OPTIONAL)
-        return self.operand("output", self.op.output, weight.num_rows, self.op.domain, PADDED)
+        self.require(not gated or self.op.input[1].buffer < 0, "gated products have no residual")
+        self.operand("residual", self.op.input[1], width, self.op.domain, OPTIONAL)
+        return self.results()
 
     cdef int norm(self) except -1:
         cdef int64_t groups = self.op.integer[0]
@@ -137,6 +141,9 @@ cdef class OpChecker:
         self.require(self.op.integer[3] in (0, 1), f"causal is {self.op.integer[3]}")
         self.operand("queries", self.op.input[0], heads * cache.key_dim, EF_ROWS)
         self.operand("output", self.op.output, heads * cache.value_dim, EF_ROWS)
+        self.require(self.op.quantized.buffer < 0 or heads // cache.num_heads * cache.value_dim % EF_BLOCK == 0,
+                     "heads of the cache are not whole blocks")
+        self.operand("quantized", self.op.quantized, heads * cache.value_dim, EF_ROWS, OPTIONAL | BLOCKS)
         if self.op.integer[3]:
             self.plan.looks_back[self.op.integer[0]] = True
         else:

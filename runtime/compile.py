@@ -4,9 +4,10 @@ Passes, in order:
 
 1. `fuse`      bias, activation and residual sum move into the matrix product that feeds them;
 2. `merge`     products of the same input become one (query, key and value; gate and up; all cross keys and values);
-3. `quantize`  an input of quantized weights is quantized once, by the op that makes it where that op can;
-4. `prune`     what the asked outputs do not need is dropped;
-5. `place`     every value gets a buffer, sums reuse their residual's; `Recipe.layout` packs the buffers by lifetime.
+3. `gate`      a merged gate and up are multiplied by the product that makes them;
+4. `quantize`  an input of quantized weights is quantized once, by the op that makes it where that op can;
+5. `prune`     what the asked outputs do not need is dropped;
+6. `place`     every value gets a buffer, sums reuse their residual's; `Recipe.layout` packs the buffers by lifetime.
 
 Nothing here changes a bit of any result.
 """
@@ -36,7 +37,6 @@ ALIGNMENT = 64  # bytes; rows start on it and kernels read whole vectors of sixt
 TILE = 16
 BLOCK_COLUMNS, BLOCK_BYTES = 32, 44  # ef_block_activation
 DOMAINS = (ROWS, OUTPUTS, SEGMENTS)  # ef_domain's order
-MAKES_QUANTIZED = ("norm", "gate", "activate")
 
 
 def padded(n: int, multiple: int = TILE) -> int:
@@ -55,6 +55,7 @@ class Step:
     attributes: dict[str, Any]
     residual: Value | None = None
     activation: str = "none"
+    gated: bool = False  # a product of gate and up, whose output is activation(gate) * up
     quantized: Value | None = None  # the value whose quantized rows this step leaves
     reads_quantized: bool = False
     float_output: bool = True
@@ -158,7 +159,7 @@ def compile_graph(
     is_quantized, type_of : callable
         Whether the weights of a tensor take quantized activations, and its type id (only equal types are merged).
     """
-    steps = merge(fuse(graph), type_of)
+    steps = gate(merge(fuse(graph), type_of), graph)
     steps = quantize(steps, graph, is_quantized)
     steps = prune(steps, [graph.outputs[name] for name in outputs])
     return place(steps, graph, outputs)
@@ -223,23 +224,45 @@ def merge(steps: list[Step], type_of: Callable[[str], int]) -> list[Step]:
     return merged
 
 
+def gate(steps: list[Step], graph: Graph) -> list[Step]:
+    """A merged product that is read by nothing but the gate of its two outputs takes the gate in."""
+    readers: dict[int, int] = {}
+    for value in [v for step in steps for v in step.reads] + list(graph.outputs.values()):
+        readers[value.index] = readers.get(value.index, 0) + 1
+    products = {tuple(v.index for v in step.outputs): step for step in steps if step.kind == "linear"}
+    kept = []
+    for step in steps:
+        product = products.get(tuple(v.index for v in step.inputs)) if step.kind == "gate" else None
+        if product is None or any(readers[v.index] != 1 for v in step.inputs):
+            kept.append(step)
+        else:
+            product.gated, product.activation, product.outputs = True, step.attributes["activation"], step.outputs
+    return kept
+
+
+def makes_quantized(step: Step, graph: Graph) -> bool:
+    """Whether a step can quantize its result: it has whole blocks of a row in hand."""
+    if step.kind == "norm":
+        return bool(step.attributes["groups"] == 1)
+    if step.kind == "attention":
+        heads = next(spec.num_heads for spec in graph.caches if spec.name == step.attributes["cache"])
+        return step.outputs[0].width // heads % BLOCK_COLUMNS == 0
+    return step.kind in ("gate", "activate") or (step.kind == "linear" and len(step.outputs) == 1)
+
+
 def quantize(steps: list[Step], graph: Graph, is_quantized: Callable[[str], bool]) -> list[Step]:
     """Gives every product of quantized weights its quantized input, made once."""
-    makers = {value.index: step for step in steps for value in step.outputs}
-    float_readers = {value.index for value in graph.outputs.values()}
     wanted: dict[int, Value] = {}
     for step in steps:
         step.reads_quantized = step.kind == "linear" and is_quantized(step.tensors[0][0])
         if step.reads_quantized:
             wanted[step.inputs[0].index] = step.inputs[0]
-        float_readers |= {v.index for v in step.reads if not (step.reads_quantized and v is step.inputs[0])}
     result = []
     for step in steps:
         result.append(step)
         for value in [v for v in step.outputs if v.index in wanted]:
-            if makers[value.index].kind in MAKES_QUANTIZED and step.attributes.get("groups", 1) == 1:
+            if makes_quantized(step, graph):
                 step.quantized = value
-                step.float_output = value.index in float_readers
             else:
                 result.append(Step("quantize", [value], [], [()], {}, quantized=value, float_output=False))
     return result
@@ -254,7 +277,9 @@ def prune(steps: list[Step], outputs: Sequence[Value]) -> list[Step]:
         makes_quantized = step.quantized is not None and step.quantized.index in quantized
         if not (step.kind == "store_kv" or makes_quantized or any(v.index in needed for v in step.outputs)):
             continue
-        step.float_output = any(v.index in needed for v in step.outputs)
+        if not makes_quantized:
+            step.quantized = None
+        step.float_output = step.kind == "attention" or any(v.index in needed for v in step.outputs)
         kept.append(step)
         for value in step.reads:
             (quantized if step.reads_quantized and value is step.inputs[0] else needed).add(value.index)
@@ -368,11 +393,11 @@ class _Placer:
     def _linear(self, op: Op, step: Step) -> None:
         op.weight = self._matrix(tuple(names[0] for names in step.tensors))
         op.width = sum(padded(v.width) for v in step.outputs[:-1]) + step.outputs[-1].width
-        op.integers = (ACTIVATIONS.index(step.activation),)
+        op.integers = (ACTIVATIONS.index(step.activation), int(step.gated))
         if any(len(names) > 1 for names in step.tensors):
+            outputs = step.outputs * 2 if step.gated else step.outputs
             parts = [
-                (names[1] if len(names) > 1 else None, v.width)
-                for names, v in zip(step.tensors, step.outputs, strict=True)
+                (names[1] if len(names) > 1 else None, v.width) for names, v in zip(step.tensors, outputs, strict=True)
             ]
             op.vectors = (self._vector(VectorSpec(tuple(parts))),)
 

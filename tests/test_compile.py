@@ -9,7 +9,7 @@ from edgeformer.graph import Graph, rotary_frequencies
 from hypothesis import given
 from hypothesis import strategies as st
 
-WIDTH, HEADS, FFN, VOCAB = 64, 4, 96, 40
+WIDTH, HEADS, FFN, VOCAB = 64, 2, 96, 40
 F32, Q8_0 = 0, 8
 
 
@@ -27,14 +27,14 @@ def llama_tensors(layers: int = 2) -> dict[str, tuple[int, ...]]:
     return shapes
 
 
-def llama_graph(layers: int = 2) -> Graph:
+def llama_graph(layers: int = 2, heads: int = HEADS) -> Graph:
     from edgeformer.models.llama import LlamaConfig, decode
 
     graph = Graph(llama_tensors(layers))
-    head_dim = WIDTH // HEADS
+    head_dim = WIDTH // heads
     decode(
         graph,
-        LlamaConfig(VOCAB, WIDTH, FFN, layers, HEADS, HEADS, head_dim, head_dim, head_dim, 10000.0, 1.0, 1e-5, 128),
+        LlamaConfig(VOCAB, WIDTH, FFN, layers, heads, heads, head_dim, head_dim, head_dim, 10000.0, 1.0, 1e-5, 128),
     )
     return graph
 
@@ -47,25 +47,21 @@ def kinds(recipe: Recipe) -> list[str]:
     return [op.kind for op in recipe.ops]
 
 
-def test_llama_layer_is_eight_products_and_friends() -> None:
-    """Norms and gates quantize for their products, the attention's output needs an op of its own, sums are in the
-    products.
-    """
-    layer = [
-        "norm",
-        "linear",
-        "rope",
-        "rope",
-        "store_kv",
-        "attention",
-        "quantize",
-        "linear",
-        "norm",
-        "linear",
-        "gate",
-        "linear",
-    ]
+def test_llama_layer_is_four_products_and_friends() -> None:
+    """Everything that feeds quantized weights quantizes its result itself; gates and sums are in the products."""
+    layer = ["norm", "linear", "rope", "rope", "store_kv", "attention", "linear", "norm", "linear", "linear"]
     assert kinds(compiled()) == ["rotary", "embed", *layer, *layer, "select", "norm", "linear"]
+
+
+def test_heads_that_are_no_whole_blocks_are_quantized_by_an_op_of_their_own() -> None:
+    recipe = compile_graph(llama_graph(1, heads=4), ("logits",), lambda name: True, lambda name: Q8_0)
+    assert kinds(recipe)[6:10] == ["store_kv", "attention", "quantize", "linear"]
+
+
+def test_gate_and_up_of_different_types_are_gated_by_an_op_of_their_own() -> None:
+    recipe = compile_graph(llama_graph(1), ("logits",), lambda name: True, lambda name: 2 if "ffn_up" in name else Q8_0)
+    (gate,) = [op for op in recipe.ops if op.kind == "gate"]
+    assert gate.quantized is not None and gate.output is None
 
 
 def test_float_weights_need_no_quantization() -> None:

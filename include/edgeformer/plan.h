@@ -14,14 +14,17 @@ enum ef_source { EF_TOKENS = 0, EF_POSITIONS = 1, EF_TOKEN_TYPES = 2 };
 enum ef_op_kind {
     EF_OP_EMBED,     /* output = (input[0] or 0) + real[0] * matrices[weight][source], source = integer[0] */
     EF_OP_LINEAR,    /* output = (input[1] or 0) + activation(matrices[weight] input[0] + vectors[vector[0]]), activation = integer[0];
-                      * input[0] is a quantized buffer where the weight's type is */
+                      * input[0] is a quantized buffer where the weight's type is. integer[1] = 1: the matrix holds gate and
+                      * up, each from a whole tile on; output = activation(gate) * up of `width` columns, no input[1].
+                      * -> output and/or quantized */
     EF_OP_NORM,      /* function over `width` columns, integer[0] groups a row; vectors[vector[0..1]], epsilon = real[0];
                       * writes output (floats) and, where present, quantized (groups == 1) */
     EF_OP_QUANTIZE,  /* quantized = input[0], width columns */
     EF_OP_ROTARY,    /* output = cos and sin of position * vectors[vector[0]]; width = 2 * half; scale = real[0] */
     EF_OP_ROPE,      /* output = input[0] rotated by input[1] (the rotary), in place (same operand); integer: num_heads, head_dim, half, pairing */
     EF_OP_STORE_KV,  /* cache integer[0], layer integer[1]; input[0] keys, input[1] values */
-    EF_OP_ATTENTION, /* output = attention(input[0]); integer: cache, layer, num_heads, causal, window; scale = real[0] */
+    EF_OP_ATTENTION, /* output = attention(input[0]); integer: cache, layer, num_heads, causal, window; scale = real[0];
+                      * quantized: where present, the same values (whole blocks for each head of the cache) */
     EF_OP_GATE,      /* activation(input[0]) * input[1] -> output and/or quantized; activation = integer[0] */
     EF_OP_ACTIVATE,  /* activation(input[0]) -> output and/or quantized; activation = integer[0] */
     EF_OP_ADD,       /* output = input[0] + input[1] */
@@ -73,5 +76,26 @@ typedef struct ef_batch {
     const int32_t *page_table[EF_MAX_CACHES];
     int32_t num_rows, num_outputs, num_segments;
 } ef_batch;
+
+/* -- operands -- */
+
+/* Row `row` of an operand; NULL where it is absent. */
+static inline float *ef_operand_row(const ef_plan *plan, ef_operand operand, int64_t row)
+{
+    if (operand.buffer < 0)
+        return NULL;
+    const ef_buffer *buffer = &plan->buffers[operand.buffer];
+    return (float *)(void *)(plan->arena + buffer->offset + row * buffer->stride) + operand.column;
+}
+
+static inline int64_t ef_operand_stride(const ef_plan *plan, ef_operand operand)
+{
+    return operand.buffer < 0 ? 0 : plan->buffers[operand.buffer].stride;
+}
+
+static inline const float *ef_plan_vector(const ef_plan *plan, int32_t index)
+{
+    return index < 0 ? NULL : plan->vectors[index];
+}
 
 #endif

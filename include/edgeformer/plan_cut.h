@@ -33,7 +33,7 @@ static inline double ef_op_nanoseconds(const ef_plan *plan, const ef_batch *batc
     case EF_OP_LINEAR: {
         const ef_matrix *weight = &plan->matrices[op->weight];
         double products = rows * weight->num_rows * weight->num_columns;
-        double bytes = (double)ef_divide_up(weight->num_rows, EF_TILE) * (double)weight->panel_bytes;
+        double bytes = (double)ef_linear_panels(op) * (double)ef_linear_panel_bytes(plan, op);
         return products / (ef_type_is_quantized(weight->type) ? 300 : 50) + bytes / 30;
     }
     case EF_OP_ATTENTION: return ef_attention_products(plan, batch, op) / 30;
@@ -113,8 +113,7 @@ static inline ef_cut ef_op_cut(const ef_plan *plan, const ef_batch *batch, const
     if (rows == 0)
         return (ef_cut){.rows_a_chunk = 1, .panel_chunks = 1};
     if (op->kind == EF_OP_LINEAR)
-        return ef_linear_cut(rows, ef_operand_stride(plan, op->input[0]),
-                             ef_divide_up(plan->matrices[op->weight].num_rows, EF_TILE), wanted);
+        return ef_linear_cut(rows, ef_operand_stride(plan, op->input[0]), ef_linear_panels(op), wanted);
     if (op->kind == EF_OP_ATTENTION)
         return ef_attention_cut(plan, batch, op, wanted);
     /* Positions of one page lie side by side for each column of the keys: one thread writes them all. */
@@ -123,12 +122,12 @@ static inline ef_cut ef_op_cut(const ef_plan *plan, const ef_batch *batch, const
     return (ef_cut){.rows_a_chunk = rows_a_chunk, .panel_chunks = 1, .num_chunks = ef_divide_up(rows, rows_a_chunk)};
 }
 
-/* Bytes that one thread needs to run an op: a row of floats where only its quantized form is kept, or attention's. */
+/* Bytes that one thread needs to run an op: those of its family, or a row of floats where only its quantized form is kept. */
 static inline int64_t ef_op_scratch_bytes(const ef_plan *plan, const ef_op *op)
 {
     int64_t floats = 0;
     if (op->kind == EF_OP_LINEAR)
-        return ef_matmul_scratch(&plan->matrices[op->weight]);
+        return ef_linear_scratch(plan, op);
     if (op->kind == EF_OP_ATTENTION)
         floats = ef_attention_scratch(&plan->caches[op->integer[0]]);
     else if (op->quantized.buffer >= 0 && op->output.buffer < 0)

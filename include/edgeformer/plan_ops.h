@@ -6,7 +6,7 @@
 #include <string.h>
 
 #include "kernels/attention_scratch.h"
-#include "plan.h"
+#include "plan_linear.h"
 
 /* How an op is cut. LINEAR: row_chunks x panel_chunks, panels within rows. ATTENTION: within each segment, key-value heads
  * x rows, or x spans of positions. Others: rows. */
@@ -17,8 +17,7 @@ typedef struct ef_cut {
     int32_t num_chunks;
 } ef_cut;
 
-/* What a thread keeps from chunk to chunk of one op, which come to it in ascending order; zero at the first. Its scratch
- * follows. */
+/* What a thread keeps from chunk to chunk of one op; zero at the first. Its scratch follows. */
 typedef struct ef_worker_state {
     int32_t op;
     int32_t segment, segment_chunk; /* ATTENTION: where the last chunk lay, and the first chunk of that segment */
@@ -33,25 +32,6 @@ static inline float *ef_worker_scratch(ef_worker_state *state)
 static inline int32_t ef_domain_rows(const ef_batch *batch, int32_t domain)
 {
     return domain == EF_ROWS ? batch->num_rows : domain == EF_OUTPUTS ? batch->num_outputs : batch->num_segments;
-}
-
-/* Row `row` of an operand; NULL where it is absent. */
-static inline float *ef_operand_row(const ef_plan *plan, ef_operand operand, int64_t row)
-{
-    if (operand.buffer < 0)
-        return NULL;
-    const ef_buffer *buffer = &plan->buffers[operand.buffer];
-    return (float *)(void *)(plan->arena + buffer->offset + row * buffer->stride) + operand.column;
-}
-
-static inline int64_t ef_operand_stride(const ef_plan *plan, ef_operand operand)
-{
-    return operand.buffer < 0 ? 0 : plan->buffers[operand.buffer].stride;
-}
-
-static inline const float *ef_plan_vector(const ef_plan *plan, int32_t index)
-{
-    return index < 0 ? NULL : plan->vectors[index];
 }
 
 /* The segment that holds a row of the batch. */
@@ -75,24 +55,6 @@ static inline void ef_op_embed(const ef_plan *plan, const ef_batch *batch, const
     for (int32_t row = begin; row < end; row++)
         plan->kernels->embed(ef_operand_row(plan, op->output, row), &plan->matrices[op->weight], source ? source[row] : 0,
                              op->real[0], ef_operand_row(plan, op->input[0], row));
-}
-
-static inline void ef_op_linear(const ef_plan *plan, const ef_op *op, int32_t begin, int32_t end, int32_t panel_begin,
-                                int32_t panel_end, uint8_t *scratch)
-{
-    ef_matmul args = {
-        .weight = plan->matrices[op->weight],
-        .input = ef_operand_row(plan, op->input[0], 0),
-        .input_stride = ef_operand_stride(plan, op->input[0]),
-        .output = ef_operand_row(plan, op->output, 0),
-        .output_stride = ef_operand_stride(plan, op->output),
-        .bias = ef_plan_vector(plan, op->vector[0]),
-        .residual = ef_operand_row(plan, op->input[1], 0),
-        .residual_stride = ef_operand_stride(plan, op->input[1]),
-        .activation = op->integer[0],
-        .scratch = scratch,
-    };
-    plan->kernels->matmul(&args, begin, end, panel_begin, panel_end);
 }
 
 /* Where a row op writes its floats: its output, or the scratch if only the quantized row is wanted. */
@@ -215,6 +177,17 @@ static inline int32_t ef_segment_chunks(const ef_op *op, const ef_cut *cut, cons
     return (ef_attention_spans(ef_segment_positions(segment, op->integer[3])) + cut->spans_a_chunk - 1) / cut->spans_a_chunk;
 }
 
+/* Quantizes what a key-value head gave rows [begin, end) of a segment, where the op wants that. */
+static inline void ef_attention_quantize(const ef_plan *plan, const ef_op *op, const ef_attention *args,
+                                         const ef_segment *segment, int32_t kv_head, int32_t begin, int32_t end)
+{
+    const int32_t width = args->num_heads / args->cache->num_heads * args->cache->value_dim, column = kv_head * width;
+    begin += segment->first_row;
+    if (op->quantized.buffer >= 0)
+        ef_quantize_columns(plan, op, begin, segment->first_row + end, column, width,
+                            ef_operand_row(plan, op->output, begin) + column, args->output_stride);
+}
+
 /* Chunk `within` of the `chunks` of a key-value head of the segment, which gives one part of its spans; whoever is the last
  * merges them all. */
 static inline void ef_attention_chunk(const ef_plan *plan, const ef_op *op, const ef_cut *cut, const ef_attention *args,
@@ -231,6 +204,7 @@ static inline void ef_attention_chunk(const ef_plan *plan, const ef_op *op, cons
         return;
     atomic_store_explicit(finished, 0, memory_order_relaxed);
     plan->kernels->attention_join(args, segment, kv_head, num_spans, parts, scratch);
+    ef_attention_quantize(plan, op, args, segment, kv_head, 0, segment->num_rows);
 }
 
 /* The chunk counts over all segments: finds the one that holds `chunk`, going on from where the last one was, or from the
@@ -273,6 +247,7 @@ static inline void ef_op_attention(const ef_plan *plan, const ef_batch *batch, c
     const int32_t begin = within * cut->rows_a_chunk;
     const int32_t end = begin + cut->rows_a_chunk < segment->num_rows ? begin + cut->rows_a_chunk : segment->num_rows;
     plan->kernels->attention(&args, segment, kv_head, begin, end, ef_worker_scratch(state));
+    ef_attention_quantize(plan, op, &args, segment, kv_head, begin, end);
 }
 
 /* Runs one chunk of an op. */
@@ -285,7 +260,7 @@ static inline void ef_op_chunk(const ef_plan *plan, const ef_batch *batch, const
     switch ((enum ef_op_kind)op->kind) {
     case EF_OP_EMBED: ef_op_embed(plan, batch, op, begin, end); break;
     case EF_OP_LINEAR: {
-        int32_t panels = (plan->matrices[op->weight].num_rows + EF_TILE - 1) / EF_TILE;
+        int32_t panels = ef_linear_panels(op);
         int32_t first = chunk % cut->panel_chunks * cut->panels_a_chunk;
         int32_t last = first + cut->panels_a_chunk < panels ? first + cut->panels_a_chunk : panels;
         ef_op_linear(plan, op, begin, end, first, last, (uint8_t *)ef_worker_scratch(state));

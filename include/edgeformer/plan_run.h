@@ -17,22 +17,28 @@ enum {
     EF_POLL_NANOSECONDS = 10000000, /* between two calls of `poll` */
     EF_ALONE_NANOSECONDS = 4000,    /* ops estimated below this are not worth a round */
     EF_CHUNK_NANOSECONDS = 2000,    /* and no chunk should be shorter than this, that drawing it stays cheap */
+    EF_HINT_BYTES = 256 * 1024,     /* of weights that a thread fetches ahead while it waits: they stay in its cache */
     EF_CHUNKS_A_THREAD = 16        /* so that a thread that is late or slow holds the others up little */
 };
+
+/* An op that all threads work at; op = num_ops: none. */
+typedef struct ef_round {
+    int32_t op;
+    ef_cut cut;
+} ef_round;
 
 /* What one run shares between its threads. Written between rounds by one thread, except for the atomics. */
 typedef struct ef_run {
     const ef_plan *plan;
     const ef_batch *batch;
-    int32_t num_threads;
+    ef_pool *pool;
     atomic_int *cancel;
     int (*poll)(void *);
     void *poll_context;
     uint8_t *scratch;
     int64_t scratch_bytes; /* of one thread */
     int64_t last_poll;
-    int32_t op;            /* that all threads work at */
-    ef_cut cut;            /* of that op */
+    ef_round round, next;  /* what all threads work at, and what they will work at after it */
     atomic_int status;     /* ef_run_status; anything but EF_RUN_DONE empties the chunks that are left */
 } ef_run;
 
@@ -59,16 +65,6 @@ static inline int ef_run_stopped(ef_run *run)
     return atomic_load_explicit(&run->status, memory_order_relaxed) != EF_RUN_DONE;
 }
 
-/* Cuts the op into chunks for this many threads. */
-static inline ef_cut ef_run_cut(const ef_run *run, const ef_op *op, double nanoseconds, int32_t num_threads)
-{
-    double most = nanoseconds / EF_CHUNK_NANOSECONDS;
-    int32_t wanted = num_threads * EF_CHUNKS_A_THREAD;
-    if (most < wanted)
-        wanted = most < num_threads ? num_threads : (int32_t)most;
-    return ef_op_cut(run->plan, run->batch, op, wanted);
-}
-
 /* Runs one chunk of op `index`. */
 static inline void ef_run_op_chunk(ef_run *run, int32_t index, const ef_cut *cut, int32_t chunk, int32_t thread)
 {
@@ -86,33 +82,68 @@ static inline void ef_run_op_chunk(ef_run *run, int32_t index, const ef_cut *cut
 static inline void ef_run_chunk(void *context, int32_t chunk, int32_t thread)
 {
     ef_run *run = context;
-    ef_run_op_chunk(run, run->op, &run->cut, chunk, thread);
+    ef_run_op_chunk(run, run->round.op, &run->round.cut, chunk, thread);
 }
 
-/* Runs the small ops from `first` on alone, until one is worth all threads; returns its chunks, 0 at the end. */
-static inline int32_t ef_run_alone(ef_run *run, int32_t first, int32_t thread)
+/* The first op from `first` on that is worth all threads, and its chunks. */
+static inline ef_round ef_run_find(const ef_run *run, int32_t first)
 {
     const ef_plan *plan = run->plan;
-    for (int32_t i = first; i < plan->num_ops && !ef_run_stopped(run); i++) {
+    const int32_t num_threads = run->pool->num_threads;
+    for (int32_t i = first; i < plan->num_ops && num_threads > 1; i++) {
         double nanoseconds = ef_op_nanoseconds(plan, run->batch, &plan->ops[i]);
-        if (run->num_threads > 1 && nanoseconds > EF_ALONE_NANOSECONDS) {
-            run->op = i;
-            run->cut = ef_run_cut(run, &plan->ops[i], nanoseconds, run->num_threads);
-            return run->cut.num_chunks;
-        }
+        if (nanoseconds <= EF_ALONE_NANOSECONDS)
+            continue;
+        double most = nanoseconds / EF_CHUNK_NANOSECONDS;
+        int32_t wanted = num_threads * EF_CHUNKS_A_THREAD;
+        if (most < wanted)
+            wanted = most < num_threads ? num_threads : (int32_t)most;
+        return (ef_round){i, ef_op_cut(plan, run->batch, &plan->ops[i], wanted)};
+    }
+    return (ef_round){plan->num_ops, {0}};
+}
+
+/* Tells every thread which weights it will read in that round. */
+static inline void ef_run_hint(const ef_run *run, const ef_round *round)
+{
+    const int32_t num_threads = run->pool->num_threads;
+    const ef_op *op = &run->plan->ops[round->op];
+    if (round->op == run->plan->num_ops || op->kind != EF_OP_LINEAR)
+        return;
+    const ef_matrix *weight = &run->plan->matrices[op->weight];
+    const ef_cut *cut = &round->cut;
+    for (int32_t thread = 0; thread < num_threads; thread++) {
+        const int32_t begin = ef_share_begin(cut->num_chunks, num_threads, thread);
+        const int32_t chunks = ef_share_begin(cut->num_chunks, num_threads, thread + 1) - begin;
+        const int32_t first = begin % cut->panel_chunks * cut->panels_a_chunk;
+        const int64_t bytes = chunks * cut->panels_a_chunk * ef_linear_panel_bytes(run->plan, op);
+        ef_pool_hint(run->pool, thread, weight->data + first * weight->panel_bytes,
+                     bytes < EF_HINT_BYTES ? (int32_t)bytes : EF_HINT_BYTES);
+    }
+}
+
+/* Runs the small ops before the next round alone and makes that round the present one; returns its chunks, 0 at the end.
+ * The hint at the last round is for the next run, which is likely to be of the same plan. */
+static inline int32_t ef_run_next(void *context, int32_t thread)
+{
+    ef_run *run = context;
+    const ef_plan *plan = run->plan;
+    for (int32_t i = run->round.op + 1; i < run->next.op; i++) {
+        if (ef_run_stopped(run))
+            return 0;
         /* One chunk if it is small, else enough of them to look up in time when asked to stop. */
+        double nanoseconds = ef_op_nanoseconds(plan, run->batch, &plan->ops[i]);
         ef_cut cut = ef_op_cut(plan, run->batch, &plan->ops[i], 1 + (int32_t)(nanoseconds / EF_POLL_NANOSECONDS));
         for (int32_t chunk = 0; chunk < cut.num_chunks; chunk++)
             ef_run_op_chunk(run, i, &cut, chunk, thread);
     }
-    return 0;
-}
-
-/* What follows a round. */
-static inline int32_t ef_run_next(void *context, int32_t thread)
-{
-    ef_run *run = context;
-    return ef_run_alone(run, run->op + 1, thread);
+    run->round = run->next;
+    if (run->round.op == plan->num_ops || ef_run_stopped(run))
+        return 0;
+    run->next = ef_run_find(run, run->round.op + 1);
+    const ef_round first = run->next.op == plan->num_ops ? ef_run_find(run, 0) : run->next;
+    ef_run_hint(run, &first);
+    return run->round.cut.num_chunks;
 }
 
 /* Bytes of scratch that each thread needs to run this plan. */
@@ -137,17 +168,18 @@ static inline int ef_plan_run(const ef_plan *plan, const ef_batch *batch, ef_poo
 {
     ef_pool_start(pool);
     ef_run run = {
-        .plan = plan, .batch = batch, .num_threads = pool->num_threads, .cancel = cancel, .poll = poll,
+        .plan = plan, .batch = batch, .pool = pool, .cancel = cancel, .poll = poll,
         .poll_context = poll_context, .scratch = scratch, .scratch_bytes = ef_plan_scratch_bytes(plan),
-        .last_poll = ef_nanoseconds(),
+        .last_poll = ef_nanoseconds(), .round = {.op = -1},
     };
-    for (int32_t thread = 0; thread < run.num_threads; thread++)
+    for (int32_t thread = 0; thread < pool->num_threads; thread++)
         ((ef_worker_state *)(void *)(scratch + thread * run.scratch_bytes))->op = -1;
     if (plan->parts) /* a run that was ended within attention has left them counted */
         memset(plan->parts->finished, 0, sizeof plan->parts->finished);
     uint64_t mode = ef_flush_denormals();
     ef_run_check(&run);
-    int32_t chunks = ef_run_alone(&run, 0, 0);
+    run.next = ef_run_find(&run, 0);
+    int32_t chunks = ef_run_next(&run, 0);
     if (chunks)
         ef_pool_run(pool, (ef_job){ef_run_chunk, ef_run_next, &run}, chunks);
     ef_restore_denormals(mode);
