@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 from .blocks32 import BLOCK, Q4_0, Q4_1, Q5_0, Q5_1
 from .parts import half, in_fields, inverse
 from .searches import AffineSearch, Found, ScaleSearch, encoder
+from .threads import in_threads
 from .types import Bytes, Encoder, Float32
 
 
@@ -36,7 +37,8 @@ def _signed_extreme(blocks: Float32) -> Float32:
 def _signed(layout: np.dtype[np.void], middle: int) -> Encoder:
     """Of types with a scale: weight = scale * (code - middle)."""
 
-    def by_extreme(blocks: Float32) -> Bytes:
+    @in_threads
+    def by_extreme(blocks: Float32, importance: Float32 | None) -> Bytes:
         """The value largest in magnitude gets code 0; code = x / scale + middle, at most 2 middle - 1."""
         scale = _signed_extreme(blocks) / np.float32(-middle)
         shifted = blocks * inverse(scale)[:, None]
@@ -67,7 +69,7 @@ def _signed(layout: np.dtype[np.void], middle: int) -> Encoder:
     )
 
     def encode(blocks: Float32, importance: Float32 | None) -> Bytes:
-        return by_extreme(blocks) if importance is None else by_importance(blocks, importance)
+        return (by_extreme if importance is None else by_importance)(blocks, importance)
 
     return encode
 
@@ -75,7 +77,8 @@ def _signed(layout: np.dtype[np.void], middle: int) -> Encoder:
 def _with_minimum(layout: np.dtype[np.void], highest: int) -> Encoder:
     """Of types with a scale and a minimum: weight = scale * code + minimum."""
 
-    def by_range(blocks: Float32) -> Bytes:
+    @in_threads
+    def by_range(blocks: Float32, importance: Float32 | None) -> Bytes:
         """The lowest value gets code 0, the highest one the highest; values between are rounded half up."""
         minimum = blocks.min(axis=1)
         scale = (blocks.max(axis=1) - minimum) / np.float32(highest)
@@ -114,7 +117,7 @@ def _with_minimum(layout: np.dtype[np.void], highest: int) -> Encoder:
     )
 
     def encode(blocks: Float32, importance: Float32 | None) -> Bytes:
-        return by_range(blocks) if importance is None else by_importance(blocks, importance)
+        return (by_range if importance is None else by_importance)(blocks, importance)
 
     return encode
 
