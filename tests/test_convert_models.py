@@ -119,7 +119,10 @@ def expected_greedy(folder: Path) -> tuple[list[int], list[int]]:
 
 
 @pytest.mark.parametrize("name", NAMES)
-@pytest.mark.parametrize(("type", "same"), [("f32", None), ("f16", None), ("q8_0", 12), ("q4_0", 4)])
+@pytest.mark.parametrize(
+    ("type", "same"),
+    [("f32", None), ("f16", None), ("q8_0", 12), ("q6_k", 8), ("q5_k_m", 4), ("q4_k_m", 4), ("q4_0", 4), ("iq4_xs", 4)],
+)
 def test_llama_cpp_runs_the_file(test_models: Path, tmp_path: Path, name: str, type: str, same: int | None) -> None:
     """Unquantized, the same continuation as torch's to the last id; quantized, it begins so; the same ids of texts."""
     folder = test_models / name
@@ -137,7 +140,11 @@ def test_llama_cpp_runs_the_file(test_models: Path, tmp_path: Path, name: str, t
 
 
 @pytest.mark.parametrize("name", NAMES)
-@pytest.mark.parametrize(("file_type", "same"), [(1, None), (7, 12), (2, 4)], ids=["f16", "q8_0", "q4_0"])
+@pytest.mark.parametrize(
+    ("file_type", "same"),
+    [(1, None), (7, 12), (18, 8), (17, 4), (15, 4), (2, 4), (12, 2), (30, 4), (25, 4), (3, 4), (8, 4), (9, 4)],
+    ids=["f16", "q8_0", "q6_k", "q5_k_m", "q4_k_m", "q4_0", "q3_k_m", "iq4_xs", "iq4_nl", "q4_1", "q5_0", "q5_1"],
+)
 def test_files_of_llama_cpp_run_here(
     test_models: Path, tmp_path: Path, name: str, file_type: int, same: int | None
 ) -> None:

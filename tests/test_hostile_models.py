@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import struct
 import tracemalloc
 from pathlib import Path
 from typing import Any
@@ -124,6 +125,15 @@ def test_lies_of_a_bert_are_named(tmp_path: Path, key: str, value: Any, message:
 ])  # fmt: skip
 def test_lies_of_a_transformer_are_named(tmp_path: Path, key: str, value: Any, message: str) -> None:
     refused(tmp_path, transformer().with_metadata(**{key: value}), message)
+
+
+def test_types_that_no_kernel_runs_are_named(tmp_path: Path) -> None:
+    path = llama().write(tmp_path / "integers.gguf")
+    content = path.read_bytes()
+    begin = content.index(b"blk.0.ffn_up.weight") + len(b"blk.0.ffn_up.weight")  # then the rank, two extents, the type
+    path.write_bytes(content[: begin + 20] + struct.pack("<I", 24) + content[begin + 24 :])
+    with pytest.raises(UnsupportedModelError, match=r"blk\.0\.ffn_up\.weight has type i8, .*runs .*q8_0.*quantize"):
+        edgeformer.load(path)
 
 
 @pytest.mark.parametrize("key", ["general.generation.json", "tokenizer.ggml.tokens", "tokenizer.target.tokens"])

@@ -185,6 +185,23 @@ def test_too_large_for_the_type_is_refused(name: str, value: float) -> None:
         by_name(name).quantize(np.full((1, 32), value, dtype=np.float32))
 
 
+@EVERY
+def test_shapes_that_do_not_fit_are_refused(quantization: QuantizationType) -> None:
+    size = quantization.block_size
+    for columns in [columns for columns in (1, size - 1, size + 1, 3 * size // 2) if columns % size]:
+        with pytest.raises(InvalidInputError, match=f"{columns} weights a row"):
+            quantization.quantize(np.zeros((2, columns), np.float32))
+        with pytest.raises(InvalidInputError, match=f"{columns} weights a row"):
+            quantization.dequantize(np.zeros(64, np.uint8), (2, columns))
+    needed = 3 * quantization.row_bytes(size)
+    for nbytes in (0, needed - 1, needed + 1, 1 << 20):
+        with pytest.raises(InvalidInputError, match=f"{needed} bytes, not {nbytes}"):
+            quantization.dequantize(np.zeros(nbytes, np.uint8), (3, size))
+    assert quantization.quantize(np.zeros((0, size), np.float32)).shape == (0, quantization.row_bytes(size))
+    assert quantization.dequantize(np.zeros(0, np.uint8), (4, 0, size)).shape == (4, 0, size)
+    assert quantization.quantize(np.zeros((3, 0), np.float32)).shape == (3, quantization.row_bytes(0))
+
+
 def test_rows_that_are_not_whole_blocks_are_refused() -> None:
     with pytest.raises(InvalidInputError, match="33 weights"):
         by_name("q8_0").quantize(np.zeros((2, 33), dtype=np.float32))
