@@ -12,15 +12,14 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
 from ._kernels import core
 from .options import GenerationOptions
 from .results import FinishReason
-from .sampling import adjust_logits, best_token, log_probs_of
+from .sampling import adjust_logits, best_token
 
 if TYPE_CHECKING:
     from .session import Sequence as CachedSequence
@@ -52,8 +51,7 @@ class FinishedBeam:
         return self.log_prob / self.length**length_penalty
 
 
-@dataclass(frozen=True)
-class _Candidate:
+class _Candidate(NamedTuple):
     beam: int
     token: int
     log_prob: float
@@ -116,19 +114,20 @@ class BeamSearch:
     def _candidates(self, logits: np.ndarray) -> list[_Candidate]:
         """The 2 n best continuations of all beams, best first; of equals, the earlier beam and the lower token."""
         count = 2 * self.options.num_beams
-        found = []
-        for index, (beam, row) in enumerate(zip(self.beams, logits, strict=True)):
-            adjusted = adjust_logits(row, partial(self._seen_by, beam), self.options)
-            best_token(adjusted)  # refuses NaN
-            tokens = core.top(adjusted, count)
-            for token, log_prob in zip(tokens.tolist(), log_probs_of(adjusted, tokens).tolist(), strict=True):
-                if log_prob > -math.inf:  # suppressed tokens are no candidates
-                    found.append(_Candidate(index, token, beam.log_prob + log_prob))
-        found.sort(key=lambda item: (-item.log_prob, item.beam, item.token))
-        return found[:count]
+        adjusted = adjust_logits(logits, self._seen_by, self.options)
+        tokens, log_probs = core.top_log_probs(adjusted, count)
+        if np.isnan(log_probs).any():
+            for row in adjusted:
+                best_token(row)  # refuses the one to blame
+        sums = np.array([beam.log_prob for beam in self.beams])[:, None] + log_probs.astype(np.float64)
+        beams = np.repeat(np.arange(len(self.beams)), tokens.shape[1])
+        order = np.lexsort((tokens.ravel(), beams, -sums.ravel()))[:count]
+        columns = (values.ravel()[order].tolist() for values in (beams, tokens, sums))
+        found = map(_Candidate, *columns)
+        return [candidate for candidate in found if candidate.log_prob > -math.inf]  # suppressed tokens are none
 
-    def _seen_by(self, beam: _Beam) -> np.ndarray:
-        return np.unique([*self.prompt, *beam.token_ids])
+    def _seen_by(self, index: int) -> np.ndarray:
+        return np.unique([*self.prompt, *self.beams[index].token_ids])
 
     def _register(self, candidate: _Candidate, ends: bool) -> None:
         tokens = self.beams[candidate.beam].token_ids

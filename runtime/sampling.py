@@ -49,8 +49,8 @@ def best_token(logits: np.ndarray) -> int:
     NumericError
         If a logit is NaN, or the best is infinite.
     """
-    token = int(np.argmax(logits))  # argmax stops at the first NaN if there is one
-    if not np.isfinite(logits[token]):
+    token = int(logits.argmax())  # it stops at the first NaN if there is one
+    if not math.isfinite(logits[token]):
         raise NumericError(f"output logits: {logits[token]} at token {token}; the weights of the model are damaged")
     return token
 
@@ -79,27 +79,29 @@ class SeenTokens:
         return np.array(self._ids)
 
 
-def adjust_logits(logits: np.ndarray, seen: Callable[[], np.ndarray], options: GenerationOptions) -> np.ndarray:
+def adjust_logits(rows: np.ndarray, seen: Callable[[int], np.ndarray], options: GenerationOptions) -> np.ndarray:
     """Apply the suppressed tokens and the repetition penalty (Keskar et al., "CTRL", 2019, section 4.1).
 
     Parameters
     ----------
-    logits : ndarray, float32 [vocab]
-        Not changed.
+    rows : ndarray, float32 [texts, vocab]
+        Not changed; given back where there is nothing to apply.
     seen : callable
-        Gives every token of the context, prompt included, once (int64): those that the penalty makes less likely.
+        Gives every token in the context of a text, prompt included, once (int64): those that the penalty makes less
+        likely.
     options : GenerationOptions
     """
     if options.repeat_penalty == 1.0 and not options.suppressed_token_ids:
-        return logits
-    adjusted = logits.copy()
+        return rows
+    adjusted = rows.copy()
     if options.repeat_penalty != 1.0:
         penalty = np.float32(options.repeat_penalty)
-        tokens = seen()
-        values = adjusted[tokens]
-        adjusted[tokens] = np.where(values > 0, values / penalty, values * penalty)
-    suppressed = [token for token in options.suppressed_token_ids if token < len(adjusted)]
-    adjusted[suppressed] = -np.inf
+        for index, row in enumerate(adjusted):
+            tokens = seen(index)
+            values = row[tokens]
+            row[tokens] = np.where(values > 0, values / penalty, values * penalty)
+    suppressed = [token for token in options.suppressed_token_ids if token < adjusted.shape[1]]
+    adjusted[:, suppressed] = -np.inf
     return adjusted
 
 
@@ -158,7 +160,7 @@ class Sampler:
             If a logit is NaN or the best is infinite.
         """
         options = self._options
-        adjusted = adjust_logits(logits, lambda: self._seen.of(history), options)
+        adjusted = adjust_logits(logits[None], lambda _: self._seen.of(history), options)[0]
         best = best_token(adjusted)
         if self._temperature == 0:
             return best

@@ -81,6 +81,23 @@ def test_log_sum_exp_is_the_rest_of_log_softmax(isa: str) -> None:
         assert same_bits((values - largest) - log_sum, core.kernel_log_softmax("scalar", values[None])[0])
 
 
+def test_the_likeliest_of_several_rows(isa: str) -> None:
+    for n in (1, 17, 200):
+        logits = rows(n, 3, n, scale=4)
+        indices, log_probs = core.top_log_probs(logits, 8, isa)
+        assert indices.tolist() == [first_of_a_stable_sort(row, 8) for row in logits]
+        expected = np.take_along_axis(core.kernel_log_softmax("scalar", logits), indices.astype(np.int64), axis=1)
+        assert same_bits(log_probs, expected)
+
+
+@pytest.mark.parametrize("bad", [np.inf, np.nan])
+def test_a_row_that_is_no_distribution_has_nan_for_log_probabilities(isa: str, bad: float) -> None:
+    logits = rows(3, 2, 40)
+    logits[1, 7] = bad
+    _, log_probs = core.top_log_probs(logits, 4, isa)
+    assert np.isnan(log_probs[1]).all() and np.isfinite(log_probs[0]).all()
+
+
 @pytest.mark.parametrize("bad", [np.inf, -np.inf, np.nan])
 def test_one_value_that_is_not_finite_is_found_wherever_it_is(isa: str, bad: float) -> None:
     for n in (1, 15, 16, 17, 40):

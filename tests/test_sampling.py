@@ -167,10 +167,11 @@ def test_a_seed_gives_these_tokens_for_ever():
 
 
 def test_repeat_penalty_is_that_of_ctrl():
-    logits = np.array([2.0, -2.0, 1.0, 0.0], np.float32)
-    adjusted = adjust_logits(logits, lambda: np.array([0, 1, 3]), GenerationOptions(repeat_penalty=2.0))
-    assert adjusted.tolist() == [1.0, -4.0, 1.0, 0.0]
-    assert logits.tolist() == [2.0, -2.0, 1.0, 0.0]
+    logits = np.array([[2.0, -2.0, 1.0, 0.0], [2.0, -2.0, 1.0, 0.0]], np.float32)
+    seen = [np.array([0, 1, 3]), np.array([2])]
+    adjusted = adjust_logits(logits, lambda index: seen[index], GenerationOptions(repeat_penalty=2.0))
+    assert adjusted.tolist() == [[1.0, -4.0, 1.0, 0.0], [2.0, -2.0, 0.5, 0.0]]
+    assert logits.tolist() == [[2.0, -2.0, 1.0, 0.0]] * 2
 
 
 def test_seen_tokens_are_those_of_the_whole_history():
