@@ -12,13 +12,14 @@ import weakref
 
 import numpy
 
-from edgeformer.errors import EdgeformerError, GenerationCancelled, InvalidInputError, NotEnoughMemoryError, UnsupportedCPUError
+from edgeformer.errors import EdgeformerError, GenerationCancelled, InvalidInputError, ModelFileChangedError, NotEnoughMemoryError, UnsupportedCPUError
 
 cimport cython
 from cpython.buffer cimport PyBUF_C_CONTIGUOUS, PyBUF_FORMAT, PyBuffer_Release, PyObject_GetBuffer
 from cpython.number cimport PyNumber_Index
+from libc.errno cimport EBADF, EINTR, ENODATA, errno
 from libc.stdint cimport int8_t, int32_t, int64_t, uint8_t, uint64_t
-from libc.stdlib cimport free, realloc
+from libc.stdlib cimport calloc, free, realloc
 from libc.string cimport memcpy, memset
 
 from native cimport *
@@ -27,6 +28,7 @@ include "constants.pxi"
 include "buffers.pxi"
 include "isa.pxi"
 include "pool.pxi"
+include "files.pxi"
 include "weights.pxi"
 include "plan.pxi"
 include "rows.pxi"

@@ -78,9 +78,11 @@ def kernel_matmul(isa, Matrix matrix not None, x, bias=None, residual=None, acti
         if residual_rows.num_rows != output.num_rows:
             raise InvalidInputError(f"residual: {output.num_rows} rows are needed, not {residual_rows.num_rows}")
         args.residual, args.residual_stride = residual_rows.data, residual_rows.stride * sizeof(float)
+    cdef Reading reading = Reading(matrix.file)
     if row_begin < row_end and panel_begin < panel_end:
         with nogil:
             kernels.matmul(&args, row_begin, row_end, panel_begin, panel_end)
+    reading.end()
     return output.array()
 
 
@@ -96,9 +98,11 @@ def kernel_embed(isa, Matrix matrix not None, ids, scale=1.0, add=None):
         if add_rows.num_rows != output.num_rows:
             raise InvalidInputError(f"add: {output.num_rows} rows are needed, not {add_rows.num_rows}")
     cdef Py_ssize_t i
+    cdef Reading reading = Reading(matrix.file)
     for i in range(output.num_rows):
         kernels.embed(output.row(i), &matrix.native, (<const int32_t *>index.buffer.buf)[i], scale,
                       NULL if add_rows is None else add_rows.row(i))
+    reading.end()
     return output.array()
 
 

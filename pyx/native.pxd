@@ -4,11 +4,14 @@ from libc.stdint cimport int8_t, int16_t, int32_t, int64_t, uint8_t, uint64_t
 cdef extern from "<unistd.h>" nogil:
     int getpid()
     int pause()
+    int close(int descriptor)
+    Py_ssize_t pread(int descriptor, void *target, size_t bytes, int64_t offset)
 
 cdef extern from "edgeformer/blocks.h" nogil:
     enum:
         EF_TILE
         EF_BLOCK
+        EF_ALIGNMENT
         EF_F32
         EF_F16
         EF_Q4_0
@@ -199,6 +202,7 @@ cdef extern from "edgeformer/plan.h" nogil:
 
 cdef extern from "edgeformer/memory.h" nogil:
     void *ef_memory_map(size_t bytes, int large_pages)
+    void *ef_memory_map_file(int descriptor, size_t bytes)
     void ef_memory_unmap(void *memory, size_t bytes)
 
 cdef extern from "edgeformer/threads.h" nogil:
@@ -218,9 +222,32 @@ cdef extern from "edgeformer/threads.h" nogil:
     uint64_t ef_flush_denormals()
     void ef_restore_denormals(uint64_t mode)
 
+cdef extern from "edgeformer/guard.h" nogil:
+    ctypedef struct sigset_t:  # opaque
+        pass
+    ctypedef struct ef_mapping:
+        atomic_int failed
+    void ef_guard_enter(sigset_t *mask)
+    void ef_guard_leave(const sigset_t *mask)
+    ef_mapping *ef_guard_free_node()
+    void ef_guard_append(ef_mapping *mapping)
+    void ef_guard_watch(ef_mapping *mapping, const void *base, size_t bytes)
+    void ef_guard_forget(ef_mapping *mapping)
+
 cdef extern from "edgeformer/pack_run.h" nogil:
-    void ef_pack_run(const ef_kernels *kernels, const ef_matrix *matrix, const uint8_t *source, int64_t row_begin,
-                     int64_t row_end, ef_pool *pool)
+    ctypedef int (*ef_fetch)(void *context, uint8_t *target, int64_t offset, int64_t bytes) noexcept nogil
+    ctypedef struct ef_pack:
+        const ef_kernels *kernels
+        const ef_matrix *matrix
+        int64_t row_begin
+        int64_t row_end
+        const uint8_t *source
+        ef_fetch fetch
+        void *fetch_context
+        int64_t offset
+        uint8_t *buffers
+    int64_t ef_pack_buffer_bytes(const ef_matrix *matrix)
+    int ef_pack_run(ef_pack *pack, ef_pool *pool)
 
 cdef extern from "edgeformer/measure.h" nogil:
     ctypedef int64_t (*ef_count)(int64_t rounds) noexcept nogil

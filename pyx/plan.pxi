@@ -25,14 +25,20 @@ cdef class Array:
         return 0
 
 
-cdef int poll_signals(void *context) noexcept nogil:
-    """Called from the thread that runs a plan: 1 ends the run. The GIL is taken only where signals are handled."""
-    if atomic_load(&exiting):
+cdef struct Polled:
+    void *plan  # the Plan that handles signals; NULL where they are not this thread's
+    ef_mapping *mapping  # that the plan reads, or NULL
+
+
+cdef int poll_run(void *context) noexcept nogil:
+    """Called from the thread that runs a plan, with a Polled: 1 ends the run. The GIL is taken only for signals."""
+    cdef Polled *polled = <Polled *>context
+    if atomic_load(&exiting) or polled.mapping != NULL and atomic_load(&polled.mapping.failed):
         return 1
-    if context == NULL:
+    if polled.plan == NULL:
         return 0
     with gil:
-        return (<Plan>context).poll()
+        return (<Plan>polled.plan).poll()
 
 
 cdef extern from "Python.h":
@@ -59,6 +65,7 @@ cdef class Plan:
     cdef uint8_t *scratch
     cdef Guard guard
     cdef object error
+    cdef MappedFile file
     cdef bint checked
     cdef int32_t id_limits[3]  # of tokens, positions, token types: the fewest rows of the tables they index
     cdef bint reads_positions, reads_segments
@@ -85,8 +92,12 @@ cdef class Plan:
         return self.native.kernels.name.decode()
 
     def add_matrix(self, Matrix matrix not None):
-        """Adds a packed matrix and returns its index."""
+        """Adds a packed matrix and returns its index. Matrices in mapped files must all be in the same one."""
         with self.guard:
+            if matrix.file is not None:
+                if self.file not in (None, matrix.file):
+                    raise InvalidInputError("a plan reads from one mapped file")
+                self.file = matrix.file
             self.matrices.append(&matrix.native)
             self.matrix_objects.append(matrix)
             self.checked = False
@@ -262,7 +273,10 @@ cdef class Plan:
         InvalidInputError
             The batch is larger than the buffers, or something in it is out of range.
         GenerationCancelled, KeyboardInterrupt
+        ModelFileChangedError
+            A mapped file that holds matrices is not what it was; what the run computed is worth nothing.
         """
+        cdef Reading reading
         cdef Batch batch = Batch(tokens, positions, token_types, output_rows, segments, page_tables)
         cdef atomic_int *cancel = NULL if should_cancel is None else &should_cancel.value
         cdef int status = EF_RUN_DONE
@@ -270,10 +284,12 @@ cdef class Plan:
             self.check()
             check_batch(self, batch)
             with pool.guard:
+                reading = Reading(self.file)
                 status = self.run_batch(pool, batch, cancel)
             error, self.error = self.error, None
         if error is not None:
             raise error
+        reading.end()
         if status == EF_RUN_POLLED:
             leave_at_exit()
         if status == EF_RUN_CANCELLED:
@@ -282,13 +298,15 @@ cdef class Plan:
     cdef int run_batch(self, Pool pool, Batch batch, atomic_int *cancel) except -1:
         """Runs a checked batch; returns an ef_run_status. Both locks are held."""
         cdef int status
-        cdef void *context = <void *>self if on_main_thread() else NULL
+        cdef Polled polled
+        polled.plan = <void *>self if on_main_thread() else NULL
+        polled.mapping = NULL if self.file is None else self.file.watched
         cdef ef_pool *native_pool = pool.native
         if atomic_load(&exiting):
             return EF_RUN_POLLED
         self.replace_scratch(pool.threads * ef_plan_scratch_bytes(&self.native))
         with nogil:
-            status = ef_plan_run(&self.native, &batch.native, native_pool, self.scratch, cancel, poll_signals, context)
+            status = ef_plan_run(&self.native, &batch.native, native_pool, self.scratch, cancel, poll_run, &polled)
         return status
 
     cdef int poll(self) noexcept:

@@ -1,7 +1,7 @@
 # Packed matrices and caches: memory that plans refer to.
 
 cdef class Matrix:
-    """A matrix of weights in the layout that the kernels read (blocks.h), all zeros at first.
+    """A matrix of weights in the layout that the kernels read (blocks.h): all zeros at first, or in a mapped file.
 
     Parameters
     ----------
@@ -9,6 +9,10 @@ cdef class Matrix:
         One of `WEIGHT_TYPES`.
     num_rows, num_columns : int
         Outputs and inputs; columns are whole blocks of the type.
+    file : MappedFile, optional
+        That holds the panels; nothing is copied, and nothing can be packed into the matrix.
+    offset : int
+        Of the panels in the file, a multiple of 64.
 
     Raises
     ------
@@ -18,8 +22,9 @@ cdef class Matrix:
 
     cdef ef_matrix native
     cdef size_t size
+    cdef MappedFile file
 
-    def __cinit__(self, type, num_rows, num_columns):
+    def __cinit__(self, type, num_rows, num_columns, MappedFile file=None, offset=0):
         if type not in WEIGHT_TYPES:
             raise InvalidInputError(f"weight type {type} is unknown; there are {WEIGHT_TYPES}")
         self.native.type = type
@@ -30,10 +35,17 @@ cdef class Matrix:
             raise InvalidInputError(f"num_columns is {num_columns}; {WEIGHT_TYPES[type]} needs a multiple of {block}")
         self.native.panel_bytes = ef_panel_bytes(self.native.type, self.native.num_columns)
         self.size = self.native.panel_bytes * ((self.native.num_rows + EF_TILE - 1) // EF_TILE)  # < 2**62
-        self.native.data = <const uint8_t *>allocate(self.size, True, f"a matrix [{num_rows}, {num_columns}]")
+        if file is None:
+            self.native.data = <const uint8_t *>allocate(self.size, True, f"a matrix [{num_rows}, {num_columns}]")
+            return
+        if offset < 0 or offset % EF_ALIGNMENT or offset + <object>self.size > file.nbytes:
+            raise InvalidInputError(f"{self.size} bytes at byte {offset} are not aligned to {EF_ALIGNMENT}, or not in the file")
+        self.native.data = file.base + <size_t>offset
+        self.file = file
 
     def __dealloc__(self):
-        ef_memory_unmap(<void *>self.native.data, self.size)
+        if self.file is None:
+            ef_memory_unmap(<void *>self.native.data, self.size)
 
     @property
     def nbytes(self):
@@ -68,37 +80,94 @@ cdef class Matrix:
         pool : Pool, optional
             Threads to pack with.
         """
-        cdef int64_t begin = checked(first_row, "first_row", 0, self.native.num_rows)
-        cdef int64_t end = begin + checked(num_rows, "num_rows", 0, self.native.num_rows - begin)
-        if begin % EF_TILE:
-            raise InvalidInputError(f"first_row is {first_row}; it must be a multiple of {EF_TILE}")
+        cdef ef_pack job = self.job(first_row, num_rows)
         cdef View view = view_of(source, "source", "B", 0)
-        cdef int64_t wanted = (end - begin) * ef_row_bytes(self.native.type, self.native.num_columns)
+        cdef int64_t wanted = (job.row_end - job.row_begin) * ef_row_bytes(self.native.type, self.native.num_columns)
         if view.buffer.len != wanted:
             raise InvalidInputError(f"source: {wanted} bytes are needed for {num_rows} rows, not {view.buffer.len}")
-        cdef const ef_kernels *kernels = kernels_of(None)
-        cdef ef_pool *native = NULL
-        if pool is None:
-            with nogil:
-                ef_pack_run(kernels, &self.native, <const uint8_t *>view.buffer.buf, begin, end, NULL)
-            return
-        with pool.guard:
-            if not atomic_load(&exiting):
-                native = pool.native
-                with nogil:
-                    ef_pack_run(kernels, &self.native, <const uint8_t *>view.buffer.buf, begin, end, native)
-                return
-        leave_at_exit()
+        job.source = <const uint8_t *>view.buffer.buf
+        run_pack(&job, pool)
+
+    def read(self, descriptor, offset, first_row, num_rows, packed=False, Pool pool=None):
+        """As `pack`, but every thread reads what it packs from a file.
+
+        Parameters
+        ----------
+        descriptor, offset : int
+            An open file, and where the rows begin in it.
+        first_row, num_rows : int
+        packed : bool
+            The file holds panels, which are read as they are.
+        pool : Pool, optional
+
+        Raises
+        ------
+        OSError
+            Reading failed, or the file ends too early (ENODATA).
+        """
+        cdef ef_pack job = self.job(first_row, num_rows)
+        cdef int file = descriptor, error = 0
+        job.fetch, job.fetch_context, job.offset = read_descriptor, &file, offset
+        cdef size_t nbytes = 0 if packed else (1 if pool is None else pool.threads) * ef_pack_buffer_bytes(&self.native)
+        if nbytes:
+            job.buffers = <uint8_t *>allocate(nbytes, False, "reading weights")
+        try:
+            error = run_pack(&job, pool)
+        finally:
+            ef_memory_unmap(job.buffers, nbytes)
+        if error:
+            raise OSError(error, os.strerror(error))
+
+    cdef ef_pack job(self, first_row, num_rows) except *:
+        """Rows to pack, checked."""
+        cdef ef_pack job
+        memset(&job, 0, sizeof(job))
+        if self.file is not None:
+            raise InvalidInputError("a matrix in a mapped file cannot be written to")
+        job.kernels, job.matrix = kernels_of(None), &self.native
+        job.row_begin = checked(first_row, "first_row", 0, self.native.num_rows)
+        job.row_end = job.row_begin + checked(num_rows, "num_rows", 0, self.native.num_rows - job.row_begin)
+        if job.row_begin % EF_TILE:
+            raise InvalidInputError(f"first_row is {first_row}; it must be a multiple of {EF_TILE}")
+        return job
+
+    def panels(self):
+        """A copy of the packed bytes, panel after panel: uint8 [nbytes]."""
+        result = numpy.empty(self.size, numpy.uint8)
+        cdef View view = view_of(result, "result", "B", 1)
+        cdef Reading reading = Reading(self.file)
+        memcpy(view.buffer.buf, self.native.data, self.size)
+        reading.end()
+        return result
 
     def row(self, i, isa=None):
         """Row `i` as float32 [num_columns], exactly what EMBED gives with a scale of 1."""
         cdef int32_t index = checked(i, "row", 0, self.native.num_rows - 1)
         cdef Rows output = Rows(1, self.native.num_columns)
         cdef const ef_kernels *kernels = kernels_of(isa)
+        cdef Reading reading = Reading(self.file)
         cdef uint64_t mode = ef_flush_denormals()
         kernels.embed(output.data, &self.native, index, 1.0, NULL)
         ef_restore_denormals(mode)
+        reading.end()
         return output.array()[0]
+
+
+cdef int run_pack(ef_pack *job, Pool pool) except? -1:
+    """Runs it on the pool's threads, or in this one, without the GIL; returns what ef_pack_run does."""
+    cdef ef_pool *native = NULL
+    cdef int error
+    if pool is None:
+        with nogil:
+            error = ef_pack_run(job, NULL)
+        return error
+    with pool.guard:
+        if not atomic_load(&exiting):
+            native = pool.native
+            with nogil:
+                error = ef_pack_run(job, native)
+            return error
+    return leave_at_exit()
 
 
 cdef class Cache:

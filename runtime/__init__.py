@@ -42,6 +42,7 @@ if TYPE_CHECKING:
     from ._kernels.core import CancelFlag as CancelFlag
     from .model import Model as Model
     from .model import load as load
+    from .packing import pack as pack
     from .results import GenerationChunk as GenerationChunk
     from .results import GenerationResult as GenerationResult
     from .results import Hypothesis as Hypothesis
@@ -70,6 +71,7 @@ _LAZY = {
     "Tokenizer": "tokenizer",
     "Usage": "results",
     "load": "model",
+    "pack": "packing",
 }
 
 __all__ = [
@@ -103,6 +105,7 @@ __all__ = [
     "Usage",
     "__version__",
     "load",
+    "pack",
 ]
 
 # A library is quiet: without this, Python prints warnings of unconfigured loggers on stderr.

@@ -119,7 +119,7 @@ class InputFile:
         try:
             data = os.pread(self._descriptor, count, offset)
         except OSError as error:
-            raise self._read_error(offset, count, error.strerror) from None
+            raise self.read_error(offset, count, error.strerror) from None
         except MemoryError:
             raise NotEnoughMemoryError(f"{self.path}: reading", count) from None
         # A signal or a network share may cut a read short: then ask again, piece by piece.
@@ -138,13 +138,19 @@ class InputFile:
             try:
                 read = os.preadv(self._descriptor, [view[done : done + _MAX_READ]], offset + done)
             except OSError as error:
-                raise self._read_error(offset, count, error.strerror) from None
+                raise self.read_error(offset, count, error.strerror) from None
             if read == 0:
-                raise self._read_error(offset, count, "the end of the file came too early")
+                raise self.read_error(offset, count, "the end of the file came too early")
             done += read
         return target
 
-    def _read_error(self, offset: int, count: int, reason: str | None) -> ModelFileChangedError:
+    def fileno(self) -> int:
+        """The descriptor. Raises InvalidInputError if the file was closed."""
+        self._check_open()
+        return self._descriptor
+
+    def read_error(self, offset: int, count: int, reason: str | None) -> ModelFileChangedError:
+        """What to raise where reading failed."""
         return ModelFileChangedError(self.path, f"reading {count} bytes at byte {offset} failed ({reason})")
 
     def _check_open(self) -> None:

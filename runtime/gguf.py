@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import Any, Final, TypeVar, get_args, get_origin
+from typing import TYPE_CHECKING, Any, Final, TypeVar, get_args, get_origin
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,6 +19,9 @@ from .files import InputFile
 from .gguf_bytes import TensorInfo, Value, read_head
 from .gguf_writer import GGUFWriter
 from .quants import TYPES, QuantizationType
+
+if TYPE_CHECKING:
+    from ._kernels import core
 
 __all__ = ["REQUIRED", "GGUFFile", "GGUFWriter", "TensorInfo"]
 
@@ -64,7 +67,7 @@ class GGUFFile:
             self._file.close()
             raise
         self.version, self.alignment = head.version, head.alignment
-        self.metadata = head.metadata
+        self.metadata, self._value_places = head.metadata, head.value_places
         self.tensors = head.tensors
 
     def close(self) -> None:
@@ -118,6 +121,21 @@ class GGUFFile:
         checked: Kind = value
         return checked
 
+    def encoded(self, key: str) -> bytes:
+        """A metadata value and its type as the file has them, for `GGUFWriter.add_encoded`."""
+        begin, end = self._value_places[key]
+        return self._file.read(begin, end - begin)
+
+    @property
+    def is_packed(self) -> bool:
+        """Whether `edgeformer.pack` wrote the file: it is to be mapped."""
+        return any(info.packed for info in self.tensors.values())
+
+    def fileno(self) -> int:
+        """The descriptor, for mapping the file. Raises as `check_unchanged` of `InputFile` does."""
+        self._file.check_unchanged()
+        return self._file.fileno()
+
     def tensor(self, name: str) -> TensorInfo:
         """The tensor of that name. Raises ModelFormatError where there is none."""
         if name in self.tensors:
@@ -159,10 +177,45 @@ class GGUFFile:
         """
         info = self.tensor(name)
         row_bytes = self.quantization(name).row_bytes(info.shape[-1])
+        if info.packed:
+            what = f"tensor {quote(name)} is packed for the kernels and cannot be read as numbers"
+            raise UnsupportedModelError(f"{self.path}: {what}: use the file that was packed")
         if first < 0 or count < 0 or first + count > info.num_rows:
             raise InvalidInputError(f"rows {first} to {first + count} of the {info.num_rows} of tensor {quote(name)}")
         self._file.check_unchanged()
         return self._file.read_array(info.offset + first * row_bytes, count * row_bytes).reshape(count, row_bytes)
+
+    def pack_rows(
+        self, name: str, first: int, count: int, matrix: core.Matrix, target: int, pool: core.Pool | None
+    ) -> None:
+        """Rows of a tensor, read and packed by all threads of a pool into rows of a matrix.
+
+        Parameters
+        ----------
+        name : str
+        first, count : int
+            Rows of the tensor.
+        matrix : core.Matrix
+            Of the tensor's type and columns.
+        target : int
+            Where the first row goes: a multiple of sixteen, as `first` must be for a packed tensor.
+        pool : core.Pool, optional
+
+        Raises
+        ------
+        As `read_rows` does.
+        """
+        info = self.tensor(name)
+        row_bytes = self.quantization(name).row_bytes(info.shape[-1])
+        offset = info.offset + first * row_bytes
+        try:
+            matrix.read(self.fileno(), offset, target, count, info.packed, pool)
+        except OSError as error:
+            raise self._file.read_error(offset, count * row_bytes, error.strerror) from None
+
+    def stored_bytes(self, name: str, first: int, count: int) -> NDArray[np.uint8]:
+        """Bytes `first` to `first + count` of a tensor as it is in the file."""
+        return self._file.read_array(self.tensor(name).offset + first, count)
 
     def dequantize(self, name: str) -> NDArray[np.float32]:
         """A whole tensor as float32 in its shape. Raises as `read_rows` does."""

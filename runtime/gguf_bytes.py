@@ -7,6 +7,9 @@ A file is, all little endian::
     tensors   string name, uint32 rank, rank x uint64 extents (fastest first), uint32 type, uint64 offset
     padding to the alignment, then the tensors' bytes, each at a multiple of the alignment from here
 
+A packed tensor, which other readers refuse for its type, has `PACKED` added to its type and its rows in the tiles of
+sixteen that the kernels read (`include/edgeformer/blocks.h`), at a multiple of 64 in the file.
+
 Every count and length is held against the bytes that are left before anything is allocated, so a hostile file costs no
 more than one of its size, and raises `ModelFormatError` with the byte position.
 Specification: https://github.com/ggml-org/ggml/blob/master/docs/gguf.md
@@ -16,7 +19,7 @@ from __future__ import annotations
 
 import math
 import struct
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import Any, Final
 
@@ -31,6 +34,11 @@ MAGIC = b"GGUF"
 VERSION = 3
 ALIGNMENT_KEY = "general.alignment"
 DEFAULT_ALIGNMENT = 32
+PACKED = 0x40000000
+PACKED_ROWS = 16  # to which the rows of a packed tensor are filled up with zeros
+PACKED_ALIGNMENT = 64
+PACKED_LAYOUT_KEY = "edgeformer.packed.layout"
+PACKED_LAYOUT = 1  # raise it whenever the tiles of a type change: files are refused then, not misread
 MIN_ALIGNMENT = 8
 MAX_ALIGNMENT = 1 << 20
 MAX_RANK = 4
@@ -73,7 +81,7 @@ Value = Any  # int, float, bool, str, list of these, or a one-dimensional array 
 class TensorInfo:
     """Where a tensor lies in the file, and as what.
 
-    `shape` has rows first; `type` is a key of `quants.STORED_TYPES`.
+    `shape` has rows first; `type` is a key of `quants.STORED_TYPES`; `packed`: in tiles of sixteen rows.
     """
 
     name: str
@@ -81,11 +89,13 @@ class TensorInfo:
     type: int
     offset: int
     nbytes: int
+    packed: bool = False
 
     @property
     def type_name(self) -> str:
-        """llama.cpp's name of the type, e.g. ``"q8_0"``."""
-        return STORED_TYPES[self.type].name
+        """llama.cpp's name of the type, e.g. ``"q8_0"``, or ``"packed q8_0"``."""
+        name = STORED_TYPES[self.type].name
+        return f"packed {name}" if self.packed else name
 
     @property
     def num_rows(self) -> int:
@@ -100,6 +110,7 @@ class Head:
     version: int
     alignment: int
     metadata: dict[str, Value]
+    value_places: dict[str, tuple[int, int]]  # first byte and end of every value, with its type
     tensors: dict[str, TensorInfo]
 
 
@@ -221,26 +232,40 @@ def read_head(file: InputFile) -> Head:
     num_tensors = cursor.count(8 + 1 + 4 + 8 + 4 + 8, MAX_TENSORS, "tensor count")
     num_keys = cursor.count(8 + 1 + 4 + 1, MAX_KEYS, "key count")
     metadata: dict[str, Value] = {}
+    places: dict[str, tuple[int, int]] = {}
     alignment = DEFAULT_ALIGNMENT
     for index in range(num_keys):
         start = cursor.offset
         key = cursor.string(MAX_NAME_BYTES, f"key {index}")
         if not key or key in metadata:
             raise cursor.error(f"key {index}", f"{quote(key)} is there twice" if key else "is empty", start)
+        value_start = cursor.offset
         value_type = cursor.uint32(f"{quote(key)} value type")
         metadata[key] = cursor.value(value_type, quote(key))
+        places[key] = value_start, cursor.offset
         if key == ALIGNMENT_KEY:
             alignment = metadata[key]
             if value_type != UINT32 or not is_alignment(alignment):
                 what = f"is {quote(alignment)} (value type {value_type}), not a uint32 power of two in"
                 raise cursor.error(key, f"{what} [{MIN_ALIGNMENT}, {MAX_ALIGNMENT}]", start)
     stored = [_read_tensor(cursor, index) for index in range(num_tensors)]
-    return Head(version, alignment, metadata, _place(cursor, stored, alignment))
+    if any(info.packed for _, info in stored):
+        _check_packed_layout(cursor, metadata)
+    return Head(version, alignment, metadata, places, _place(cursor, stored, alignment))
 
 
 def is_alignment(value: int) -> bool:
     """Whether tensors may be aligned so."""
     return MIN_ALIGNMENT <= value <= MAX_ALIGNMENT and value & (value - 1) == 0
+
+
+def _check_packed_layout(cursor: _Cursor, metadata: dict[str, Value]) -> None:
+    layout = metadata.get(PACKED_LAYOUT_KEY)
+    if type(layout) is not int:
+        raise cursor.error(PACKED_LAYOUT_KEY, "must be an integer where tensors are packed", None)
+    if layout != PACKED_LAYOUT:
+        what = f"weights are packed in layout {layout}, and this edgeformer reads layout {PACKED_LAYOUT}"
+        raise UnsupportedModelError(f"{cursor.file.path}: {what}: pack the original file again")
 
 
 def _read_version(cursor: _Cursor) -> int:
@@ -271,16 +296,25 @@ def _read_tensor(cursor: _Cursor, index: int) -> tuple[int, TensorInfo]:
     extents = [cursor.uint64(f"{field} extent") for _ in range(rank)]
     type_id = cursor.uint32(f"{field} type")
     offset = cursor.uint64(f"{field} offset")
-    if type_id not in STORED_TYPES:
+    packed = type_id & ~PACKED in STORED_TYPES and type_id & PACKED != 0
+    if type_id not in STORED_TYPES and not packed:
         raise cursor.error(f"{field} type", f"is {type_id}, which is no known type", cursor.offset - 12)
-    stored = STORED_TYPES[type_id]
+    stored = STORED_TYPES[type_id & ~PACKED]
     if 0 in extents or math.prod(extents) >= 1 << 63:
         raise cursor.error(f"{field} shape", f"{extents} has no elements, or too many for 63 bits", start)
     if extents[0] % stored.block_size:
         what = f"rows of {extents[0]} are not whole {stored.name} blocks of {stored.block_size}"
         raise cursor.error(f"{field} shape", what, start)
-    nbytes = math.prod(extents[1:]) * stored.row_bytes(extents[0])
-    return start, TensorInfo(name, tuple(reversed(extents)), type_id, offset, nbytes)
+    if packed and rank != 2:
+        raise cursor.error(f"{field} rank", f"is {rank}, and packed tensors have two axes", start)
+    num_rows = math.prod(extents[1:])
+    nbytes = (packed_rows(num_rows) if packed else num_rows) * stored.row_bytes(extents[0])
+    return start, TensorInfo(name, tuple(reversed(extents)), stored.id, offset, nbytes, packed=packed)
+
+
+def packed_rows(num_rows: int) -> int:
+    """Rows that a packed tensor takes up in the file."""
+    return -(-num_rows // PACKED_ROWS) * PACKED_ROWS
 
 
 def _place(cursor: _Cursor, stored: list[tuple[int, TensorInfo]], alignment: int) -> dict[str, TensorInfo]:
@@ -297,7 +331,11 @@ def _place(cursor: _Cursor, stored: list[tuple[int, TensorInfo]], alignment: int
         if end > cursor.file.size:
             what = f"ends at byte {end} of a file of {cursor.file.size}: the file is cut short or damaged"
             raise cursor.error(field, what, start)
-        tensors[info.name] = TensorInfo(info.name, info.shape, info.type, data_start + info.offset, info.nbytes)
+        if info.packed and (data_start + info.offset) % PACKED_ALIGNMENT:
+            place = data_start + info.offset
+            what = f"leads to byte {place}, and packed weights need a multiple of {PACKED_ALIGNMENT}"
+            raise cursor.error(f"{field} offset", what, start)
+        tensors[info.name] = replace(info, offset=data_start + info.offset)
     placed = sorted(tensors.values(), key=lambda info: info.offset)
     for before, after in pairwise(placed):
         if before.offset + before.nbytes > after.offset:

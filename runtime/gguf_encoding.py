@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping
 import numpy as np
 
 from .errors import InvalidInputError, quote
-from .gguf_bytes import ARRAY, KINDS, MAGIC, SCALARS, VERSION, TensorInfo, Value
+from .gguf_bytes import ARRAY, KINDS, MAGIC, PACKED, SCALARS, VERSION, TensorInfo, Value
 
 _LENGTH = struct.Struct("<Q")
 
@@ -94,7 +94,8 @@ def encode_head(metadata: Mapping[str, bytes], tensors: Iterable[TensorInfo], al
     entries = []
     for info in tensors:
         extents = struct.pack(f"<I{len(info.shape)}Q", len(info.shape), *reversed(info.shape))
-        entries.append(encode_string("tensor name", info.name) + extents + struct.pack("<IQ", info.type, info.offset))
+        type_id = info.type | PACKED if info.packed else info.type
+        entries.append(encode_string("tensor name", info.name) + extents + struct.pack("<IQ", type_id, info.offset))
     head = MAGIC + struct.pack("<IQQ", VERSION, len(entries), len(metadata))
     keys = b"".join(encode_string("key", key) + value for key, value in metadata.items())
     head += keys + b"".join(entries)

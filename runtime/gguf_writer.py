@@ -12,7 +12,16 @@ from numpy.typing import NDArray
 
 from .errors import InvalidInputError, InvalidOptionError, PathLike, quote
 from .files import OutputFile
-from .gguf_bytes import ALIGNMENT_KEY, DEFAULT_ALIGNMENT, MAX_RANK, TensorInfo, Value, is_alignment
+from .gguf_bytes import (
+    ALIGNMENT_KEY,
+    DEFAULT_ALIGNMENT,
+    MAX_RANK,
+    PACKED_ALIGNMENT,
+    TensorInfo,
+    Value,
+    is_alignment,
+    packed_rows,
+)
 from .gguf_encoding import encode_head, encode_value
 from .quants import STORED_TYPES
 
@@ -86,12 +95,16 @@ class GGUFWriter:
         InvalidInputError
             The key is there already, or empty; the value does not fit the kind; or tensors are already being written.
         """
+        self.add_encoded(key, encode_value(key, value, kind))
+
+    def add_encoded(self, key: str, encoded: bytes) -> None:
+        """Add a metadata value as `GGUFFile.encoded` gives it. Raises as `add` does."""
         self._check_open_for_declarations()
         if not key or key in self._metadata:
             raise InvalidInputError(f"{self.path}: key {quote(key)} is {'there already' if key else 'empty'}")
-        self._metadata[key] = encode_value(key, value, kind)
+        self._metadata[key] = encoded
 
-    def declare(self, name: str, shape: Sequence[int], type: int) -> None:
+    def declare(self, name: str, shape: Sequence[int], type: int, *, packed: bool = False) -> None:
         """Announce a tensor.
 
         Parameters
@@ -102,6 +115,8 @@ class GGUFWriter:
             Rows first; one to four axes.
         type : int
             A key of `quants.STORED_TYPES`.
+        packed : bool
+            Written as panels of sixteen rows, the last filled up with zeros; the alignment must be 64 or more.
 
         Raises
         ------
@@ -115,8 +130,12 @@ class GGUFWriter:
             raise InvalidInputError(f"tensor {quote(name)}: shape {tuple(shape)} is not 1 to {MAX_RANK} extents > 0")
         if type not in STORED_TYPES:
             raise InvalidInputError(f"tensor {quote(name)}: there is no type {type}")
-        nbytes = math.prod(shape[:-1]) * STORED_TYPES[type].row_bytes(shape[-1])
-        self._tensors[name] = TensorInfo(name, tuple(int(n) for n in shape), type, self._data_bytes, nbytes)
+        if packed and (len(shape) != 2 or self._alignment % PACKED_ALIGNMENT):
+            raise InvalidInputError(f"tensor {quote(name)}: packed ones have two axes and an alignment of 64 or more")
+        num_rows = packed_rows(shape[0]) if packed else math.prod(shape[:-1])
+        nbytes = num_rows * STORED_TYPES[type].row_bytes(shape[-1])
+        extents = tuple(int(n) for n in shape)
+        self._tensors[name] = TensorInfo(name, extents, type, self._data_bytes, nbytes, packed=packed)
         self._data_bytes += -(-nbytes // self._alignment) * self._alignment
 
     def write(self, name: str, raw: bytes | bytearray | memoryview | NDArray[Any]) -> None:

@@ -60,7 +60,7 @@ class LoadOptions:
 
 @dataclass(frozen=True)
 class LoadedModel:
-    """What is in memory after loading; the file is closed by then."""
+    """What is in memory after loading. The file is closed by then; a packed one stays mapped."""
 
     architecture: Architecture
     metadata: Mapping[str, Any]
@@ -71,7 +71,7 @@ class LoadedModel:
     n_ctx: int
     batch: int  # rows of the largest run
     isa: str
-    memory: Mapping[str, int]
+    memory: Mapping[str, int]  # bytes by purpose; "mapped" says how many of "weights" are in the file
 
 
 def load_model(file: GGUFFile, architecture: Architecture, options: LoadOptions) -> LoadedModel:
@@ -85,7 +85,7 @@ def load_model(file: GGUFFile, architecture: Architecture, options: LoadOptions)
     programs = {
         key: Program(recipe, weights, caches, isa=isa, use_numba=options.use_numba) for key, recipe in recipes.items()
     }
-    memory = {"weights": weights.nbytes, "cache": plan.cache, "scratch": plan.scratch}
+    memory = {"weights": weights.nbytes, "cache": plan.cache, "scratch": plan.scratch, "mapped": weights.mapped_bytes}
     page_pools = {name: PagePool(cache) for name, cache in caches.items()}
     return LoadedModel(
         architecture, dict(file.metadata), pool, programs, page_pools, weights, n_ctx, plan.batch, isa, memory

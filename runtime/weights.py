@@ -1,31 +1,35 @@
-"""Weights from the file into packed matrices and float vectors, each once, whoever shares them."""
+"""Weights of the file as packed matrices and float vectors, each once, whoever shares them."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import logging
+from collections.abc import Callable, Mapping, Sequence
+from itertools import pairwise
 
 import numpy as np
 from edgeformer._kernels import core
 from edgeformer.compile import TILE, VectorSpec, padded
 from edgeformer.errors import NumericError, UnsupportedModelError
-from edgeformer.gguf import GGUFFile
+from edgeformer.gguf import GGUFFile, TensorInfo
 from edgeformer.quants import TYPES
 
-CHUNK_BYTES = 4 << 20  # read at a time: enough for every thread to pack, little beside the matrix itself
+STEP_BYTES = 16 << 20  # read between two looks at signals and reports of progress; cut among the threads
+
+logger = logging.getLogger("edgeformer")
 
 
 class Weights:
     """Packed matrices of one file, keyed by the tensors stacked in them.
 
-    Everything is copied out of the file while it is open: a file that is truncated, replaced or deleted later changes
-    nothing.
+    What the file holds unpacked is copied out of it while it is open: a file that is truncated, replaced or deleted
+    later changes nothing. Matrices that `edgeformer.pack` wrote stay in the file, which is mapped.
 
     Parameters
     ----------
     file : GGUFFile
         Open for as long as weights are asked for.
     pool : core.Pool
-        Threads that pack.
+        Threads that read and pack.
     progress : callable, optional
         Called with the bytes read so far and the bytes in all.
     """
@@ -35,10 +39,12 @@ class Weights:
         self._matrices: dict[tuple[str, ...], core.Matrix] = {}
         self._total = sum(tensor.nbytes for tensor in file.tensors.values())
         self._read = 0
+        self._map = _mapped(file) if file.is_packed else None
+        self.mapped_bytes = 0
 
     @property
     def nbytes(self) -> int:
-        """Bytes of all packed matrices."""
+        """Bytes of all packed matrices, `mapped_bytes` of them in the file."""
         return sum(matrix.nbytes for matrix in self._matrices.values())
 
     def type_of(self, name: str) -> int:
@@ -49,24 +55,32 @@ class Weights:
         """The tensors stacked, each from a whole tile on."""
         if names not in self._matrices:
             infos = [self._file.tensors[name] for name in names]
-            rows = sum(padded(info.shape[0]) for info in infos[:-1]) + infos[-1].shape[0]
-            matrix = core.Matrix(self.type_of(names[0]), rows, infos[0].shape[1])
-            first = 0
-            for info in infos:
-                self._pack(matrix, info.name, first, info.shape[0])
-                first += padded(info.shape[0])
+            shape = sum(padded(info.shape[0]) for info in infos[:-1]) + infos[-1].shape[0], infos[0].shape[1]
+            if self._map is not None and lie_stacked(infos):
+                matrix = core.Matrix(self.type_of(names[0]), *shape, self._map, infos[0].offset)
+                self.mapped_bytes += matrix.nbytes
+                self._advance(matrix.nbytes)
+            else:
+                matrix = core.Matrix(self.type_of(names[0]), *shape)
+                first = 0
+                for info in infos:
+                    self._copy(matrix, info, first)
+                    first += padded(info.shape[0])
             self._matrices[names] = matrix
         return self._matrices[names]
 
-    def _pack(self, matrix: core.Matrix, name: str, first: int, rows: int) -> None:
-        row_bytes = TYPES[matrix.type].row_bytes(matrix.num_columns)
-        step = padded(max(CHUNK_BYTES // row_bytes, 1), TILE)
+    def _copy(self, matrix: core.Matrix, info: TensorInfo, target: int) -> None:
+        rows, row_bytes = info.shape[0], TYPES[matrix.type].row_bytes(matrix.num_columns)
+        step = padded(max(STEP_BYTES // row_bytes, 1), TILE)
         for begin in range(0, rows, step):
             count = min(step, rows - begin)
-            matrix.pack(self._file.read_rows(name, begin, count), first + begin, count, self._pool)
-            self._read += count * row_bytes
-            if self._progress is not None:
-                self._progress(self._read, self._total)
+            self._file.pack_rows(info.name, begin, count, matrix, target + begin, self._pool)
+            self._advance(count * row_bytes)
+
+    def _advance(self, nbytes: int) -> None:
+        self._read += nbytes
+        if self._progress is not None:
+            self._progress(self._read, self._total)
 
     def vector(self, spec: VectorSpec) -> np.ndarray:
         """The plan's vector: float32, parts from whole tiles on."""
@@ -98,6 +112,21 @@ class Weights:
             if any(not np.isfinite(matrix.row(row)).all() for row in range(matrix.num_rows)):
                 return " + ".join(names)
         return None
+
+
+def _mapped(file: GGUFFile) -> core.MappedFile | None:
+    """The file mapped; None, and its weights are copied, where its file system cannot do that."""
+    try:
+        return core.MappedFile(file.fileno(), file.path)
+    except OSError as error:
+        logger.warning("%s: cannot be mapped (%s), so its weights are copied", file.path, error.strerror)
+        return None
+
+
+def lie_stacked(infos: Sequence[TensorInfo]) -> bool:
+    """Whether packed tensors of one type lie end to end in the file, as a stack of them does in memory."""
+    alike = all(info.packed and info.type == infos[0].type for info in infos)
+    return alike and all(before.offset + before.nbytes == after.offset for before, after in pairwise(infos))
 
 
 def supported_type(file: GGUFFile, name: str) -> int:

@@ -34,7 +34,14 @@ static inline void *ef_memory_map(size_t bytes, int large_pages)
     return base + head;
 }
 
-/* Gives back what ef_memory_map returned for the same number of bytes. NULL is allowed. */
+/* A file of `bytes` > 0 bytes mapped for reading, or NULL with errno set. */
+static inline void *ef_memory_map_file(int descriptor, size_t bytes)
+{
+    void *base = mmap(NULL, bytes, PROT_READ, MAP_PRIVATE, descriptor, 0);
+    return base == MAP_FAILED ? NULL : base;
+}
+
+/* Gives back what either returned for the same number of bytes. NULL is allowed. */
 static inline void ef_memory_unmap(void *memory, size_t bytes)
 {
     if (memory)

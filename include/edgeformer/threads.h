@@ -295,6 +295,7 @@ static inline void ef_pool_start(ef_pool *pool)
         return;
     pthread_attr_setstacksize(&attributes, EF_WORKER_STACK_BYTES);
     sigfillset(&all);
+    sigdelset(&all, SIGBUS); /* faults of mapped files: a fault whose signal is blocked ends the process */
     pthread_sigmask(SIG_SETMASK, &all, &before);
     int32_t started = 1;
     while (started < pool->max_threads) {

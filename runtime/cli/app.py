@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from . import bench, calibrate, convert, demo, doctor, encode, generate, hashes, inspect, plan, translate
+from . import bench, calibrate, convert, demo, doctor, encode, generate, hashes, inspect, pack, plan, translate
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -34,6 +34,7 @@ COMMANDS: dict[str, Callable[..., None]] = {
     "calibrate": calibrate.calibrate,
     "inspect": inspect.inspect,
     "plan": plan.plan,
+    "pack": pack.pack,
     "generate": generate.generate,
     "translate": translate.translate,
     "encode": encode.encode,
