@@ -256,7 +256,7 @@ def kernel_attention(isa, query, key, value, *, scale, causal=True, window=0, ty
     window : int
         How many of the latest positions a row sees; 0: all.
     type : int
-        EF_F32 or EF_F16, of the cache.
+        EF_F32, EF_F16 or EF_Q8_0, of the cache.
     rows : (int, int), optional
         Only these rows; the rest of the result is 0.
     page_order : sequence of int, optional

@@ -170,6 +170,27 @@ cdef int run_pack(ef_pack *job, Pool pool) except? -1:
     return leave_at_exit()
 
 
+cdef ef_cache cache_of(num_layers, num_heads, key_dim, value_dim, type) except *:
+    """A cache without pages."""
+    cdef ef_cache native
+    if type not in (EF_F32, EF_F16, EF_Q8_0):
+        raise InvalidInputError(f"cache type {type} is unknown; there are EF_F32, EF_F16 and EF_Q8_0")
+    native.pages, native.type = NULL, type
+    native.num_layers = checked(num_layers, "num_layers", 1, 2**16)
+    native.num_heads = checked(num_heads, "num_heads", 1, 2**16)
+    native.key_dim = checked(key_dim, "key_dim", 1, 2**16)
+    native.value_dim = checked(value_dim, "value_dim", 1, 2**16)
+    if num_layers * num_heads * (key_dim + value_dim + 32) * 64 > 2**48:
+        raise NotEnoughMemoryError("one page of a cache", num_layers * num_heads * (key_dim + value_dim) * 64)
+    native.page_bytes = (num_layers * ef_cache_layer_bytes(&native) + 63) // 64 * 64
+    return native
+
+
+def cache_page_bytes(num_layers, num_heads, key_dim, value_dim, type):
+    """Bytes of one page of such a `Cache`."""
+    return cache_of(num_layers, num_heads, key_dim, value_dim, type).page_bytes
+
+
 cdef class Cache:
     """Pages of keys and values, sixteen positions each (kernels.h). Memory is committed as it is written.
 
@@ -177,7 +198,7 @@ cdef class Cache:
     ----------
     num_pages, num_layers, num_heads, key_dim, value_dim : int
     type : int
-        EF_F32 or EF_F16.
+        EF_F32, EF_F16 or EF_Q8_0.
     """
 
     cdef ef_cache native
@@ -185,17 +206,8 @@ cdef class Cache:
     cdef readonly int num_pages
 
     def __cinit__(self, num_pages, num_layers, num_heads, key_dim, value_dim, type):
-        if type not in (EF_F32, EF_F16):
-            raise InvalidInputError(f"cache type {type} is unknown; there are EF_F32 and EF_F16")
         self.num_pages = checked(num_pages, "num_pages", 1, INT32_MAX)
-        self.native.type = type
-        self.native.num_layers = checked(num_layers, "num_layers", 1, 2**16)
-        self.native.num_heads = checked(num_heads, "num_heads", 1, 2**16)
-        self.native.key_dim = checked(key_dim, "key_dim", 1, 2**16)
-        self.native.value_dim = checked(value_dim, "value_dim", 1, 2**16)
-        if num_layers * num_heads * (key_dim + value_dim + 16) * 64 > 2**48:
-            raise NotEnoughMemoryError("one page of a cache", num_layers * num_heads * (key_dim + value_dim) * 64)
-        self.native.page_bytes = (num_layers * ef_cache_layer_bytes(&self.native) + 63) // 64 * 64
+        self.native = cache_of(num_layers, num_heads, key_dim, value_dim, type)
         if <object>self.native.page_bytes * self.num_pages > 2**62:
             raise NotEnoughMemoryError(f"a cache of {num_pages} pages", <object>self.native.page_bytes * self.num_pages)
         self.size = self.native.page_bytes * self.num_pages

@@ -13,6 +13,7 @@ from edgeformer._kernels import core
 from edgeformer.errors import NotEnoughMemoryError
 
 PAGE = 16  # positions
+KV_TYPES = {"f32": core.EF_F32, "f16": core.EF_F16, "q8_0": core.EF_Q8_0}  # of keys and values
 
 
 class PagePool:

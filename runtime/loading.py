@@ -14,13 +14,14 @@ from edgeformer.errors import InvalidOptionError, NotEnoughMemoryError
 from edgeformer.gguf import GGUFFile
 from edgeformer.graph import Architecture
 from edgeformer.memory import (
-    ELEMENT_BYTES,
     MemoryPlan,
     ProgramKey,
     available_memory,
+    cache_element,
     cache_pages,
     cache_specs,
     check_context,
+    check_kv_type,
     compile_programs,
     default_batch,
     plan_recipes,
@@ -50,8 +51,7 @@ class LoadOptions:
     progress: Callable[[int, int], None] | None = None
 
     def __post_init__(self) -> None:
-        if self.kv_type not in ELEMENT_BYTES:
-            raise InvalidOptionError(f"kv_type {self.kv_type!r} is not known; choose one of {', '.join(ELEMENT_BYTES)}")
+        check_kv_type(self.kv_type)
         for name in ("threads", "n_ctx", "max_memory"):
             value = getattr(self, name)
             if value is not None and (isinstance(value, bool) or not isinstance(value, int) or value < 1):
@@ -98,7 +98,7 @@ def _caches(
     caches = {}
     pages = cache_pages(recipes, n_ctx, batch, kv_type, budget)
     for name, spec in cache_specs(recipes).items():
-        element = core.EF_F32 if spec.lifetime == "pass" or kv_type == "f32" else core.EF_F16
+        element = cache_element(spec, kv_type)
         caches[name] = core.Cache(pages[name], spec.num_layers, spec.num_heads, spec.key_dim, spec.value_dim, element)
     return caches
 

@@ -10,8 +10,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from edgeformer.cache import PAGE
-from edgeformer.compile import Recipe, compile_graph, padded
+from edgeformer._kernels import core
+from edgeformer.cache import KV_TYPES, PAGE
+from edgeformer.compile import Recipe, compile_graph
 from edgeformer.errors import InvalidOptionError
 from edgeformer.gguf import GGUFFile
 from edgeformer.graph import Architecture, CacheSpec
@@ -24,7 +25,6 @@ MAX_SCRATCH_BYTES = 12 << 20  # what a run should keep to, for small devices' sa
 MAX_PASS_ROWS = 2048  # rows of one run of an encoder, whose sequences cannot be cut
 MAX_SEQUENCES = 64  # contexts that the page pools may hold where memory allows
 MAX_OUTPUT_BYTES = 64 << 20  # of logits in one run
-ELEMENT_BYTES = {"f32": 4, "f16": 2}
 
 ProgramKey = tuple[str, tuple[str, ...]]  # a program and the outputs that are computed
 
@@ -52,9 +52,15 @@ def compile_programs(architecture: Architecture, file: GGUFFile) -> dict[Program
 
 
 def cache_page_bytes(spec: CacheSpec, kv_type: str) -> int:
-    """Bytes of one page of sixteen positions over all layers, as kernels.h lays it out."""
-    element = 4 if spec.lifetime == "pass" else ELEMENT_BYTES[kv_type]
-    return spec.num_layers * spec.num_heads * PAGE * (spec.key_dim + padded(spec.value_dim)) * element
+    """Bytes of one page of sixteen positions over all layers."""
+    return core.cache_page_bytes(
+        spec.num_layers, spec.num_heads, spec.key_dim, spec.value_dim, cache_element(spec, kv_type)
+    )
+
+
+def cache_element(spec: CacheSpec, kv_type: str) -> int:
+    """The type (EF_F32 and so on) of a cache; what lives for one run alone is not worth rounding."""
+    return KV_TYPES["f32" if spec.lifetime == "pass" else kv_type]
 
 
 def cache_specs(recipes: Mapping[ProgramKey, Recipe]) -> dict[str, CacheSpec]:
@@ -104,6 +110,7 @@ def plan_memory(
     ModelNotFoundError, ModelFormatError, UnsupportedModelError, InvalidOptionError
         As for loading.
     """
+    check_kv_type(kv_type)
     with GGUFFile(path) as file:
         architecture = build_architecture(file)
         check_context(n_ctx, architecture)
@@ -118,6 +125,12 @@ def default_batch(architecture: Architecture, recipes: Mapping[ProgramKey, Recip
     if architecture.family == "decoder":
         return min(rows_per_run(recipes["decode", ("logits",)]), n_ctx)
     return max(MAX_PASS_ROWS, n_ctx)
+
+
+def check_kv_type(kv_type: str) -> None:
+    """Raises `InvalidOptionError` for a type that keys and values cannot have."""
+    if kv_type not in KV_TYPES:
+        raise InvalidOptionError(f"kv_type {kv_type!r} is not known; choose one of {', '.join(KV_TYPES)}")
 
 
 def check_context(n_ctx: int | None, architecture: Architecture) -> None:

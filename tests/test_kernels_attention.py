@@ -29,13 +29,33 @@ def attention64(query: Floats, key: Floats, value: Floats, scale: float, causal:
     return result
 
 
+def in_eight_bits(values: Floats, scale_type: type) -> Floats:
+    """What is left of rows [..., n] in blocks of 32 whole numbers up to 127 with a scale of that type each."""
+    n = values.shape[-1]
+    blocks = np.zeros((*values.shape[:-1], -(-n // 32), 32), np.float32)
+    blocks.reshape(*values.shape[:-1], -1)[..., :n] = values
+    largest = np.abs(blocks).max(-1, keepdims=True)
+    inverse = np.divide(np.float32(127), largest, out=np.zeros_like(largest), where=largest > 0)
+    scale = (largest / np.float32(127)).astype(scale_type).astype(np.float32)
+    return (np.rint(blocks * inverse) * scale).reshape(*values.shape[:-1], -1)[..., :n]
+
+
+def as_attended(query: Floats, key: Floats, value: Floats, kind: int) -> tuple[Floats, Floats, Floats]:
+    """The numbers that attention over a cache of this type works with."""
+    if kind == core.EF_F16:
+        return query, key.astype(np.float16).astype(np.float32), value.astype(np.float16).astype(np.float32)
+    if kind == core.EF_Q8_0:
+        return in_eight_bits(query, np.float32), in_eight_bits(key, np.float16), in_eight_bits(value, np.float16)
+    return query, key, value
+
+
 @st.composite
 def cases(draw: st.DrawFn) -> tuple[tuple[Floats, Floats, Floats], dict[str, Any]]:
     """Shapes around all the edges: tiles of pages, spans of positions, groups of heads, windows."""
     m = draw(st.integers(1, 40) | st.sampled_from([127, 128, 129, 255, 257, 300]))
     n = draw(st.integers(1, min(m, 20)))
     kv_heads, group = draw(st.integers(1, 3)), draw(st.integers(1, 5))
-    key_dim, value_dim = draw(st.integers(1, 40)), draw(st.integers(1, 40))
+    key_dim, value_dim = (draw(st.integers(1, 40) | st.sampled_from([63, 64, 80, 100])) for _ in range(2))
     seed = draw(st.integers(0, 1000))
     arrays = (
         rows(seed, n, kv_heads * group, key_dim),
@@ -48,7 +68,7 @@ def cases(draw: st.DrawFn) -> tuple[tuple[Floats, Floats, Floats], dict[str, Any
         "scale": float(key_dim) ** -0.5,
         "causal": causal,
         "window": window,
-        "type": draw(st.sampled_from([core.EF_F32, core.EF_F16])),
+        "type": draw(st.sampled_from([core.EF_F32, core.EF_F16, core.EF_Q8_0])),
         "page_order": list(np.random.default_rng(seed).permutation(-(-m // 16))),
     }
     return arrays, options
@@ -58,8 +78,7 @@ def cases(draw: st.DrawFn) -> tuple[tuple[Floats, Floats, Floats], dict[str, Any
 def test_scalar_is_close_to_float64(case: tuple[tuple[Floats, Floats, Floats], dict[str, Any]]) -> None:
     (query, key, value), options = case
     result = core.kernel_attention("scalar", query, key, value, **options)
-    if options["type"] == core.EF_F16:
-        key, value = (a.astype(np.float16).astype(np.float32) for a in (key, value))
+    query, key, value = as_attended(query, key, value, options["type"])
     wanted = attention64(query, key, value, options["scale"], options["causal"], options["window"])
     assert np.allclose(result, wanted, rtol=1e-5, atol=2e-5)
 
@@ -93,6 +112,32 @@ def test_spans_computed_apart_give_the_same_bits(
     wanted = core.kernel_attention("scalar", *arrays, **options)
     for isa in core.isa_names():
         assert same_bits(core.kernel_attention(isa, *arrays, spans=spans, **options), wanted), isa
+
+
+@pytest.mark.parametrize("kind", [core.EF_F16, core.EF_Q8_0])
+def test_extreme_keys_and_values(isa: str, kind: int) -> None:
+    """Zeros, a lone large number in a block, and numbers whose scale is hardly a half."""
+    query, key, value = rows(0, 3, 2, 64), rows(1, 140, 1, 64), rows(2, 140, 1, 64)
+    for array in (query, key, value):
+        array[1], array[2, :, 40:] = 0, 1e-7
+    key[5, 0, 3], value[7, 0, 60], value[9] = 300, -6e4, 1e-9
+    result = core.kernel_attention(isa, query, key, value, scale=0.125, type=kind)
+    assert same_bits(result, core.kernel_attention("scalar", query, key, value, scale=0.125, type=kind))
+    wanted = attention64(*as_attended(query, key, value, kind), 0.125, True, 0)
+    assert np.allclose(result, wanted, rtol=1e-5, atol=1e-4)
+
+
+def test_the_bytes_of_a_position_depend_on_nothing_else(isa: str) -> None:
+    """Overwriting later positions leaves the rows before them as they were, whatever the cache's type."""
+    query, key, value = rows(0, 150, 1, 40), rows(1, 150, 1, 40), rows(2, 150, 1, 40)
+    for kind in (core.EF_F32, core.EF_F16, core.EF_Q8_0):
+        before = core.kernel_attention(isa, query, key, value, scale=0.2, type=kind)
+        other_key, other_value = key.copy(), value.copy()
+        other_key[77:] *= 50
+        other_value[77:] *= 50
+        after = core.kernel_attention(isa, query, other_key, other_value, scale=0.2, type=kind)
+        assert same_bits(before[:77], after[:77])
+        assert not same_bits(before[77:], after[77:])
 
 
 @pytest.mark.parametrize("scale", [0.0, 1e-3, 30.0])

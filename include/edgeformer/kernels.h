@@ -31,11 +31,13 @@ typedef struct ef_matmul {
 } ef_matmul;
 
 /* Pages of sixteen positions: page -> layer -> keys of every head [key_dim][16], then values of every head
- * [16][value_dim padded to 16]. Padding of the values is zero. */
+ * [16][value_dim padded to 16]. Padding of the values is zero.
+ * EF_Q8_0: keys as ef_tile_q8_0 for each 32 of key_dim, the positions as its rows, padded with zeros; values as bytes,
+ * [16][value_dim padded to 16], then their scales as halves, [columns / 32, rounded up][16]. */
 typedef struct ef_cache {
     uint8_t *pages;         /* 64-byte aligned */
     int64_t page_bytes;
-    int32_t type;           /* EF_F32 or EF_F16 */
+    int32_t type;           /* EF_F32, EF_F16 or EF_Q8_0 */
     int32_t num_layers, num_heads, key_dim, value_dim;
 } ef_cache;
 
@@ -137,9 +139,20 @@ static inline int64_t ef_matmul_scratch(const ef_matrix *weight)
 }
 
 static inline int64_t ef_pad16(int64_t n) { return (n + 15) & ~(int64_t)15; }
-static inline int64_t ef_cache_element(const ef_cache *c) { return c->type == EF_F16 ? 2 : 4; }
-static inline int64_t ef_cache_head_key_bytes(const ef_cache *c) { return (int64_t)c->key_dim * 16 * ef_cache_element(c); }
-static inline int64_t ef_cache_head_value_bytes(const ef_cache *c) { return 16 * ef_pad16(c->value_dim) * ef_cache_element(c); }
+/* Blocks of 32 that hold n columns. */
+static inline int64_t ef_cache_blocks(int64_t n) { return (n + EF_BLOCK - 1) / EF_BLOCK; }
+static inline int64_t ef_cache_element(int32_t type) { return type == EF_F32 ? 4 : type == EF_F16 ? 2 : 1; }
+static inline int64_t ef_cache_head_key_bytes(const ef_cache *c)
+{
+    if (c->type == EF_Q8_0)
+        return ef_cache_blocks(c->key_dim) * (int64_t)sizeof(ef_tile_q8_0);
+    return (int64_t)c->key_dim * EF_TILE * ef_cache_element(c->type);
+}
+static inline int64_t ef_cache_head_value_bytes(const ef_cache *c)
+{
+    const int64_t scales = c->type == EF_Q8_0 ? ef_cache_blocks(c->value_dim) * EF_TILE * 2 : 0;
+    return EF_TILE * ef_pad16(c->value_dim) * ef_cache_element(c->type) + scales;
+}
 static inline int64_t ef_cache_layer_bytes(const ef_cache *c)
 {
     return c->num_heads * (ef_cache_head_key_bytes(c) + ef_cache_head_value_bytes(c));

@@ -1,4 +1,4 @@
-/* Attention over the paged cache, and the store into it.
+/* Attention over the paged cache.
  *
  * A tile is up to EF_ATTENTION_QUERIES query rows (a row of the batch and a head of the group each) that share every
  * load of keys and values; lanes of the scores are the sixteen positions of a page, lanes of the output sixteen columns
@@ -169,6 +169,10 @@ static void EF_NAME(attention_tile_begin)(EF_NAME(attention_tile) *tile, const e
     tile->merged = scratch + EF_ATTENTION_QUERIES * EF_ATTENTION_SPAN;
     memset(tile->merged, 0, (size_t)ef_attention_part(cache) * sizeof(float));
     ef_f32x16_store(tile->merged, ef_f32x16_set1(-INFINITY));
+    tile->quantized = (ef_block_activation *)(void *)(tile->merged + 2 * ef_attention_part(cache));
+    if (cache->type == EF_Q8_0)
+        for (int32_t t = 0; t < tile->num_lanes; t++)
+            EF_NAME(quantize_padded)(tile->quantized + t * ef_cache_blocks(cache->key_dim), tile->query[t], cache->key_dim);
 }
 
 /* Writes the tile's results: what was merged over the sums. */
@@ -236,34 +240,7 @@ static void EF_NAME(attention_join)(const ef_attention *args, const ef_segment *
     }
 }
 
-/* Writes one row's keys [num_heads * key_dim] and values [num_heads * value_dim] at `slot` of the page, rounded to the
- * cache's type; the padding of the values becomes zero. */
-static void EF_NAME(store_kv)(const ef_cache *cache, int32_t page, int32_t layer, int32_t slot, const float *key,
-                              const float *value)
-{
-    const int64_t width = ef_pad16(cache->value_dim), key_dim = cache->key_dim, value_dim = cache->value_dim;
-    for (int32_t head = 0; head < cache->num_heads; head++, key += key_dim, value += value_dim) {
-        uint8_t *keys = ef_cache_key(cache, page, layer, head), *values = ef_cache_value(cache, page, layer, head);
-        for (int64_t d = 0; d < key_dim; d += EF_TILE) {
-            const int64_t count = key_dim - d < EF_TILE ? key_dim - d : EF_TILE;
-            const ef_f32x16 x = EF_NAME(load_row)(key + d, count);
-            if (cache->type == EF_F16) {
-                uint16_t halves[EF_TILE], *column = (uint16_t *)(void *)keys + d * EF_TILE + slot;
-                ef_f32x16_store_f16(halves, x);
-                for (int64_t i = 0; i < count; i++)
-                    column[i * EF_TILE] = halves[i];
-            } else {
-                float *column = (float *)(void *)keys + d * EF_TILE + slot;
-                for (int64_t i = 0; i < count; i++)
-                    column[i * EF_TILE] = key[d + i];
-            }
-        }
-        for (int64_t d = 0; d < value_dim; d += EF_TILE) {
-            const ef_f32x16 x = EF_NAME(load_row)(value + d, value_dim - d);
-            if (cache->type == EF_F16)
-                ef_f32x16_store_f16((uint16_t *)(void *)values + slot * width + d, x);
-            else
-                ef_f32x16_store((float *)(void *)values + slot * width + d, x);
-        }
-    }
-}
+/* What matmul.h left for the integer products here. */
+#undef EF_TILE_ROWS
+#undef EF_TILE_PANELS
+#undef EF_PRODUCT_ROWS

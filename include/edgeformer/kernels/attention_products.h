@@ -3,6 +3,7 @@
  * of cache, made for each of them with these as constants.
  */
 #include "attention_scratch.h"
+#include "attention_cache.h"
 
 /* Register tile: how many vectors of sixteen sums a tile of this many queries keeps, beside keys or values. */
 #if EF_SIMD == EF_SIMD_AVX512
@@ -30,6 +31,7 @@ typedef struct {
     int32_t num_queries, num_lanes; /* lanes: the queries and, for a count that has no tile of its own, a spare one */
     float *scores; /* [query][EF_ATTENTION_SPAN] */
     float *merged; /* the part of all spans so far */
+    ef_block_activation *quantized; /* [query][blocks of key_dim], where the keys have eight bits */
 } EF_NAME(attention_tile);
 
 /* One span of a tile. Bounds count from the span's first position; first == last: the query sees nothing of it. */
@@ -40,9 +42,11 @@ typedef struct {
     float *output;                 /* [query][value_dim padded], of the span's part */
 } EF_NAME(attention_span);
 
-/* Sixteen cache elements as floats; type: EF_F32 or EF_F16, constant at the call. */
+/* Sixteen cache elements as floats, EF_Q8_0's without their scale; the type is constant at the call. */
 EF_INLINE ef_f32x16 EF_NAME(load_cached)(const uint8_t *p, const int32_t type)
 {
+    if (type == EF_Q8_0)
+        return ef_f32x16_from_i32(ef_i32x16_load_i8((const int8_t *)p));
     return type == EF_F16 ? ef_f32x16_load_f16((const uint16_t *)(const void *)p)
                           : ef_f32x16_load((const float *)(const void *)p);
 }
@@ -52,7 +56,7 @@ EF_INLINE void EF_NAME(attention_dot)(float *scores, const float *const *query, 
                                       int32_t key_dim, float scale, const int queries, const int columns,
                                       const int32_t type)
 {
-    const int64_t row_bytes = EF_TILE * (type == EF_F16 ? 2 : 4);
+    const int64_t row_bytes = EF_TILE * ef_cache_element(type);
     const ef_f32x16 scales = ef_f32x16_set1(scale);
     ef_f32x16 sums[EF_ATTENTION_QUERIES][EF_ATTENTION_MAX_COLUMNS];
     EF_ATTENTION_UNROLL
@@ -103,7 +107,7 @@ EF_INLINE void EF_NAME(attention_accumulate)(float *output, int64_t stride, cons
                                              int32_t first, int32_t last, const int queries, const int columns,
                                              const int32_t type)
 {
-    const int64_t column_bytes = EF_TILE * (type == EF_F16 ? 2 : 4);
+    const int64_t column_bytes = EF_TILE * ef_cache_element(type);
     ef_f32x16 sums[EF_ATTENTION_QUERIES][EF_ATTENTION_MAX_COLUMNS];
     EF_ATTENTION_UNROLL
     for (int t = 0; t < queries; t++)
@@ -141,7 +145,7 @@ EF_INLINE void EF_NAME(attention_values)(const EF_NAME(attention_tile) *tile, co
 {
     /* Heads have 64 columns as a rule: no more than four vectors. */
     const int columns = EF_ATTENTION_COLUMNS(queries) < 4 ? EF_ATTENTION_COLUMNS(queries) : 4;
-    const int64_t width = ef_pad16(tile->args->cache->value_dim), element = type == EF_F16 ? 2 : 4;
+    const int64_t width = ef_pad16(tile->args->cache->value_dim), element = ef_cache_element(type);
     const int64_t row = width * element;
     float *output = span->output + query * width;
     const float *weights = tile->scores + query * EF_ATTENTION_SPAN;
@@ -157,10 +161,13 @@ EF_INLINE void EF_NAME(attention_values)(const EF_NAME(attention_tile) *tile, co
                                       queries, 1, type);
 }
 
+#include "attention_q8_0.h"
+
 /* `product` with the count of queries and the type of the cache as constants. */
 #define EF_ATTENTION_CALL(product, queries, ...)                                                        \
-    (tile->args->cache->type == EF_F16 ? EF_NAME(product)(__VA_ARGS__, queries, EF_F16)                 \
-                                       : EF_NAME(product)(__VA_ARGS__, queries, EF_F32))
+    (tile->args->cache->type == EF_F16    ? EF_NAME(product)(__VA_ARGS__, queries, EF_F16)              \
+     : tile->args->cache->type == EF_Q8_0 ? EF_NAME(product##_q8_0)(__VA_ARGS__, queries)           \
+                                          : EF_NAME(product)(__VA_ARGS__, queries, EF_F32))
 
 /* Scores of the whole tile over the pages of the span. */
 static void EF_NAME(attention_tile_scores)(const EF_NAME(attention_tile) *tile, const EF_NAME(attention_span) *span)

@@ -30,11 +30,12 @@ static inline int32_t ef_attention_spans(int32_t positions)
     return (int32_t)(((int64_t)positions + EF_ATTENTION_SPAN - 1) / EF_ATTENTION_SPAN);
 }
 
-/* Floats of scratch for one call of an attention kernel on this cache: the scores of a span, what is merged, and the part
- * of one span. A 64-byte aligned address is best, not required. */
+/* Floats of scratch for one call of an attention kernel on this cache: the scores of a span, what is merged, the part of
+ * one span, and the queries in eight bits. A 64-byte aligned address is best, not required. */
 static inline int64_t ef_attention_scratch(const ef_cache *cache)
 {
-    return EF_ATTENTION_QUERIES * EF_ATTENTION_SPAN + 2 * ef_attention_part(cache);
+    const int64_t query_bytes = cache->type == EF_Q8_0 ? ef_cache_blocks(cache->key_dim) * (int64_t)sizeof(ef_block_activation) : 0;
+    return EF_ATTENTION_QUERIES * (EF_ATTENTION_SPAN + query_bytes / (int64_t)sizeof(float)) + 2 * ef_attention_part(cache);
 }
 
 #endif

@@ -209,6 +209,3 @@ static void EF_NAME(matmul)(const ef_matmul *args, int32_t row_begin, int32_t ro
 #undef EF_UNPACKED_FORMS
 #undef EF_UNPACK_ROWS
 #undef EF_CHUNK_BYTES
-#undef EF_TILE_ROWS
-#undef EF_TILE_PANELS
-#undef EF_PRODUCT_ROWS
