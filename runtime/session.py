@@ -65,7 +65,7 @@ class Session:
             Bytes for weights, caches and scratch together.
         isa : str, optional
             Instruction set of the kernels (see `core.isa_names`); the result is the same.
-        kv_type : {"f16", "f32"}
+        kv_type : {"f16", "f32", "q8_0"}
             Element type of the decoder's caches.
         use_numba : bool, optional
             Norms from Numba (default where it is installed) or from their C twins; the result is the same.

@@ -81,6 +81,23 @@ def test_every_type_stays_within_its_budget(loss_of_type: Callable[[str], float]
     assert abs(loss_of_type(kind) - loss_of_type("f32")) < BUDGETS[kind]
 
 
+def test_cached_types_cost_little(test_models: Path, tmp_path: Path) -> None:
+    """Q8_0 keys and values cost about what Q8_0 weights cost; the context is the window of 256."""
+    source = test_models / "shakespeare-llama-5m"
+    token_ids = json.loads((source / "expected.json").read_text())["valid_ids"]
+    convert(source, tmp_path / "model.gguf", type="f32")
+    losses, logits = {}, {}
+    for kind in ("f32", "f16", "q8_0"):
+        session = Session.open(tmp_path / "model.gguf", kv_type=kind)
+        losses[kind] = validation_loss(session, token_ids)
+        logits[kind] = session.forward([(session.new_sequence(), token_ids[:WINDOW])], outputs="all")
+        session.close()
+    spread = logits["f32"].max(axis=1) - logits["f32"].min(axis=1)
+    for kind, loss_bound, logit_bound in (("f16", 1e-5, 0.001), ("q8_0", 0.0005, 0.01)):
+        assert abs(losses[kind] - losses["f32"]) < loss_bound
+        assert (np.abs(logits[kind] - logits["f32"]).max(axis=1) / spread).max() < logit_bound
+
+
 def ranks(values: np.ndarray) -> np.ndarray:
     """Place of every value in ascending order, ties at their mean place."""
     _, group, count = np.unique(values, return_inverse=True, return_counts=True)

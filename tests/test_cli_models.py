@@ -99,6 +99,17 @@ def test_plan_adds_up_and_grows(dates: str, capsys: pytest.CaptureFixture[str]) 
     assert f"{small['weights']:,}" in run(capsys, "plan", dates, "--context", "32")
 
 
+def test_the_type_of_keys_and_values_is_taken(llama: str, capsys: pytest.CaptureFixture[str]) -> None:
+    sizes = [run_json(capsys, "plan", llama, "--kv-type", kind)["cache"] for kind in ("f32", "f16", "q8_0")]
+    assert sizes[0] == 2 * sizes[1] and sizes[2] not in sizes[:2]
+    assert run(capsys, "generate", llama, "--prompt", "Once upon", "--max-tokens", "4", "--kv-type", "q8_0")
+    arguments = ("bench", "-m", llama, "-p", "16", "-n", "0", "-r", "1", "-o", "json", "-ctk", "q8_0")
+    [row] = json.loads(run(capsys, *arguments, "-ctv", "q8_0"))
+    assert row["type_k"] == row["type_v"] == "q8_0"
+    assert main(list(arguments)) == 1
+    assert "-ctv" in capsys.readouterr().err
+
+
 def test_translate_takes_arguments(dates: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert run(capsys, "translate", dates, "4 March 1997", "1er mai 2020") == "1997-03-04\n2020-05-01\n"
 

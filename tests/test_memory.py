@@ -12,7 +12,8 @@ import numpy as np
 import pytest
 from edgeformer import memory
 from edgeformer.errors import InvalidOptionError, NotEnoughMemoryError
-from edgeformer.memory import plan_memory
+from edgeformer.graph import CacheSpec
+from edgeformer.memory import cache_page_bytes, plan_memory
 from edgeformer.session import Session
 from golden import cases
 from random_llama import write_random_llama
@@ -38,10 +39,11 @@ def golden_gguf(tmp_path_factory: pytest.TempPathFactory) -> cases.GoldenPath:
     return cases.converter(tmp_path_factory.mktemp("golden"))
 
 
+@pytest.mark.parametrize("kv_type", ["f16", "q8_0"])
 @pytest.mark.parametrize("name", ["llama-gqa-tied", "bert-gelu-mean", "transformer-prenorm-relu"])
-def test_weights_and_pages_are_what_was_planned(name: str, golden_gguf: cases.GoldenPath) -> None:
+def test_weights_and_pages_are_what_was_planned(name: str, kv_type: str, golden_gguf: cases.GoldenPath) -> None:
     path = golden_gguf(name, "q8_0")
-    plan, session = plan_memory(path), Session.open(path)
+    plan, session = plan_memory(path, kv_type=kv_type), Session.open(path, kv_type=kv_type)
     assert plan.weights == session.memory["weights"]
     pages = {name: pool.memory.page_bytes for name, pool in session._page_pools.items()}
     positions = {name: plan.batch if name == "pass" else plan.n_ctx for name in pages}
@@ -54,6 +56,23 @@ def test_a_process_grows_by_what_was_planned(tmp_path: Path) -> None:
     command = [sys.executable, "-c", GROWTH, str(path), str(plan.n_ctx)]
     grown = int(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
     assert grown == pytest.approx(plan.total, rel=0.05)
+
+
+def test_cached_types_have_the_bytes_of_their_format() -> None:
+    """Heads of 32 columns, one page of sixteen positions, in Q8_0 34 bytes for each 32 numbers."""
+    spec = CacheSpec("self", 3, 2, 32, 32, "sequence")
+    numbers = 3 * 2 * 16 * (32 + 32)
+    assert {kind: cache_page_bytes(spec, kind) for kind in ("f32", "f16", "q8_0")} == {
+        "f32": 4 * numbers,
+        "f16": 2 * numbers,
+        "q8_0": numbers * 34 // 32,
+    }
+
+
+def test_an_unknown_cached_type_is_refused(golden_gguf: cases.GoldenPath) -> None:
+    for call in (plan_memory, Session.open):
+        with pytest.raises(InvalidOptionError, match="f32, f16, q8_0"):
+            call(golden_gguf("llama-gqa-tied"), kv_type="q4_0")
 
 
 def test_a_context_beyond_the_models_is_refused(golden_gguf: cases.GoldenPath) -> None:

@@ -103,7 +103,7 @@ def test_alone_and_in_a_mixed_batch(golden_file: Path) -> None:
     assert digest(np.concatenate(alone)) == digest(together)
 
 
-@pytest.mark.parametrize("kv_type", ["f16", "f32"])
+@pytest.mark.parametrize("kv_type", ["f16", "f32", "q8_0"])
 @pytest.mark.parametrize("step", [1, 7, 16])
 def test_prefill_and_piece_by_piece(kv_type: str, step: int, golden_gguf: cases.GoldenPath) -> None:
     session = Session.open(golden_gguf("llama-gqa-tied", "q8_0"), threads=2, kv_type=kv_type)

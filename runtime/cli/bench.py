@@ -68,6 +68,12 @@ def bench(
         options.option("--n-gen", "-n", min=0, help="Tokens to generate; default: 128, or the model's context."),
     ] = None,
     n_depth: Annotated[int, typer.Option("--n-depth", "-d", min=0, help="Context that is filled before a test.")] = 0,
+    cache_type_k: Annotated[
+        str, typer.Option("--cache-type-k", "-ctk", help="Type of cached keys: f16, f32 or q8_0.")
+    ] = "f16",
+    cache_type_v: Annotated[
+        str, typer.Option("--cache-type-v", "-ctv", help="Type of cached values, the keys' own.")
+    ] = "f16",
     threads: options.Threads = None,
     repetitions: Annotated[
         int, typer.Option("--repetitions", "-r", min=1, help="Runs of each test, after one that is not counted.")
@@ -81,11 +87,25 @@ def bench(
     Example: edgeformer bench -m my-model.gguf -p 512 -n 128 -t 2 -r 5 -o json
     """
     from edgeformer.benchmark import bench as measure
+    from edgeformer.errors import InvalidOptionError
 
+    if cache_type_k != cache_type_v:
+        raise InvalidOptionError(
+            f"keys and values are cached in one type here: give {cache_type_k} or {cache_type_v} to both -ctk and -ctv"
+        )
     rows: list[dict[str, Any]] = []
     for path in model:
         with progress("measuring") as report:
-            rows += measure(path, n_prompt, n_gen, threads, repetitions, n_depth=n_depth, progress=report)
+            rows += measure(
+                path,
+                n_prompt,
+                n_gen,
+                threads,
+                repetitions,
+                n_depth=n_depth,
+                kv_type=cache_type_k,
+                progress=report,
+            )
     if output is Format.json:
         print_json(rows)
     else:

@@ -36,6 +36,7 @@ def generate(
     num_beams: Annotated[int | None, options.option("--num-beams", help="Beam search with this many.")] = None,
     threads: options.Threads = None,
     n_ctx: options.ContextLength = None,
+    kv_type: options.KvType = "f16",
     json: options.Json = False,
 ) -> None:
     """Continue a text; at a terminal it appears as it is made.
@@ -56,7 +57,7 @@ def generate(
         "stop": stop or None,
         "num_beams": num_beams,
     }
-    with load_model(file, threads=threads, n_ctx=n_ctx) as model:
+    with load_model(file, threads=threads, n_ctx=n_ctx, kv_type=kv_type) as model:
         if json:
             print_json(model.generate(text, **choices))
         elif sys.stdout.isatty() and (num_beams or 1) == 1:

@@ -20,6 +20,7 @@ Threads = Annotated[
 ContextLength = Annotated[
     int | None, option("--n-ctx", "-c", min=1, help="Context in tokens; default: the model's own.")
 ]
+KvType = Annotated[str, typer.Option("--kv-type", help="Type of cached keys and values: f16, f32 or q8_0.")]
 Json = Annotated[bool, typer.Option("--json", help="One JSON document on stdout, for programs.")]
 Texts = Annotated[
     list[str] | None,

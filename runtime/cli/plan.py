@@ -20,6 +20,7 @@ def plan(
         int | None, options.option("--batch", min=1, help="Tokens in one run; default: what a long prompt takes.")
     ] = None,
     sequences: Annotated[int, typer.Option("--sequences", min=1, help="Full contexts at the same time.")] = 1,
+    kv_type: options.KvType = "f16",
     json: options.Json = False,
 ) -> None:
     """Say how much memory a model will take, before loading anything.
@@ -28,7 +29,7 @@ def plan(
     """
     from edgeformer.memory import plan_memory
 
-    memory = plan_memory(file, context, batch, sequences)
+    memory = plan_memory(file, context, batch, sequences, kv_type)
     if json:
         print_json({**dataclasses.asdict(memory), "total": memory.total})
         return
