@@ -32,6 +32,7 @@ def add_run_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--plot", type=Path, help="draw the ratios into this SVG or PNG file")
     parser.add_argument("--rounds", type=int, default=5, help="turns of each runtime (default 5)")
     parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--timeout", type=float, default=240, help="seconds that an answer may take (default 240)")
     parser.add_argument("--prefill", type=int, default=512, help="tokens of the prompt (default 512)")
     parser.add_argument("--long-prefill", type=int, default=4096, help="tokens of the long prompt (default 4096)")
     parser.add_argument("--decode", type=int, default=64, help="tokens to decode (default 64)")

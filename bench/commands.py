@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from compare import comparisons, table
-from report import Report, Result
+from report import Check, Report, Result, bound_of
 
 
 def rows(options: argparse.Namespace) -> int:
@@ -36,7 +36,7 @@ def settings_of(options: argparse.Namespace) -> Any:
     return Settings(
         ModelFolder(options.models, options.peer_python), options.threads, options.rounds, options.prefill,
         options.long_prefill, options.decode, tuple(options.encoder_types.split(",")),
-        None if test_models is None else Path(test_models),
+        None if test_models is None else Path(test_models), options.timeout,
         pythons={PEER_PYTHON: options.peer_python, AVX2_PYTHON: options.avx2_peer_python},
     )
 
@@ -62,12 +62,14 @@ def results_of(patterns: list[str], settings: Any) -> Iterator[Result]:
 
 def alone(row: Any, run: Callable[[Any, Any], Result], settings: Any) -> Result:
     """A row that is no contest; where it cannot be run, a result that says why."""
+    from edgeformer.errors import EdgeformerError
     from peers import PeerError
 
     try:
         return run(row, settings)
-    except PeerError as error:
-        return Result(row.name, row.group, "", row.work.unit, {}, [], {"edgeformer": str(error)})
+    except (PeerError, EdgeformerError) as error:
+        checks = [Check(goal.kind, goal.against, None, [], bound_of(goal.bound), goal.at_most) for goal in row.goals]
+        return Result(row.name, row.group, "", row.work.unit, {}, checks, {"edgeformer": str(error)})
 
 
 def new_report(settings: dict[str, Any], threads: int) -> Report:

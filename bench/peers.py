@@ -69,6 +69,7 @@ class Worker:
             self._process = subprocess.Popen([python, str(HERE / "worker.py")], stdin=subprocess.PIPE,
                                              stdout=subprocess.PIPE, stderr=self._errors, env=environment)
         except OSError as error:
+            self._errors.close()
             raise PeerError(f"{python}: {error}") from error
         try:
             self.version: str = self.ask({"engine": engine, "options": options})["version"]
