@@ -72,12 +72,12 @@ def measure_activations(
     if family not in ("decoder", "encoder"):
         raise UnsupportedModelError(f"{file.path}: an {family} model needs pairs of texts, and one text was given")
     longest = min(CHUNK_TOKENS, model.architecture.context_length)
-    sequences = _pieces(tokenizer, text, longest) if family == "decoder" else _lines(tokenizer, text, longest)
-    sequences = _at_most(sequences, max_tokens)
+    cut, run = (_pieces, model.logits) if family == "decoder" else (_lines, model.hidden)
+    sequences = _at_most(cut(tokenizer, text, longest), max_tokens)
     for done, ids in enumerate(sequences):
         if progress is not None:
             progress(done, len(sequences))
-        model.logits(ids) if family == "decoder" else model.hidden(ids)
+        run(ids)
     return seen
 
 
