@@ -98,6 +98,10 @@ def test_transliteration(test_models: Path, tmp_path: Path) -> None:
     assert table[0, 16] == pytest.approx(np.cos(1.0))
 
 
+# llama.cpp rounds activations in other blocks than we do; choices may differ where logits are nearly equal.
+NEARLY_BEST = 0.15
+
+
 def llama_cpp(job: dict[str, Any]) -> dict[str, Any]:
     """What llama.cpp says, from this interpreter or the one that EDGEFORMER_LLAMA_CPP_PYTHON names."""
     interpreter = os.environ.get("EDGEFORMER_LLAMA_CPP_PYTHON")
@@ -118,21 +122,27 @@ def expected_greedy(folder: Path) -> tuple[list[int], list[int]]:
     return prompt, greedy if greedy[: len(prompt)] == prompt else prompt + greedy
 
 
+def largest_gap(path: str, start: list[int], ids: list[int]) -> float:
+    """How far the logit of any token that was chosen after `start` lies below the best."""
+    with edgeformer.load(path, threads=1) as model:
+        rows = model.logits(ids)[len(start) - 1 : -1]
+    chosen = np.array(ids[len(start) :])
+    return float((rows.max(axis=1) - rows[np.arange(len(chosen)), chosen]).max())
+
+
 @pytest.mark.parametrize("name", NAMES)
-@pytest.mark.parametrize(
-    ("type", "same"),
-    [("f32", None), ("f16", None), ("q8_0", 12), ("q6_k", 8), ("q5_k_m", 4), ("q4_k_m", 4), ("q4_0", 4), ("iq4_xs", 4)],
-)
-def test_llama_cpp_runs_the_file(test_models: Path, tmp_path: Path, name: str, type: str, same: int | None) -> None:
-    """Unquantized, the same continuation as torch's to the last id; quantized, it begins so; the same ids of texts."""
+@pytest.mark.parametrize("type", ["f32", "f16", "q8_0", "q6_k", "q5_k_m", "q4_k_m", "q4_0", "q3_k_m", "iq4_xs"])
+def test_llama_cpp_runs_the_file(test_models: Path, tmp_path: Path, name: str, type: str) -> None:
+    """Unquantized, torch's continuation to the last id; else what is best or nearly so here; the same ids of texts."""
     folder = test_models / name
     report = convert(folder, tmp_path / "out.gguf", type=type)
     prompt, greedy = expected_greedy(folder)
     story = (test_models / "text" / "tinystories_sample.txt").read_text()
     texts = ["", "x", "It's 12345  \u00e9t\u00e9\n\n\u65e5\u672c \U0001f389 </s> <|endoftext|>", *story.split("\n")]
     answer = llama_cpp({"path": report.path, "texts": texts, "start": prompt, "length": len(greedy)})
-    count = None if same is None else len(prompt) + same
-    assert answer["ids"][:count] == greedy[:count]
+    if type in ("f32", "f16"):
+        assert answer["ids"] == greedy
+    assert largest_gap(report.path, prompt, answer["ids"]) < NEARLY_BEST
     with GGUFFile(report.path) as file:
         tokenizer = Tokenizer.from_metadata(file.metadata)
     assert tokenizer is not None
@@ -141,21 +151,14 @@ def test_llama_cpp_runs_the_file(test_models: Path, tmp_path: Path, name: str, t
 
 @pytest.mark.parametrize("name", NAMES)
 @pytest.mark.parametrize(
-    ("file_type", "same"),
-    [(1, None), (7, 12), (18, 8), (17, 4), (15, 4), (2, 4), (12, 2), (30, 4), (25, 4), (3, 4), (8, 4), (9, 4)],
-    ids=["f16", "q8_0", "q6_k", "q5_k_m", "q4_k_m", "q4_0", "q3_k_m", "iq4_xs", "iq4_nl", "q4_1", "q5_0", "q5_1"],
+    "type",
+    ["f16", "q8_0", "q6_k", "q5_k_m", "q4_k_m", "q4_0", "q3_k_m", "q2_k", "iq4_xs", "iq4_nl", "q4_1", "q5_0", "q5_1"],
 )
-def test_files_of_llama_cpp_run_here(
-    test_models: Path, tmp_path: Path, name: str, file_type: int, same: int | None
-) -> None:
-    """Written by its quantizer, which keeps the tied embeddings of a q4_0 file as q6_k: the same continuation."""
-    folder = test_models / name
+def test_files_of_llama_cpp_run_here(test_models: Path, tmp_path: Path, name: str, type: str) -> None:
+    """Written by its quantizer: what llama.cpp chooses is best or nearly so here."""
     source, path = str(tmp_path / "f32.gguf"), str(tmp_path / "theirs.gguf")
-    convert(folder, source, type="f32")
-    prompt, greedy = expected_greedy(folder)
-    job = {"path": path, "source": source, "file_type": file_type, "texts": []}
-    theirs = llama_cpp({**job, "start": prompt, "length": len(greedy)})["ids"]
-    with edgeformer.load(path, threads=1) as model:
-        ours = prompt + model.generate(prompt, max_tokens=len(greedy) - len(prompt), temperature=0).token_ids
-    count = None if same is None else len(prompt) + same
-    assert ours[:count] == theirs[:count]
+    convert(test_models / name, source, type="f32")
+    prompt, greedy = expected_greedy(test_models / name)
+    job = {"path": path, "source": source, "file_type": MIXES[type].file_type, "texts": []}
+    ids = llama_cpp({**job, "start": prompt, "length": len(greedy)})["ids"]
+    assert largest_gap(path, prompt, ids) < NEARLY_BEST
