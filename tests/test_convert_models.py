@@ -16,6 +16,7 @@ import gguf
 import numpy as np
 import pytest
 from edgeformer.converters import ConversionReport, convert
+from edgeformer.converters.mixes import MIXES
 from edgeformer.gguf import GGUFFile
 from edgeformer.tokenizer import Tokenizer
 
