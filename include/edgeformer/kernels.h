@@ -119,23 +119,20 @@ typedef struct ef_kernels {
     uint64_t (*checksum)(const uint8_t *data, int64_t bytes);
 } ef_kernels;
 
-/* Thirty-two columns of a panel unpacked: bytes as the instruction set multiplies them, and floats for each part. */
-enum { EF_UNPACKED_CODES = 512, EF_UNPACKED_PART = EF_TILE * 4, EF_UNPACKED_PANELS = 2 /* at once, at most */ };
+/* A product of many rows unpacks some columns of a group of panels at a time, a slab, so that they stay in the first-level
+ * cache while the rows pass by, and keeps the rows' sums between slabs. */
+enum {
+    EF_SLAB_COLUMNS = 512, EF_SLAB_PANELS = 2, /* at most */
+    EF_SLAB_ROWS = 512,                        /* of one pass */
+    EF_UNPACKED_CODES = EF_BLOCK * EF_TILE, EF_UNPACKED_PART = EF_TILE * 4 /* bytes of thirty-two columns unpacked */
+};
 
-/* Bytes of one panel unpacked: codes and scales of all columns, then minima. */
-static inline int64_t ef_unpacked_bytes(int32_t type, int64_t num_columns)
-{
-    const ef_type_traits traits = ef_traits(type);
-    if (!traits.scale_columns)
-        return 0;
-    const int64_t parts = EF_BLOCK / traits.scale_columns * (traits.has_min ? 2 : 1);
-    return num_columns / EF_BLOCK * (EF_UNPACKED_CODES + parts * EF_UNPACKED_PART);
-}
-
-/* Bytes of scratch that a product with this matrix needs. */
+/* Bytes of scratch that a product with this matrix needs: codes, scales and minima of a slab, then two sums a row and
+ * panel. */
 static inline int64_t ef_matmul_scratch(const ef_matrix *weight)
 {
-    return EF_UNPACKED_PANELS * ef_unpacked_bytes(weight->type, weight->num_columns);
+    const int64_t blocks = EF_SLAB_COLUMNS / EF_BLOCK, columns = EF_UNPACKED_CODES + 4 * EF_UNPACKED_PART;
+    return ef_type_is_quantized(weight->type) ? EF_SLAB_PANELS * (blocks * columns + 2 * EF_SLAB_ROWS * EF_UNPACKED_PART) : 0;
 }
 
 static inline int64_t ef_pad16(int64_t n) { return (n + 15) & ~(int64_t)15; }

@@ -75,17 +75,19 @@ EF_FLOAT_TYPES(EF_FLOAT_FUNCTION)
 #undef EF_FLOAT_FUNCTION
 
 #define EF_FORM_FUNCTION(bits, parts) \
-    static void EF_NAME(tile_##bits##_##parts)(const ef_matmul *args, int32_t row, int32_t panel, int rows, int panels) \
+    static void EF_NAME(tile_##bits##_##parts)(const ef_matmul *args, const EF_NAME(slab) *slab, int32_t row, int32_t panel, \
+                                               int rows, int panels) \
     { \
-        EF_SIZES(EF_NAME(unpacked_tile), args, row, panel, bits, parts) \
+        EF_SIZES(EF_NAME(slab_tile), args, slab, row, panel, bits, parts) \
     }
 EF_UNPACKED_FORMS(EF_FORM_FUNCTION)
 #undef EF_FORM_FUNCTION
 
 #define EF_FLOAT_CASE(name, id, bytes) case id: EF_NAME(tile_##name)(args, row, panel, rows, panels); return;
-#define EF_FORM_CASE(bits, parts) case 2 * bits + parts: EF_NAME(tile_##bits##_##parts)(args, row, panel, rows, panels); return;
-/* One tile of a float matrix, or of an unpacked one; 1 <= rows <= EF_TILE_ROWS, 1 <= panels <= EF_TILE_PANELS. */
-static void EF_NAME(tile)(const ef_matmul *args, int32_t row, int32_t panel, int rows, int panels)
+#define EF_FORM_CASE(bits, parts) \
+    case 2 * bits + parts: EF_NAME(tile_##bits##_##parts)(args, slab, row, panel, rows, panels); return;
+/* One tile of a float matrix, or over a slab of a quantized one; 1 <= rows <= EF_TILE_ROWS, 1 <= panels <= EF_TILE_PANELS. */
+static void EF_NAME(tile)(const ef_matmul *args, const EF_NAME(slab) *slab, int32_t row, int32_t panel, int rows, int panels)
 {
     const ef_type_traits traits = ef_traits(args->weight.type);
     switch (args->weight.type) {
@@ -110,9 +112,9 @@ enum { EF_NAME(AHEAD) = 8704 };
         case 4: EF_NAME(direct_tile)(args, row, panel, EF_NAME(AHEAD), id, 4); break; \
         } \
     } \
-    static void EF_NAME(unpack_##name)(uint8_t *output, const uint8_t *panel, int64_t num_columns) \
+    static void EF_NAME(unpack_##name)(uint8_t *output, float *minima, const uint8_t *tile, int64_t num_columns) \
     { \
-        EF_NAME(unpack_columns)(output, id, panel, num_columns); \
+        EF_NAME(unpack_columns)(output, minima, id, tile, num_columns); \
     }
 EF_QUANTIZED_TYPES(EF_DIRECT_FUNCTION)
 #undef EF_DIRECT_FUNCTION
@@ -120,7 +122,7 @@ EF_QUANTIZED_TYPES(EF_DIRECT_FUNCTION)
 #define EF_DIRECT_CASE(name, id, columns, bytes, shared, bits, offset, minimum) \
     case id: EF_NAME(direct_##name)(args, row, panel, rows); break;
 #define EF_UNPACK_CASE(name, id, columns, bytes, shared, bits, offset, minimum) \
-    case id: EF_NAME(unpack_##name)(output, panel, weight->num_columns); break;
+    case id: EF_NAME(unpack_##name)(codes, minima, tile, slab->num_columns); break;
 /* A tile of 1, 2 or 4 rows of one panel of a quantized matrix. */
 static void EF_NAME(direct)(const ef_matmul *args, int32_t row, int32_t panel, int rows)
 {
@@ -129,12 +131,17 @@ static void EF_NAME(direct)(const ef_matmul *args, int32_t row, int32_t panel, i
     }
 }
 
-/* One panel of a quantized matrix, unpacked (ef_unpacked_bytes) to `output`, which is 64-byte aligned. */
-static void EF_NAME(unpack)(uint8_t *output, const ef_matrix *weight, int32_t index)
+/* Unpacks the slab's columns of `panels` panels. */
+static void EF_NAME(unpack)(const EF_NAME(slab) *slab, const ef_matrix *weight, int32_t panel, int panels)
 {
-    const uint8_t *panel = weight->data + index * weight->panel_bytes;
-    switch (weight->type) {
-    EF_QUANTIZED_TYPES(EF_UNPACK_CASE)
+    const uint8_t *first = weight->data + panel * weight->panel_bytes + EF_TILE * ef_row_bytes(weight->type, slab->column);
+    for (int p = 0; p < panels; p++) {
+        const uint8_t *tile = first + p * weight->panel_bytes;
+        uint8_t *codes = slab->codes + p * slab->codes_bytes;
+        float *minima = (float *)(void *)(slab->minima + p * slab->minima_bytes);
+        switch (weight->type) {
+        EF_QUANTIZED_TYPES(EF_UNPACK_CASE)
+        }
     }
 }
 #undef EF_DIRECT_CASE
@@ -161,39 +168,62 @@ static void EF_NAME(matmul_stream)(const ef_matmul *args, int32_t row_begin, int
         }
 }
 
-/* The rows of one chunk by all panels. A group of panels (of a quantized matrix: unpacked) stays near while the rows pass
- * by, and the next group is fetched meanwhile. The rows are cut into tiles of nearly equal height, because a tile of one
- * row costs almost as much as one of three. */
+/* The rows of one chunk by a group of panels: all columns of a float matrix, or a slab of a quantized one. The rows are cut
+ * into tiles of nearly equal height, because a tile of one row costs almost as much as one of three; meanwhile the part of
+ * the next group of panels that `part` of `parts` says is fetched. */
+static void EF_NAME(matmul_group)(const ef_matmul *args, const EF_NAME(slab) *slab, int32_t row_begin, int32_t row_end,
+                                  int32_t panel, int panels, int32_t part, int32_t parts)
+{
+    const int32_t tiles = (row_end - row_begin + EF_TILE_ROWS - 1) / EF_TILE_ROWS;
+    for (int32_t t = 0, row = row_begin; t < tiles; t++) {
+        const int rows = (row_end - row + tiles - t - 1) / (tiles - t);
+        if (tiles > 1)
+            EF_NAME(prefetch_panels)(args, panel + panels, panels, part * tiles + t, parts * tiles);
+        EF_NAME(tile)(args, slab, row, panel, rows, panels);
+        row += rows;
+    }
+}
+
+/* The rows of one chunk by all panels. */
 static void EF_NAME(matmul_chunk)(const ef_matmul *args, int32_t row_begin, int32_t row_end, int32_t panel_begin,
                                   int32_t panel_end)
 {
-    const int64_t unpacked = ef_unpacked_bytes(args->weight.type, args->weight.num_columns);
-    const int32_t tiles = (row_end - row_begin + EF_TILE_ROWS - 1) / EF_TILE_ROWS;
+    const int64_t num_columns = args->weight.num_columns, blocks = EF_SLAB_COLUMNS / EF_BLOCK;
+    const int quantized = ef_type_is_quantized(args->weight.type);
+    const int32_t slabs = quantized ? (int32_t)((num_columns + EF_SLAB_COLUMNS - 1) / EF_SLAB_COLUMNS) : 1;
+    EF_NAME(slab) slab = {.codes_bytes = blocks * (EF_UNPACKED_CODES + 2 * EF_UNPACKED_PART),
+                          .minima_bytes = blocks * 2 * EF_UNPACKED_PART, .codes = args->scratch, .first_row = row_begin};
+    if (quantized) {
+        slab.minima = slab.codes + EF_SLAB_PANELS * slab.codes_bytes;
+        slab.sums = (float *)(void *)(slab.minima + EF_SLAB_PANELS * slab.minima_bytes);
+    }
     for (int32_t panel = panel_begin; panel < panel_end; panel += EF_TILE_PANELS) {
         const int panels = panel_end - panel < EF_TILE_PANELS ? panel_end - panel : EF_TILE_PANELS;
-        for (int32_t p = 0; unpacked && p < panels; p++)
-            EF_NAME(unpack)(args->scratch + p * unpacked, &args->weight, panel + p);
-        for (int32_t t = 0, row = row_begin; t < tiles; t++) {
-            const int rows = (row_end - row + tiles - t - 1) / (tiles - t);
-            if (tiles > 1)
-                EF_NAME(prefetch_panels)(args, panel + panels, panels, t, tiles);
-            EF_NAME(tile)(args, row, panel, rows, panels);
-            row += rows;
+        for (int32_t s = 0; s < slabs; s++) {
+            slab.column = (int64_t)s * EF_SLAB_COLUMNS;
+            slab.num_columns = num_columns - slab.column < EF_SLAB_COLUMNS ? num_columns - slab.column : EF_SLAB_COLUMNS;
+            if (quantized)
+                EF_NAME(unpack)(&slab, &args->weight, panel, panels);
+            EF_NAME(matmul_group)(args, &slab, row_begin, row_end, panel, panels, s, slabs);
         }
     }
 }
 
-/* See ef_kernels.matmul. Rows go in chunks of nearly equal size whose inputs stay in the second-level cache while all
- * panels pass by. */
+/* See ef_kernels.matmul. Rows go in chunks of nearly equal size whose inputs (of a quantized matrix: the slab's) stay in the
+ * second-level cache while all panels pass by. */
 static void EF_NAME(matmul)(const ef_matmul *args, int32_t row_begin, int32_t row_end, int32_t panel_begin,
                             int32_t panel_end)
 {
-    if (ef_type_is_quantized(args->weight.type) && row_end - row_begin < EF_UNPACK_ROWS) {
+    const int quantized = ef_type_is_quantized(args->weight.type);
+    if (quantized && row_end - row_begin < EF_UNPACK_ROWS) {
         EF_NAME(matmul_stream)(args, row_begin, row_end, panel_begin, panel_end);
         return;
     }
     const int32_t least = 4 * EF_TILE_ROWS;
-    const int64_t fitting = EF_CHUNK_BYTES / args->input_stride, most = fitting > least ? fitting : least;
+    const int64_t slab_bytes = EF_SLAB_COLUMNS / EF_BLOCK * (int64_t)sizeof(ef_block_activation);
+    const int64_t row_bytes = quantized && slab_bytes < args->input_stride ? slab_bytes : args->input_stride;
+    const int64_t fitting = EF_CHUNK_BYTES / row_bytes, kept = fitting < EF_SLAB_ROWS ? fitting : EF_SLAB_ROWS;
+    const int64_t most = kept > least ? kept : least;
     const int32_t chunks = (int32_t)((row_end - row_begin + most - 1) / most);
     for (int32_t c = 0, row = row_begin; c < chunks; c++) {
         const int32_t rows = (row_end - row + chunks - c - 1) / (chunks - c);

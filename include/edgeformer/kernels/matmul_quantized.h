@@ -100,14 +100,14 @@ EF_INLINE void EF_NAME(direct_tile)(const ef_matmul *args, int32_t row, int32_t 
     EF_NAME(finish_tile)(args, finished, row, panel, rows, 1);
 }
 
-/* Unpacks a panel to `output`: for each thirty-two columns operands, then scales of the parts; behind all of them the
- * minima. */
-EF_INLINE void EF_NAME(unpack_columns)(uint8_t *output, const int type, const uint8_t *tile, int64_t num_columns)
+/* Unpacks columns of a panel, whole blocks, from its tile on: for each thirty-two columns operands, then scales of the parts;
+ * minima go to `minima`. */
+EF_INLINE void EF_NAME(unpack_columns)(uint8_t *output, float *minima, const int type, const uint8_t *tile,
+                                       int64_t num_columns)
 {
     const ef_type_traits traits = ef_traits(type);
     const int parts = EF_BLOCK / traits.scale_columns, blocks = traits.block_columns / EF_BLOCK;
     const int64_t tile_bytes = (int64_t)traits.block_bytes * EF_TILE, step = EF_UNPACKED_CODES + parts * EF_UNPACKED_PART;
-    float *minima = (float *)(void *)(output + num_columns / EF_BLOCK * step);
     for (int64_t t = 0; t < num_columns / traits.block_columns; t++, tile += tile_bytes)
         for (int b = 0; b < blocks; b++, output += step) {
             EF_UNROLL
@@ -125,63 +125,110 @@ EF_INLINE void EF_NAME(unpack_columns)(uint8_t *output, const int type, const ui
         }
 }
 
-/* M of a tile, whose panels' minima lie `skipped` bytes apart. */
-EF_INLINE void EF_NAME(add_minima)(ef_f32x16 *sums, const uint8_t *minima, int64_t skipped, int64_t num_blocks,
-                                   const int parts, const uint8_t *input, int64_t stride, const int rows, const int panels)
+/* A slab: columns [column, column + num_columns) of a group of panels, unpacked to `codes` and `minima`, each `.._bytes` a
+ * panel. Between slabs the sums A and M of row r of the pass and panel p wait in sums[r][p][A, M][16]. */
+typedef struct {
+    uint8_t *codes, *minima;
+    int64_t codes_bytes, minima_bytes;
+    int64_t column, num_columns;
+    float *sums;
+    int32_t first_row; /* of the pass */
+} EF_NAME(slab);
+
+/* Sums of a tile of `rows` rows and `panels` panels, from where they wait; which: 0 for A, 1 for M. */
+EF_INLINE void EF_NAME(load_sums)(ef_f32x16 *sums, const EF_NAME(slab) *slab, int32_t row, int which, const int rows,
+                                  const int panels)
 {
-    ef_f32x16 totals[EF_TILE_ROWS * EF_TILE_PANELS];
+    const float *waiting = slab->sums + ((int64_t)(row - slab->first_row) * EF_SLAB_PANELS * 2 + which) * EF_TILE;
     EF_UNROLL
-    for (int i = 0; i < rows * panels; i++)
-        totals[i] = ef_f32x16_zero();
-    for (int64_t b = 0; b < num_blocks; b++, input += sizeof(ef_block_activation))
+    for (int r = 0; r < rows; r++)
+        EF_UNROLL
+        for (int p = 0; p < panels; p++)
+            sums[r * panels + p] = slab->column == 0 ? ef_f32x16_zero()
+                                                     : ef_f32x16_load(waiting + (r * EF_SLAB_PANELS + p) * 2 * EF_TILE);
+}
+
+EF_INLINE void EF_NAME(store_sums)(const ef_f32x16 *sums, const EF_NAME(slab) *slab, int32_t row, int which, const int rows,
+                                   const int panels)
+{
+    float *waiting = slab->sums + ((int64_t)(row - slab->first_row) * EF_SLAB_PANELS * 2 + which) * EF_TILE;
+    EF_UNROLL
+    for (int r = 0; r < rows; r++)
+        EF_UNROLL
+        for (int p = 0; p < panels; p++)
+            ef_f32x16_store(waiting + (r * EF_SLAB_PANELS + p) * 2 * EF_TILE, sums[r * panels + p]);
+}
+
+/* M's next columns for a tile; input: row 0's block of the slab's first columns. */
+EF_INLINE void EF_NAME(add_minima)(ef_f32x16 *totals, const EF_NAME(slab) *slab, const int parts, const uint8_t *input,
+                                   int64_t stride, const int rows, const int panels)
+{
+    const uint8_t *minima = slab->minima;
+    for (int64_t k = 0; k < slab->num_columns; k += EF_BLOCK, input += sizeof(ef_block_activation))
         for (int h = 0; h < parts; h++, minima += EF_UNPACKED_PART)
             EF_UNROLL
             for (int r = 0; r < rows; r++) {
                 const ef_f32x16 sum = ef_f32x16_set1(EF_NAME(part_sum)(input + r * stride, parts, h));
                 EF_UNROLL
                 for (int p = 0; p < panels; p++) {
-                    const ef_f32x16 minimum = ef_f32x16_load((const float *)(const void *)(minima + p * skipped));
-                    totals[r * panels + p] = ef_f32x16_fma(minimum, sum, totals[r * panels + p]);
+                    const uint8_t *minimum = minima + p * slab->minima_bytes;
+                    totals[r * panels + p] = ef_f32x16_fma(ef_f32x16_load((const float *)(const void *)minimum), sum,
+                                                           totals[r * panels + p]);
                 }
             }
-    EF_UNROLL
-    for (int i = 0; i < rows * panels; i++)
-        sums[i] = ef_f32x16_add(sums[i], totals[i]);
 }
 
-/* A tile of `rows` rows and `panels` panels, whose weights were unpacked to args->scratch. bits, parts, rows and panels are
- * constants. */
-EF_INLINE void EF_NAME(unpacked_tile)(const ef_matmul *args, int32_t row, int32_t panel, const int bits, const int parts,
-                                      const int rows, const int panels)
+/* A's next columns for a tile; input as above. bits, parts, rows and panels are constants. */
+EF_INLINE void EF_NAME(add_products)(ef_f32x16 *sums, const EF_NAME(slab) *slab, const int bits, const int parts,
+                                     const int offset, const uint8_t *input, int64_t stride, const int rows, const int panels)
 {
-    const ef_type_traits traits = ef_traits(args->weight.type);
-    const int64_t num_blocks = args->weight.num_columns / EF_BLOCK, stride = args->input_stride;
-    const int64_t step = EF_UNPACKED_CODES + parts * EF_UNPACKED_PART;
-    const int64_t skipped = ef_unpacked_bytes(args->weight.type, args->weight.num_columns);
-    const uint8_t *input = (const uint8_t *)args->input + row * stride, *blocks = input, *unpacked = args->scratch;
-    ef_f32x16 sums[EF_TILE_ROWS * EF_TILE_PANELS];
-    EF_UNROLL
-    for (int i = 0; i < rows * panels; i++)
-        sums[i] = ef_f32x16_zero();
-    for (int64_t b = 0; b < num_blocks; b++, unpacked += step, blocks += sizeof(ef_block_activation)) {
+    const uint8_t *codes = slab->codes;
+    for (int64_t k = 0; k < slab->num_columns; k += EF_BLOCK, input += sizeof(ef_block_activation)) {
         EF_NAME(weights) weights[EF_TILE_PANELS];
         ef_f32x16 scales[2 * EF_TILE_PANELS];
         EF_UNROLL
+        for (int r = 0; r < rows; r++) /* the next tile's: far apart, so that the hardware does not foresee them */
+            __builtin_prefetch(input + (rows + r) * stride, 0, 3);
+        EF_UNROLL
         for (int p = 0; p < panels; p++) {
-            const uint8_t *columns = unpacked + p * skipped;
+            const uint8_t *columns = codes + p * slab->codes_bytes;
             EF_NAME(load_weights)(&weights[p], EF_NAME(UNPACKED), (EF_NAME(source)){columns, 0});
             EF_UNROLL
             for (int h = 0; h < parts; h++)
                 scales[h * panels + p] =
                     ef_f32x16_load((const float *)(const void *)(columns + EF_UNPACKED_CODES + h * EF_UNPACKED_PART));
         }
-        EF_NAME(accumulate)(sums, EF_NAME(UNPACKED), bits, traits.offset, weights, scales, parts, blocks, stride, rows, panels);
+        EF_NAME(accumulate)(sums, EF_NAME(UNPACKED), bits, offset, weights, scales, parts, input, stride, rows, panels);
+        codes += EF_UNPACKED_CODES + parts * EF_UNPACKED_PART;
     }
-    if (traits.has_min)
-        EF_NAME(add_minima)(sums, unpacked, skipped, num_blocks, parts, input, stride, rows, panels);
+}
+
+/* A tile of `rows` rows and `panels` panels over the columns of a slab. bits, parts, rows and panels are constants. */
+EF_INLINE void EF_NAME(slab_tile)(const ef_matmul *args, const EF_NAME(slab) *slab, int32_t row, int32_t panel,
+                                  const int bits, const int parts, const int rows, const int panels)
+{
+    const ef_type_traits traits = ef_traits(args->weight.type);
+    const int64_t stride = args->input_stride, first_block = slab->column / EF_BLOCK;
+    const uint8_t *input = (const uint8_t *)args->input + row * stride + first_block * (int64_t)sizeof(ef_block_activation);
+    const int last = slab->column + slab->num_columns == args->weight.num_columns;
+    ef_f32x16 sums[EF_TILE_ROWS * EF_TILE_PANELS], totals[EF_TILE_ROWS * EF_TILE_PANELS];
+    EF_NAME(load_sums)(sums, slab, row, 0, rows, panels);
+    EF_NAME(add_products)(sums, slab, bits, parts, traits.offset, input, stride, rows, panels);
+    if (!last)
+        EF_NAME(store_sums)(sums, slab, row, 0, rows, panels);
     float finished[EF_TILE_ROWS * EF_TILE_PANELS * EF_TILE] __attribute__((aligned(EF_ALIGNMENT)));
     EF_UNROLL
     for (int i = 0; i < rows * panels; i++)
         ef_f32x16_store(finished + i * EF_TILE, sums[i]);
-    EF_NAME(finish_tile)(args, finished, row, panel, rows, panels);
+    if (traits.has_min) {
+        EF_NAME(load_sums)(totals, slab, row, 1, rows, panels);
+        EF_NAME(add_minima)(totals, slab, parts, input, stride, rows, panels);
+        if (!last)
+            EF_NAME(store_sums)(totals, slab, row, 1, rows, panels);
+        EF_UNROLL
+        for (int i = 0; i < rows * panels; i++)
+            ef_f32x16_store(finished + i * EF_TILE, ef_f32x16_add(ef_f32x16_load(finished + i * EF_TILE), totals[i]));
+    }
+    if (last)
+        EF_NAME(finish_tile)(args, finished, row, panel, rows, panels);
 }

@@ -7,7 +7,7 @@
 #define EF_TILE_ROWS 6
 #define EF_TILE_PANELS 2
 #define EF_PRODUCT_ROWS 1
-#define EF_UNPACK_ROWS 12
+#define EF_UNPACK_ROWS 32
 #define EF_CHUNK_BYTES (768 * 1024)
 #define EF_WEIGHTS_IN_REGISTERS 1
 #else
@@ -16,7 +16,7 @@
 #define EF_TILE_ROWS 6
 #define EF_TILE_PANELS 1
 #define EF_PRODUCT_ROWS EF_TILE_ROWS
-#define EF_UNPACK_ROWS 12
+#define EF_UNPACK_ROWS 32
 #define EF_CHUNK_BYTES (384 * 1024)
 #define EF_WEIGHTS_IN_REGISTERS 0
 #endif

@@ -10,7 +10,7 @@
 #define EF_TILE_ROWS 6
 #define EF_TILE_PANELS 1
 #define EF_PRODUCT_ROWS EF_TILE_ROWS
-#define EF_UNPACK_ROWS 12
+#define EF_UNPACK_ROWS 24
 #define EF_CHUNK_BYTES (384 * 1024)
 #define EF_WIDTH(bits) (bits)
 #define EF_UNPACKED_FORMS(form) form(4, 1) form(5, 1) form(8, 1) form(4, 2) form(6, 2)
