@@ -12,7 +12,7 @@ from kernel_inputs import FLOATS, HALVES, QUANTIZED, block_bytes, columns, extre
 from numpy.typing import NDArray
 
 TYPES = sorted(core.WEIGHT_TYPES)
-HEIGHTS = (1, 2, 3, 4, 5, 6, 7, 11, 12, 13, 26)  # of every tile, with and without unpacking
+HEIGHTS = (1, 2, 3, 4, 5, 6, 7, 11, 13, 24, 32, 37, 45)  # of every tile, with and without unpacking
 
 
 def widths(kind: int) -> list[int]:
@@ -52,6 +52,16 @@ def test_same_bits_for_every_height_and_width(isa: str, kind: int) -> None:
             for n in HEIGHTS:
                 x = rows(n, n, num_columns)
                 assert same_bits(core.kernel_matmul(isa, packed, x), core.kernel_matmul("scalar", packed, x))
+
+
+@pytest.mark.parametrize("kind", QUANTIZED, ids=core.WEIGHT_TYPES.get)
+def test_same_bits_for_many_columns_and_rows(isa: str, kind: int) -> None:
+    """More than the kernels unpack, or keep sums of, at a time."""
+    packed, _ = matrix(kind, 33, 1280)
+    x = rows(0, 600, 1280)
+    whole = core.kernel_matmul(isa, packed, x)
+    for first in (0, 300, 599):
+        assert same_bits(core.kernel_matmul("scalar", packed, x[first : first + 1]), whole[first : first + 1])
 
 
 @pytest.mark.parametrize("kind", TYPES, ids=core.WEIGHT_TYPES.get)

@@ -127,6 +127,12 @@ enum {
     EF_UNPACKED_CODES = EF_BLOCK * EF_TILE, EF_UNPACKED_PART = EF_TILE * 4 /* bytes of thirty-two columns unpacked */
 };
 
+/* Bytes of a row that a product with this matrix reads at a time. */
+static inline int64_t ef_matmul_slab_bytes(const ef_matrix *weight)
+{
+    return ef_type_is_quantized(weight->type) ? EF_SLAB_COLUMNS / EF_BLOCK * (int64_t)sizeof(ef_block_activation) : INT64_MAX;
+}
+
 /* Bytes of scratch that a product with this matrix needs: codes, scales and minima of a slab, then two sums a row and
  * panel. */
 static inline int64_t ef_matmul_scratch(const ef_matrix *weight)

@@ -51,12 +51,12 @@ static inline double ef_op_nanoseconds(const ef_plan *plan, const ef_batch *batc
     }
 }
 
-/* LINEAR: rows whose inputs stay in a core's second-level cache, times a share of the panels; chunks of the same rows come
+/* LINEAR: rows of which the inputs that a product reads at a time, row_bytes each, stay in a core's second-level cache, times a share of the panels; chunks of the same rows come
  * one after the other. Rows are cut finer only where there are too few panels to go round. */
-static inline ef_cut ef_linear_cut(int32_t rows, int64_t input_stride, int32_t panels, int32_t wanted)
+static inline ef_cut ef_linear_cut(int32_t rows, int64_t row_bytes, int32_t panels, int32_t wanted)
 {
     int32_t row_blocks = ef_divide_up(rows, EF_ROW_BLOCK), panel_blocks = ef_divide_up(panels, EF_PANEL_BLOCK);
-    int64_t cached = EF_CACHED_INPUT_BYTES / (input_stride * EF_ROW_BLOCK);
+    int64_t cached = EF_CACHED_INPUT_BYTES / (row_bytes * EF_ROW_BLOCK);
     int32_t row_chunks = cached >= row_blocks ? 1 : ef_divide_up(row_blocks, cached > 1 ? (int32_t)cached : 1);
     int32_t panel_chunks = ef_divide_up(wanted, row_chunks);
     panel_chunks = panel_chunks < panel_blocks ? panel_chunks : panel_blocks;
@@ -112,8 +112,11 @@ static inline ef_cut ef_op_cut(const ef_plan *plan, const ef_batch *batch, const
     int32_t rows = ef_domain_rows(batch, op->domain);
     if (rows == 0)
         return (ef_cut){.rows_a_chunk = 1, .panel_chunks = 1};
-    if (op->kind == EF_OP_LINEAR)
-        return ef_linear_cut(rows, ef_operand_stride(plan, op->input[0]), ef_linear_panels(op), wanted);
+    if (op->kind == EF_OP_LINEAR) {
+        const ef_matrix *weight = &plan->matrices[op->weight];
+        int64_t stride = ef_operand_stride(plan, op->input[0]), slab = ef_matmul_slab_bytes(weight);
+        return ef_linear_cut(rows, slab < stride ? slab : stride, ef_linear_panels(op), wanted);
+    }
     if (op->kind == EF_OP_ATTENTION)
         return ef_attention_cut(plan, batch, op, wanted);
     /* Positions of one page lie side by side for each column of the keys: one thread writes them all. */

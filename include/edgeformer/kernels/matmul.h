@@ -214,14 +214,13 @@ static void EF_NAME(matmul_chunk)(const ef_matmul *args, int32_t row_begin, int3
 static void EF_NAME(matmul)(const ef_matmul *args, int32_t row_begin, int32_t row_end, int32_t panel_begin,
                             int32_t panel_end)
 {
-    const int quantized = ef_type_is_quantized(args->weight.type);
-    if (quantized && row_end - row_begin < EF_UNPACK_ROWS) {
+    if (ef_type_is_quantized(args->weight.type) && row_end - row_begin < EF_UNPACK_ROWS) {
         EF_NAME(matmul_stream)(args, row_begin, row_end, panel_begin, panel_end);
         return;
     }
     const int32_t least = 4 * EF_TILE_ROWS;
-    const int64_t slab_bytes = EF_SLAB_COLUMNS / EF_BLOCK * (int64_t)sizeof(ef_block_activation);
-    const int64_t row_bytes = quantized && slab_bytes < args->input_stride ? slab_bytes : args->input_stride;
+    const int64_t slab_bytes = ef_matmul_slab_bytes(&args->weight);
+    const int64_t row_bytes = slab_bytes < args->input_stride ? slab_bytes : args->input_stride;
     const int64_t fitting = EF_CHUNK_BYTES / row_bytes, kept = fitting < EF_SLAB_ROWS ? fitting : EF_SLAB_ROWS;
     const int64_t most = kept > least ? kept : least;
     const int32_t chunks = (int32_t)((row_end - row_begin + most - 1) / most);
