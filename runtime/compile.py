@@ -7,7 +7,8 @@ Passes, in order:
 3. `gate`      a merged gate and up are multiplied by the product that makes them;
 4. `quantize`  an input of quantized weights is quantized once, by the op that makes it where that op can;
 5. `prune`     what the asked outputs do not need is dropped;
-6. `place`     every value gets a buffer, sums reuse their residual's; `Recipe.layout` packs the buffers by lifetime.
+6. `place`     every value gets a buffer, sums reuse their residual's; `Recipe.layout` packs the buffers by lifetime;
+7. `chain`     what row-wise ops in a row touch lives through all of them.
 
 Nothing here changes a bit of any result.
 """
@@ -15,33 +16,23 @@ Nothing here changes a bit of any result.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
-from edgeformer.graph import (
-    ACTIVATIONS,
-    OUTPUTS,
-    PAIRINGS,
-    POOLINGS,
-    ROWS,
-    SEGMENTS,
-    SOURCES,
-    CacheSpec,
-    Graph,
-    Node,
-    Value,
+from edgeformer.graph import ACTIVATIONS, PAIRINGS, POOLINGS, SOURCES, Graph, Node, Value
+from edgeformer.recipe import (
+    ALIGNMENT,
+    BLOCK_BYTES,
+    BLOCK_COLUMNS,
+    Buffer,
+    Op,
+    Operand,
+    Recipe,
+    VectorSpec,
+    padded,
 )
 
-ALIGNMENT = 64  # bytes; rows start on it and kernels read whole vectors of sixteen floats
-TILE = 16
-BLOCK_COLUMNS, BLOCK_BYTES = 32, 44  # ef_block_activation
-DOMAINS = (ROWS, OUTPUTS, SEGMENTS)  # ef_domain's order
-
-
-def padded(n: int, multiple: int = TILE) -> int:
-    """n rounded up to a multiple."""
-    return -(-n // multiple) * multiple
+NOT_ROW_WISE = {"linear", "attention", "pool"}  # ef_op_is_row_wise (plan_cut.h): the others form chains
 
 
 @dataclass
@@ -64,86 +55,6 @@ class Step:
     def reads(self) -> list[Value]:
         """Everything that the step reads, quantized or not."""
         return self.inputs if self.residual is None else [*self.inputs, self.residual]
-
-
-@dataclass(frozen=True)
-class Operand:
-    """Where a value's rows are: a buffer and the first column in it."""
-
-    buffer: int
-    column: int = 0
-
-
-@dataclass
-class Buffer:
-    """Rows of one domain, alive from op `first` to op `last`."""
-
-    domain: str
-    row_bytes: int
-    first: int
-    last: int
-
-
-@dataclass(frozen=True)
-class VectorSpec:
-    """A vector of the plan: tensors end to end, each padded to a whole tile (missing ones are zeros), or constants."""
-
-    parts: tuple[tuple[str | None, int], ...] = ()
-    constant: np.ndarray | None = None
-    divisor: str | None = None  # the constant is divided by this tensor
-
-
-@dataclass
-class Op:
-    """One op of the plan, in the fields of `ef_op` (plan.h)."""
-
-    kind: str
-    domain: str
-    inputs: tuple[Operand, ...] = ()
-    output: Operand | None = None
-    quantized: Operand | None = None
-    weight: int = -1
-    vectors: tuple[int, ...] = ()
-    width: int = 0
-    integers: tuple[int, ...] = ()
-    reals: tuple[float, ...] = ()
-    function: str | None = None
-
-
-@dataclass
-class Recipe:
-    """A compiled program, independent of weights in memory and of how many rows a run will have."""
-
-    ops: list[Op] = field(default_factory=list)
-    buffers: list[Buffer] = field(default_factory=list)
-    matrices: list[tuple[str, ...]] = field(default_factory=list)  # tensors stacked into one packed matrix
-    vectors: list[VectorSpec] = field(default_factory=list)
-    caches: list[CacheSpec] = field(default_factory=list)
-    outputs: dict[str, tuple[Operand, int, str]] = field(default_factory=dict)  # name -> place, width, domain
-
-    def layout(self, capacities: Sequence[int]) -> tuple[list[int], int]:
-        """Byte offset of every buffer and the size of the arena, for (rows, outputs, segments) at most.
-
-        Buffers whose lifetimes overlap never share bytes; largest first, each at the lowest place that is free.
-        """
-        sizes = [padded(b.row_bytes * capacities[DOMAINS.index(b.domain)], ALIGNMENT) for b in self.buffers]
-        offsets = [0] * len(sizes)
-        placed: list[int] = []
-        for index in sorted(range(len(sizes)), key=lambda i: -sizes[i]):
-            mine = self.buffers[index]
-            busy = sorted(
-                (offsets[o], offsets[o] + sizes[o])
-                for o in placed
-                if self.buffers[o].first <= mine.last and mine.first <= self.buffers[o].last
-            )
-            place = 0
-            for begin, end in busy:
-                if place + sizes[index] <= begin:
-                    break
-                place = max(place, end)
-            offsets[index] = place
-            placed.append(index)
-        return offsets, max((o + s for o, s in zip(offsets, sizes, strict=True)), default=0)
 
 
 def compile_graph(
@@ -297,7 +208,21 @@ def place(steps: list[Step], graph: Graph, outputs: Sequence[str]) -> Recipe:
         operand = placer.operands[value.index]
         recipe.buffers[operand.buffer].last = len(steps)
         recipe.outputs[name] = (operand, value.width, value.domain)
+    chain(recipe)
     return recipe
+
+
+def chain(recipe: Recipe) -> None:
+    """Buffers touched in a chain live through all of it: one range of rows is at its end where another begins."""
+    starts: list[int] = []  # of each op's chain
+    for position, op in enumerate(recipe.ops):
+        before = recipe.ops[position - 1] if position else op
+        goes_on = position and before.domain == op.domain and not {before.kind, op.kind} & NOT_ROW_WISE
+        starts.append(starts[-1] if goes_on else position)
+    for buffer in recipe.buffers:
+        buffer.first = starts[buffer.first]
+        while buffer.last + 1 < len(starts) and starts[buffer.last + 1] == starts[buffer.last]:
+            buffer.last += 1
 
 
 class _Placer:

@@ -9,7 +9,6 @@ from typing import Any
 
 from edgeformer._kernels import core
 from edgeformer.cache import PagePool
-from edgeformer.compile import Recipe
 from edgeformer.errors import InvalidOptionError, NotEnoughMemoryError
 from edgeformer.gguf import GGUFFile
 from edgeformer.graph import Architecture
@@ -27,6 +26,7 @@ from edgeformer.memory import (
     plan_recipes,
 )
 from edgeformer.program import Program
+from edgeformer.recipe import Recipe
 from edgeformer.weights import Weights
 
 logger = logging.getLogger("edgeformer")

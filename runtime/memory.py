@@ -12,12 +12,13 @@ from pathlib import Path
 
 from edgeformer._kernels import core
 from edgeformer.cache import KV_TYPES, PAGE
-from edgeformer.compile import Recipe, compile_graph
+from edgeformer.compile import compile_graph
 from edgeformer.errors import InvalidOptionError
 from edgeformer.gguf import GGUFFile
 from edgeformer.graph import Architecture, CacheSpec
 from edgeformer.models import build_architecture
 from edgeformer.quants import TYPES
+from edgeformer.recipe import Recipe
 from edgeformer.weights import packed_bytes, supported_type
 
 MIN_ROWS, MAX_ROWS = 64, 512  # rows of one run of a decoder: enough for the kernels' tiles, and to read weights seldom

@@ -13,13 +13,13 @@ from dataclasses import dataclass
 
 import numpy as np
 from edgeformer._kernels import core
-from edgeformer.compile import Recipe, padded
 from edgeformer.errors import PathLike, UnsupportedModelError
 from edgeformer.gguf import GGUFFile, GGUFWriter, TensorInfo
 from edgeformer.gguf_bytes import ALIGNMENT_KEY, PACKED_ALIGNMENT, PACKED_LAYOUT, PACKED_LAYOUT_KEY
 from edgeformer.memory import compile_programs
 from edgeformer.models import build_architecture
 from edgeformer.quants import TYPES
+from edgeformer.recipe import Recipe, padded
 from edgeformer.weights import STEP_BYTES, lie_stacked
 
 __all__ = ["PackResult", "pack"]

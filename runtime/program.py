@@ -8,8 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 from edgeformer import norms
 from edgeformer._kernels import core
-from edgeformer.compile import DOMAINS, Op, Operand, Recipe
 from edgeformer.memory import rows_per_run
+from edgeformer.recipe import DOMAINS, Op, Operand, Recipe
 from edgeformer.weights import Weights
 
 ABSENT = (-1, 0)

@@ -8,10 +8,10 @@ from itertools import pairwise
 
 import numpy as np
 from edgeformer._kernels import core
-from edgeformer.compile import TILE, VectorSpec, padded
 from edgeformer.errors import NumericError, UnsupportedModelError
 from edgeformer.gguf import GGUFFile, TensorInfo
 from edgeformer.quants import TYPES
+from edgeformer.recipe import TILE, VectorSpec, padded
 
 STEP_BYTES = 16 << 20  # read between two looks at signals and reports of progress; cut among the threads
 

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import pytest
-from edgeformer.compile import DOMAINS, Recipe, compile_graph
+from edgeformer.compile import compile_graph
 from edgeformer.errors import ModelFormatError
 from edgeformer.graph import Graph, rotary_frequencies
+from edgeformer.recipe import DOMAINS, Recipe
 from hypothesis import given
 from hypothesis import strategies as st
 

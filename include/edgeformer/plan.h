@@ -35,7 +35,8 @@ enum ef_op_kind {
 
 /* buffer < 0: absent. column: the first float (float buffers only; a multiple of sixteen where the op is LINEAR's output). */
 typedef struct ef_operand { int32_t buffer, column; } ef_operand;
-/* Byte offset into the arena and bytes from row to row, both multiples of 64. */
+/* Byte offset into the arena and bytes from row to row, both multiples of 64. Buffers that one chain of ops (plan_cut.h)
+ * touches share no bytes. */
 typedef struct ef_buffer { int64_t offset, stride; } ef_buffer;
 
 typedef struct ef_op {

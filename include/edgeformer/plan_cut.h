@@ -106,10 +106,29 @@ static inline ef_cut ef_attention_cut(const ef_plan *plan, const ef_batch *batch
     return cut;
 }
 
-/* Cuts an op into about `wanted` >= 1 chunks, or as many as it has. */
-static inline ef_cut ef_op_cut(const ef_plan *plan, const ef_batch *batch, const ef_op *op, int32_t wanted)
+/* Whether an op works row by row, in whole rows: a row of its result needs that row of its operands alone, or values that
+ * are there before its chain. */
+static inline int ef_op_is_row_wise(const ef_op *op)
 {
-    int32_t rows = ef_domain_rows(batch, op->domain);
+    return op->kind != EF_OP_LINEAR && op->kind != EF_OP_ATTENTION && op->kind != EF_OP_POOL;
+}
+
+/* One past the last op of the chain from `first` on: row-wise ops of one domain, through all of which a range of rows may
+ * pass at once; any other op is a chain by itself. */
+static inline int32_t ef_chain_end(const ef_plan *plan, int32_t first)
+{
+    int32_t end = first + 1;
+    if (ef_op_is_row_wise(&plan->ops[first]))
+        while (end < plan->num_ops && ef_op_is_row_wise(&plan->ops[end]) && plan->ops[end].domain == plan->ops[first].domain)
+            end++;
+    return end;
+}
+
+/* Cuts a chain into about `wanted` >= 1 chunks, or as many as it has. */
+static inline ef_cut ef_chain_cut(const ef_plan *plan, const ef_batch *batch, int32_t first, int32_t end, int32_t wanted)
+{
+    const ef_op *op = &plan->ops[first];
+    int32_t rows = ef_domain_rows(batch, op->domain), unit = 1;
     if (rows == 0)
         return (ef_cut){.rows_a_chunk = 1, .panel_chunks = 1};
     if (op->kind == EF_OP_LINEAR) {
@@ -120,7 +139,10 @@ static inline ef_cut ef_op_cut(const ef_plan *plan, const ef_batch *batch, const
     if (op->kind == EF_OP_ATTENTION)
         return ef_attention_cut(plan, batch, op, wanted);
     /* Positions of one page lie side by side for each column of the keys: one thread writes them all. */
-    int32_t unit = op->kind == EF_OP_STORE_KV ? EF_TILE : 1, units = ef_divide_up(rows, unit);
+    for (int32_t i = first; i < end; i++)
+        if (plan->ops[i].kind == EF_OP_STORE_KV)
+            unit = EF_TILE;
+    int32_t units = ef_divide_up(rows, unit);
     int32_t rows_a_chunk = ef_divide_up(units, wanted < units ? wanted : units) * unit;
     return (ef_cut){.rows_a_chunk = rows_a_chunk, .panel_chunks = 1, .num_chunks = ef_divide_up(rows, rows_a_chunk)};
 }

@@ -1,7 +1,8 @@
 /* The loop that runs a plan on a pool of threads.
  *
  * Every op is cut into chunks: ranges of rows, for LINEAR ranges of rows x panels, for ATTENTION (segment, key-value head,
- * rows). An op worth it is a round of the pool's job; the thread that finishes its last chunk runs the small ops that follow
+ * rows). Ops that go row by row and follow each other are one chain: each range of rows passes through all of them. A
+ * chain worth it is a round of the pool's job; the thread that finishes its last chunk runs the small ops that follow
  * alone and sets up the next round. No result depends on the cut.
  */
 #ifndef EDGEFORMER_PLAN_RUN_H
@@ -21,9 +22,9 @@ enum {
     EF_CHUNKS_A_THREAD = 16        /* so that a thread that is late or slow holds the others up little */
 };
 
-/* An op that all threads work at; op = num_ops: none. */
+/* A chain of ops, [op, end), and its chunks; op = num_ops: none. */
 typedef struct ef_round {
-    int32_t op;
+    int32_t op, end;
     ef_cut cut;
 } ef_round;
 
@@ -65,42 +66,55 @@ static inline int ef_run_stopped(ef_run *run)
     return atomic_load_explicit(&run->status, memory_order_relaxed) != EF_RUN_DONE;
 }
 
-/* Runs one chunk of op `index`. */
-static inline void ef_run_op_chunk(ef_run *run, int32_t index, const ef_cut *cut, int32_t chunk, int32_t thread)
+/* Runs one chunk of a round. */
+static inline void ef_run_round_chunk(ef_run *run, const ef_round *round, int32_t chunk, int32_t thread)
 {
     ef_worker_state *state = (ef_worker_state *)(void *)(run->scratch + thread * run->scratch_bytes);
     if (ef_run_stopped(run))
         return;
-    if (state->op != index)
-        *state = (ef_worker_state){.op = index};
-    ef_op_chunk(run->plan, run->batch, &run->plan->ops[index], cut, chunk, state);
+    if (state->op != round->op)
+        *state = (ef_worker_state){.op = round->op};
+    for (int32_t i = round->op; i < round->end; i++)
+        ef_op_chunk(run->plan, run->batch, &run->plan->ops[i], &round->cut, chunk, state);
     if (thread == 0)
         ef_run_check(run);
 }
 
-/* A chunk of the op that is this round of the pool's job. */
+/* A chunk of this round of the pool's job. */
 static inline void ef_run_chunk(void *context, int32_t chunk, int32_t thread)
 {
     ef_run *run = context;
-    ef_run_op_chunk(run, run->round.op, &run->round.cut, chunk, thread);
+    ef_run_round_chunk(run, &run->round, chunk, thread);
 }
 
-/* The first op from `first` on that is worth all threads, and its chunks. */
+/* Sets the ops of a round to the chain from `first` on; returns what it is likely to cost. */
+static inline double ef_run_chain(const ef_run *run, ef_round *round, int32_t first)
+{
+    double nanoseconds = 0;
+    round->op = first;
+    round->end = ef_chain_end(run->plan, first);
+    for (int32_t i = first; i < round->end; i++)
+        nanoseconds += ef_op_nanoseconds(run->plan, run->batch, &run->plan->ops[i]);
+    return nanoseconds;
+}
+
+/* The first chain from op `first` on that is worth all threads. */
 static inline ef_round ef_run_find(const ef_run *run, int32_t first)
 {
-    const ef_plan *plan = run->plan;
-    const int32_t num_threads = run->pool->num_threads;
-    for (int32_t i = first; i < plan->num_ops && num_threads > 1; i++) {
-        double nanoseconds = ef_op_nanoseconds(plan, run->batch, &plan->ops[i]);
+    const int32_t num_threads = run->pool->num_threads, num_ops = run->plan->num_ops;
+    ef_round round = {.end = first};
+    while (num_threads > 1 && round.end < num_ops) {
+        double nanoseconds = ef_run_chain(run, &round, round.end), most = nanoseconds / EF_CHUNK_NANOSECONDS;
         if (nanoseconds <= EF_ALONE_NANOSECONDS)
             continue;
-        double most = nanoseconds / EF_CHUNK_NANOSECONDS;
         int32_t wanted = num_threads * EF_CHUNKS_A_THREAD;
         if (most < wanted)
             wanted = most < num_threads ? num_threads : (int32_t)most;
-        return (ef_round){i, ef_op_cut(plan, run->batch, &plan->ops[i], wanted)};
+        round.cut = ef_chain_cut(run->plan, run->batch, round.op, round.end, wanted);
+        if (round.cut.num_chunks > 1)
+            return round;
     }
-    return (ef_round){plan->num_ops, {0}};
+    return (ef_round){num_ops, num_ops, {0}};
 }
 
 /* Tells every thread which weights it will read in that round. */
@@ -128,19 +142,20 @@ static inline int32_t ef_run_next(void *context, int32_t thread)
 {
     ef_run *run = context;
     const ef_plan *plan = run->plan;
-    for (int32_t i = run->round.op + 1; i < run->next.op; i++) {
+    for (ef_round round = {.end = run->round.end}; round.end < run->next.op;) {
         if (ef_run_stopped(run))
             return 0;
         /* One chunk if it is small, else enough of them to look up in time when asked to stop. */
-        double nanoseconds = ef_op_nanoseconds(plan, run->batch, &plan->ops[i]);
-        ef_cut cut = ef_op_cut(plan, run->batch, &plan->ops[i], 1 + (int32_t)(nanoseconds / EF_POLL_NANOSECONDS));
-        for (int32_t chunk = 0; chunk < cut.num_chunks; chunk++)
-            ef_run_op_chunk(run, i, &cut, chunk, thread);
+        double nanoseconds = ef_run_chain(run, &round, round.end);
+        int32_t wanted = 1 + (int32_t)(nanoseconds / EF_POLL_NANOSECONDS);
+        round.cut = ef_chain_cut(plan, run->batch, round.op, round.end, wanted);
+        for (int32_t chunk = 0; chunk < round.cut.num_chunks; chunk++)
+            ef_run_round_chunk(run, &round, chunk, thread);
     }
     run->round = run->next;
     if (run->round.op == plan->num_ops || ef_run_stopped(run))
         return 0;
-    run->next = ef_run_find(run, run->round.op + 1);
+    run->next = ef_run_find(run, run->round.end);
     const ef_round first = run->next.op == plan->num_ops ? ef_run_find(run, 0) : run->next;
     ef_run_hint(run, &first);
     return run->round.cut.num_chunks;
@@ -170,7 +185,7 @@ static inline int ef_plan_run(const ef_plan *plan, const ef_batch *batch, ef_poo
     ef_run run = {
         .plan = plan, .batch = batch, .pool = pool, .cancel = cancel, .poll = poll,
         .poll_context = poll_context, .scratch = scratch, .scratch_bytes = ef_plan_scratch_bytes(plan),
-        .last_poll = ef_nanoseconds(), .round = {.op = -1},
+        .last_poll = ef_nanoseconds(), .round = {.end = 0},
     };
     for (int32_t thread = 0; thread < pool->num_threads; thread++)
         ((ef_worker_state *)(void *)(scratch + thread * run.scratch_bytes))->op = -1;
