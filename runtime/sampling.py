@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 from array import array
 from collections.abc import Callable, Sequence
+from typing import Literal
 
 import numpy as np
 
@@ -109,17 +110,24 @@ def _descending(weights: np.ndarray, total: float, share: float) -> np.ndarray:
     """The greatest of `weights` (float32, the greatest 1), greatest first: enough of them to make up `share` of their
     sum `total`, as good as all otherwise.
     """
-    likely = weights[weights >= NUCLEUS_GUESS]
-    likely = -np.sort(-likely)
-    if core.reach(likely, share * total)[0] < len(likely):
-        return likely
-    return -np.sort(-weights)
+    for some in (weights[weights >= NUCLEUS_GUESS], weights):
+        negative = np.negative(some)
+        negative.sort()
+        descending = np.negative(negative, out=negative)
+        if core.reach(descending, share * total)[0] < len(descending):
+            break
+    return descending
+
+
+def _count_above(descending: np.ndarray, value: np.float32, side: Literal["left", "right"]) -> int:
+    """How many of `descending` are greater than `value` ("right"), or as great too ("left")."""
+    return len(descending) - int(np.searchsorted(descending[::-1], value, side=side))
 
 
 def _nth_index(values: np.ndarray, descending: np.ndarray, place: int) -> int:
     """Index in `values` of what stands at `place` of their beginning `descending`, equals being in order of index."""
-    first = int(np.searchsorted(-descending, -descending[place], side="left"))
-    return int(np.flatnonzero(values == descending[place])[place - first])
+    value = descending[place]
+    return int(np.flatnonzero(values == value)[place - _count_above(descending, value, "right")])
 
 
 class Sampler:
@@ -184,7 +192,7 @@ class Sampler:
             last, kept = core.reach(weights, options.top_p * total)
             count = min(last + 1, count)
         if options.min_p > 0.0 and weights[count - 1] < np.float32(options.min_p):  # the best weighs 1
-            count = int(np.searchsorted(-weights[:count], -np.float32(options.min_p), side="right"))
+            count = _count_above(weights[:count], np.float32(options.min_p), "left")
             kept = core.reach(weights[:count], math.inf)[1]
         return core.reach(weights[:count], _target(number, kept))[0]
 
