@@ -149,8 +149,10 @@ def test_extreme_scores(isa: str, scale: float) -> None:
     assert np.allclose(result, attention64(query, key, value, scale, True, 0), rtol=1e-4, atol=1e-4)
 
 
-def test_a_long_prefix_in_one_go_equals_row_by_row(isa: str) -> None:
-    query, key, value = rows(0, 140, 2, 8), rows(1, 140, 1, 8), rows(2, 140, 1, 8)
+@pytest.mark.parametrize("dim", [8, 112])
+def test_a_long_prefix_in_one_go_equals_row_by_row(isa: str, dim: int) -> None:
+    """More queries than one pass over the keys takes; with wide heads a pass goes block by block of positions."""
+    query, key, value = rows(0, 140, 2, dim), rows(1, 140, 1, dim), rows(2, 140, 1, dim)
     whole = core.kernel_attention(isa, query, key, value, scale=0.3)
     for i in (0, 15, 16, 127, 128, 139):
         row = core.kernel_attention(isa, query[i : i + 1], key[: i + 1], value[: i + 1], scale=0.3)

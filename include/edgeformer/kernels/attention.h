@@ -34,12 +34,14 @@ static void EF_NAME(attention_span_values)(const EF_NAME(attention_tile) *tile, 
         EF_NAME(attention_own_values)(tile, span, t, last, span->last[t]);
 }
 
-/* Lanes of page `page` outside first .. last - 1 become -infinity. */
+/* Lanes of page `page` outside first .. last - 1 become -infinity; as a rule there are none. */
 static inline void EF_NAME(attention_hide)(float *scores, int32_t page, int32_t first, int32_t last)
 {
     float *lanes = scores + page * EF_TILE;
     const int32_t before = EF_NAME(max_int)(first - page * EF_TILE, 0);
     const int32_t until = EF_NAME(min_int)(last - page * EF_TILE, EF_TILE);
+    if (before == 0 && until == EF_TILE)
+        return;
     const ef_f32x16 seen = ef_f32x16_select_part(ef_f32x16_load(lanes), until, -INFINITY);
     const ef_f32x16 hidden_first = ef_f32x16_select_part(ef_f32x16_set1(1.0f), before, 0.0f); /* 1 in lanes to hide */
     ef_f32x16_store(lanes, ef_f32x16_select_lt(ef_f32x16_zero(), hidden_first, ef_f32x16_set1(-INFINITY), seen));
@@ -138,10 +140,22 @@ static void EF_NAME(attention_span_part)(const EF_NAME(attention_tile) *tile, in
     EF_NAME(attention_span_step)(tile, &span, part);
 }
 
-/* The tile of queries (row * group + head of the group, from row_begin's first) from `begin` on, with nothing merged. */
+/* Scratch (ef_attention_scratch): scores of a span, its part, the queries in eight bits, then merged parts of tiles. */
+EF_INLINE float *EF_NAME(attention_scratch_part)(float *scratch)
+{
+    return scratch + EF_ATTENTION_QUERIES * EF_ATTENTION_SPAN;
+}
+
+EF_INLINE float *EF_NAME(attention_scratch_merged)(const ef_cache *cache, float *scratch)
+{
+    return EF_NAME(attention_scratch_part)(scratch) + ef_attention_part(cache) + ef_attention_quantized(cache);
+}
+
+/* The tile of queries (row * group + head of the group, from row_begin's first) from `begin` on, to be merged in `merged`.
+ */
 static void EF_NAME(attention_tile_begin)(EF_NAME(attention_tile) *tile, const ef_attention *args,
                                           const ef_segment *segment, int32_t kv_head, int32_t row_begin, int32_t row_end,
-                                          int32_t begin, float *scratch)
+                                          int32_t begin, float *scratch, float *merged)
 {
     const ef_cache *cache = args->cache;
     const int32_t group = args->num_heads / cache->num_heads, left = (row_end - row_begin) * group - begin;
@@ -166,13 +180,18 @@ static void EF_NAME(attention_tile_begin)(EF_NAME(attention_tile) *tile, const e
         tile->last_position = EF_NAME(max_int)(tile->last_position, tile->last[t]);
     }
     tile->scores = scratch;
-    tile->merged = scratch + EF_ATTENTION_QUERIES * EF_ATTENTION_SPAN;
-    memset(tile->merged, 0, (size_t)ef_attention_part(cache) * sizeof(float));
-    ef_f32x16_store(tile->merged, ef_f32x16_set1(-INFINITY));
-    tile->quantized = (ef_block_activation *)(void *)(tile->merged + 2 * ef_attention_part(cache));
+    tile->merged = merged;
+    tile->quantized = (ef_block_activation *)(void *)(EF_NAME(attention_scratch_part)(scratch) + ef_attention_part(cache));
     if (cache->type == EF_Q8_0)
         for (int32_t t = 0; t < tile->num_lanes; t++)
             EF_NAME(quantize_padded)(tile->quantized + t * ef_cache_blocks(cache->key_dim), tile->query[t], cache->key_dim);
+}
+
+/* Nothing is merged. */
+static void EF_NAME(attention_tile_clear)(const EF_NAME(attention_tile) *tile)
+{
+    memset(tile->merged, 0, (size_t)ef_attention_part(tile->args->cache) * sizeof(float));
+    ef_f32x16_store(tile->merged, ef_f32x16_set1(-INFINITY));
 }
 
 /* Writes the tile's results: what was merged over the sums. */
@@ -188,22 +207,53 @@ static void EF_NAME(attention_tile_end)(const EF_NAME(attention_tile) *tile)
         }
 }
 
+/* Spans span_begin .. span_end - 1 of all tiles from query `begin` on that have room for what is merged: a block of spans
+ * for one tile after the other, so that keys and values come from a core's own cache for all but the first. Returns the
+ * first query that is left. */
+static int32_t EF_NAME(attention_tiles)(const ef_attention *args, const ef_segment *segment, int32_t kv_head,
+                                        int32_t row_begin, int32_t row_end, int32_t begin, int32_t span_begin,
+                                        int32_t span_end, float *scratch)
+{
+    const ef_cache *cache = args->cache;
+    const int32_t num_queries = (row_end - row_begin) * (args->num_heads / cache->num_heads);
+    const int64_t page_bytes = ef_cache_head_key_bytes(cache) + ef_cache_head_value_bytes(cache);
+    const int64_t fitting = EF_ATTENTION_BLOCK_BYTES / (page_bytes * (EF_ATTENTION_SPAN / EF_TILE));
+    const int32_t step = num_queries - begin <= EF_ATTENTION_QUERIES ? span_end : fitting > 1 ? (int32_t)fitting : 1;
+    float *part = EF_NAME(attention_scratch_part)(scratch);
+    int32_t query = begin;
+    for (int32_t block = span_begin; block < span_end; block += step) {
+        float *merged = EF_NAME(attention_scratch_merged)(cache, scratch);
+        query = begin;
+        for (int32_t t = 0; t < EF_ATTENTION_TILES && query < num_queries; t++, merged += ef_attention_part(cache)) {
+            EF_NAME(attention_tile) tile;
+            EF_NAME(attention_tile_begin)(&tile, args, segment, kv_head, row_begin, row_end, query, scratch, merged);
+            const int32_t first = EF_NAME(max_int)(block, tile.first_position / EF_ATTENTION_SPAN);
+            const int32_t last = EF_NAME(min_int)(span_end - block, step) + block;
+            if (block == span_begin)
+                EF_NAME(attention_tile_clear)(&tile);
+            for (int32_t index = first; index < EF_NAME(min_int)(last, ef_attention_spans(tile.last_position)); index++) {
+                EF_NAME(attention_span_part)(&tile, index, part);
+                EF_NAME(attention_merge)(&tile, part);
+            }
+            if (last == span_end)
+                EF_NAME(attention_tile_end)(&tile);
+            query += tile.num_queries;
+        }
+    }
+    return query;
+}
+
 /* See kernels.h. */
 static void EF_NAME(attention)(const ef_attention *args, const ef_segment *segment, int32_t kv_head, int32_t row_begin,
                                int32_t row_end, float *scratch)
 {
     const int32_t num_queries = (row_end - row_begin) * (args->num_heads / args->cache->num_heads);
-    float *part = scratch + EF_ATTENTION_QUERIES * EF_ATTENTION_SPAN + ef_attention_part(args->cache);
-    EF_NAME(attention_tile) tile;
-    for (int32_t begin = 0; begin < num_queries; begin += tile.num_queries) {
-        EF_NAME(attention_tile_begin)(&tile, args, segment, kv_head, row_begin, row_end, begin, scratch);
-        const int32_t end = ef_attention_spans(tile.last_position);
-        for (int32_t index = tile.first_position / EF_ATTENTION_SPAN; index < end; index++) {
-            EF_NAME(attention_span_part)(&tile, index, part);
-            EF_NAME(attention_merge)(&tile, part);
-        }
-        EF_NAME(attention_tile_end)(&tile);
-    }
+    const int32_t last = args->causal ? segment->position + row_end : segment->kv_length;
+    const int32_t seen = args->causal ? segment->position + row_begin + 1 : segment->kv_length; /* by the first row */
+    const int32_t first = args->window > 0 ? EF_NAME(max_int)(seen - args->window, 0) : 0;
+    for (int32_t begin = 0; begin < num_queries;)
+        begin = EF_NAME(attention_tiles)(args, segment, kv_head, row_begin, row_end, begin, first / EF_ATTENTION_SPAN,
+                                         ef_attention_spans(last), scratch);
 }
 
 /* See kernels.h. */
@@ -214,7 +264,7 @@ static void EF_NAME(attention_split)(const ef_attention *args, const ef_segment 
     const int64_t floats = ef_attention_part(args->cache), span_floats = ef_attention_tiles(num_queries) * floats;
     EF_NAME(attention_tile) tile;
     for (int32_t begin = 0; begin < num_queries; begin += tile.num_queries, parts += floats) {
-        EF_NAME(attention_tile_begin)(&tile, args, segment, kv_head, 0, segment->num_rows, begin, scratch);
+        EF_NAME(attention_tile_begin)(&tile, args, segment, kv_head, 0, segment->num_rows, begin, scratch, NULL);
         for (int32_t index = span_begin; index < span_end; index++) {
             const int32_t start = index * EF_ATTENTION_SPAN;
             if (start < tile.last_position && start + EF_ATTENTION_SPAN > tile.first_position)
@@ -233,7 +283,9 @@ static void EF_NAME(attention_join)(const ef_attention *args, const ef_segment *
     const int64_t floats = ef_attention_part(args->cache), span_floats = ef_attention_tiles(num_queries) * floats;
     EF_NAME(attention_tile) tile;
     for (int32_t begin = 0; begin < num_queries; begin += tile.num_queries, parts += floats) {
-        EF_NAME(attention_tile_begin)(&tile, args, segment, kv_head, 0, segment->num_rows, begin, scratch);
+        EF_NAME(attention_tile_begin)(&tile, args, segment, kv_head, 0, segment->num_rows, begin, scratch,
+                                      EF_NAME(attention_scratch_merged)(args->cache, scratch));
+        EF_NAME(attention_tile_clear)(&tile);
         for (int32_t index = 0; index < num_spans; index++)
             EF_NAME(attention_merge)(&tile, parts + index * span_floats);
         EF_NAME(attention_tile_end)(&tile);

@@ -6,7 +6,9 @@
 
 enum {
     EF_ATTENTION_SPAN = 128,  /* positions between two merges; part of the numerics */
-    EF_ATTENTION_QUERIES = 6  /* query rows that share one load of keys and values */
+    EF_ATTENTION_QUERIES = 6, /* query rows that share one load of keys and values */
+    EF_ATTENTION_TILES = 32,  /* tiles of so many that share a block of keys and values from a core's own cache */
+    EF_ATTENTION_BLOCK_BYTES = 192 * 1024
 };
 
 /* What a span gives for a tile of queries, in floats: the largest score of each query, the sum of exp(score - largest), 0
@@ -30,12 +32,19 @@ static inline int32_t ef_attention_spans(int32_t positions)
     return (int32_t)(((int64_t)positions + EF_ATTENTION_SPAN - 1) / EF_ATTENTION_SPAN);
 }
 
-/* Floats of scratch for one call of an attention kernel on this cache: the scores of a span, what is merged, the part of
- * one span, and the queries in eight bits. A 64-byte aligned address is best, not required. */
+/* Floats that hold the queries of a tile in eight bits, where the cache wants them. */
+static inline int64_t ef_attention_quantized(const ef_cache *cache)
+{
+    const int64_t blocks = cache->type == EF_Q8_0 ? EF_ATTENTION_QUERIES * ef_cache_blocks(cache->key_dim) : 0;
+    return ef_pad16(blocks * (int64_t)(sizeof(ef_block_activation) / sizeof(float)));
+}
+
+/* Floats of scratch for one call of an attention kernel on this cache: the scores of a span, the part of one span, the
+ * queries in eight bits, and what is merged for each tile. A 64-byte aligned address is best, not required. */
 static inline int64_t ef_attention_scratch(const ef_cache *cache)
 {
-    const int64_t query_bytes = cache->type == EF_Q8_0 ? ef_cache_blocks(cache->key_dim) * (int64_t)sizeof(ef_block_activation) : 0;
-    return EF_ATTENTION_QUERIES * (EF_ATTENTION_SPAN + query_bytes / (int64_t)sizeof(float)) + 2 * ef_attention_part(cache);
+    return EF_ATTENTION_QUERIES * EF_ATTENTION_SPAN + (1 + EF_ATTENTION_TILES) * ef_attention_part(cache) +
+           ef_attention_quantized(cache);
 }
 
 #endif
