@@ -94,6 +94,6 @@ def test_cache_pages_are_copied_and_checked() -> None:
         with pytest.raises(InvalidInputError, match="page is"):
             cache.copy_page(source, target)
     with pytest.raises(InvalidInputError, match="cache type"):
-        core.Cache(4, 2, 2, 8, 8, core.EF_Q8_0)
+        core.Cache(4, 2, 2, 8, 8, core.EF_BF16)
     with pytest.raises(NotEnoughMemoryError):
         core.Cache(2**31 - 1, 2**16, 2**16, 2**16, 2**16, core.EF_F32)
