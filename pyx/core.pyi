@@ -68,13 +68,22 @@ class CancelFlag:
     def clear(self) -> None: ...
     def is_set(self) -> bool: ...
 
+class WeightMemory:
+    nbytes: Final[int]
+    def __init__(self, nbytes: int) -> None: ...
+
 class MappedFile:
     nbytes: Final[int]
     def __init__(self, descriptor: int, path: str) -> None: ...
 
 class Matrix:
     def __init__(
-        self, type: int, num_rows: int, num_columns: int, file: MappedFile | None = None, offset: int = 0
+        self,
+        type: int,
+        num_rows: int,
+        num_columns: int,
+        place: WeightMemory | MappedFile | None = None,
+        offset: int = 0,
     ) -> None: ...
     @property
     def nbytes(self) -> int: ...

@@ -15,6 +15,32 @@ cdef int read_descriptor(void *context, uint8_t *target, int64_t offset, int64_t
     return 0
 
 
+cdef class WeightMemory:
+    """Memory that several matrices share, in large pages where the system grants them: committed as it is written.
+
+    Parameters
+    ----------
+    nbytes : int
+
+    Raises
+    ------
+    NotEnoughMemoryError
+    """
+
+    cdef uint8_t *base
+    cdef readonly size_t nbytes
+
+    def __cinit__(self, nbytes):
+        if not 0 < nbytes <= 2**62:
+            raise InvalidInputError(f"{nbytes} bytes are not 1 to {2**62}")
+        self.base = <uint8_t *>allocate(nbytes, True, "weights")
+        self.nbytes = nbytes
+
+    def __dealloc__(self):
+        if self.base != NULL:
+            ef_memory_unmap(self.base, self.nbytes)
+
+
 cdef class MappedFile:
     """A whole file mapped for reading: its pages are those of the system's cache, shared by all processes that map it.
 

@@ -9,10 +9,10 @@ cdef class Matrix:
         One of `WEIGHT_TYPES`.
     num_rows, num_columns : int
         Outputs and inputs; columns are whole blocks of the type.
-    file : MappedFile, optional
-        That holds the panels; nothing is copied, and nothing can be packed into the matrix.
+    place : WeightMemory or MappedFile, optional
+        Where the panels are; in a file they are read and cannot be written. Default: memory of their own.
     offset : int
-        Of the panels in the file, a multiple of 64.
+        Of the panels in that place, a multiple of 64.
 
     Raises
     ------
@@ -22,9 +22,10 @@ cdef class Matrix:
 
     cdef ef_matrix native
     cdef size_t size
-    cdef MappedFile file
+    cdef object place
+    cdef MappedFile file  # that place, if it is one
 
-    def __cinit__(self, type, num_rows, num_columns, MappedFile file=None, offset=0):
+    def __cinit__(self, type, num_rows, num_columns, place=None, offset=0):
         if type not in WEIGHT_TYPES:
             raise InvalidInputError(f"weight type {type} is unknown; there are {WEIGHT_TYPES}")
         self.native.type = type
@@ -35,17 +36,16 @@ cdef class Matrix:
             raise InvalidInputError(f"num_columns is {num_columns}; {WEIGHT_TYPES[type]} needs a multiple of {block}")
         self.native.panel_bytes = ef_panel_bytes(self.native.type, self.native.num_columns)
         self.size = self.native.panel_bytes * ((self.native.num_rows + EF_TILE - 1) // EF_TILE)  # < 2**62
-        if file is None:
-            self.native.data = <const uint8_t *>allocate(self.size, True, f"a matrix [{num_rows}, {num_columns}]")
-            return
-        if offset < 0 or offset % EF_ALIGNMENT or offset + <object>self.size > file.nbytes:
-            raise InvalidInputError(f"{self.size} bytes at byte {offset} are not aligned to {EF_ALIGNMENT}, or not in the file")
-        self.native.data = file.base + <size_t>offset
-        self.file = file
-
-    def __dealloc__(self):
-        if self.file is None:
-            ef_memory_unmap(<void *>self.native.data, self.size)
+        if place is None:
+            place = WeightMemory(self.size)
+        if offset < 0 or offset % EF_ALIGNMENT or offset + <object>self.size > place.nbytes:
+            raise InvalidInputError(f"{self.size} bytes at byte {offset} are not aligned to {EF_ALIGNMENT}, or past the end")
+        if isinstance(place, MappedFile):
+            self.file = place
+            self.native.data = self.file.base + <size_t>offset
+        else:
+            self.native.data = (<WeightMemory?>place).base + <size_t>offset
+        self.place = place
 
     @property
     def nbytes(self):

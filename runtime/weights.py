@@ -15,6 +15,9 @@ from edgeformer.recipe import TILE, VectorSpec, padded
 
 STEP_BYTES = 16 << 20  # read between two looks at signals and reports of progress; cut among the threads
 
+SHARED_BYTES = 64 << 20  # of memory for many matrices, so that small ones lie in large pages, too
+MATRIX_ALIGNMENT = 64
+
 logger = logging.getLogger("edgeformer")
 
 
@@ -39,6 +42,8 @@ class Weights:
         self._matrices: dict[tuple[str, ...], core.Matrix] = {}
         self._total = sum(tensor.nbytes for tensor in file.tensors.values())
         self._read = 0
+        self._memory: core.WeightMemory | None = None
+        self._used = 0  # bytes of that memory
         self._map = _mapped(file) if file.is_packed else None
         self.mapped_bytes = 0
 
@@ -61,13 +66,20 @@ class Weights:
                 self.mapped_bytes += matrix.nbytes
                 self._advance(matrix.nbytes)
             else:
-                matrix = core.Matrix(self.type_of(names[0]), *shape)
+                matrix = self._new_matrix(self.type_of(names[0]), *shape)
                 first = 0
                 for info in infos:
                     self._copy(matrix, info, first)
                     first += padded(info.shape[0])
             self._matrices[names] = matrix
         return self._matrices[names]
+
+    def _new_matrix(self, type_id: int, num_rows: int, num_columns: int) -> core.Matrix:
+        nbytes = padded(padded(num_rows) * TYPES[type_id].row_bytes(num_columns), MATRIX_ALIGNMENT)
+        if self._memory is None or self._used + nbytes > self._memory.nbytes:
+            self._memory, self._used = core.WeightMemory(max(nbytes, SHARED_BYTES)), 0
+        self._used += nbytes
+        return core.Matrix(type_id, num_rows, num_columns, self._memory, self._used - nbytes)
 
     def _copy(self, matrix: core.Matrix, info: TensorInfo, target: int) -> None:
         rows, row_bytes = info.shape[0], TYPES[matrix.type].row_bytes(matrix.num_columns)
@@ -105,6 +117,7 @@ class Weights:
     def clear(self) -> None:
         """Forgets the matrices; plans that use them keep their own hold on them."""
         self._matrices.clear()
+        self._memory = None
 
     def first_non_finite(self) -> str | None:
         """The first tensor group with a row of NaN or infinity, for an error message after the fact."""

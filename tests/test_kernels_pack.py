@@ -66,7 +66,7 @@ def test_wrong_matrices_are_refused() -> None:
         core.Matrix(core.EF_Q4_0, 16, 33)
     with pytest.raises(InvalidInputError, match="num_rows is 0"):
         core.Matrix(core.EF_F32, 0, 32)
-    with pytest.raises(NotEnoughMemoryError, match=r"a matrix .* bytes are needed"):
+    with pytest.raises(NotEnoughMemoryError, match="bytes are needed"):
         core.Matrix(core.EF_F32, 2**30, 2**30)
 
 

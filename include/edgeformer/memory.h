@@ -2,6 +2,7 @@
 #ifndef EDGEFORMER_MEMORY_H
 #define EDGEFORMER_MEMORY_H
 
+#include <errno.h>
 #include <stddef.h>
 #include <stdint.h>
 #include <sys/mman.h>
@@ -10,35 +11,66 @@
 /* Large pages are asked for from here on: they save the address lookups of a matrix that is streamed through. */
 #define EF_LARGE_PAGE ((size_t)2 << 20)
 
+/* Of `bytes` + `slack` mapped bytes keeps `bytes` that start on a large page; slack is a large page, or 0 to change
+ * nothing. */
+static inline uint8_t *ef_memory_trim(uint8_t *base, size_t bytes, size_t slack)
+{
+    size_t page = (size_t)sysconf(_SC_PAGESIZE);
+    size_t head = slack ? (EF_LARGE_PAGE - ((uintptr_t)base & (EF_LARGE_PAGE - 1))) & (EF_LARGE_PAGE - 1) : 0;
+    if (head)
+        munmap(base, head);
+    if (head < slack)
+        munmap(base + head + (bytes + page - 1) / page * page, slack - head);
+    return base + head;
+}
+
+/* Asks for large pages, which the system may decline. */
+static inline void ef_memory_ask_large(void *base, size_t bytes)
+{
+#ifdef MADV_HUGEPAGE
+    madvise(base, bytes, MADV_HUGEPAGE);
+#else
+    (void)base, (void)bytes;
+#endif
+}
+
 /* `bytes` > 0 zeroed bytes on a page boundary, or NULL. With `large_pages`, long stretches start on a large page and the
- * system is asked for such pages (it may decline); without, memory is committed in the smallest steps there are. */
+ * system is asked for such pages; without, memory is committed in the smallest steps there are. */
 static inline void *ef_memory_map(size_t bytes, int large_pages)
 {
-    size_t slack = large_pages && bytes >= 2 * EF_LARGE_PAGE ? EF_LARGE_PAGE : 0;
+    size_t slack = large_pages && bytes >= EF_LARGE_PAGE ? EF_LARGE_PAGE : 0;
     if (bytes > SIZE_MAX / 2)
         return NULL;
     uint8_t *base = mmap(NULL, bytes + slack, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
     if (base == MAP_FAILED)
         return NULL;
-    if (slack == 0)
-        return base;
-    size_t head = (EF_LARGE_PAGE - ((uintptr_t)base & (EF_LARGE_PAGE - 1))) & (EF_LARGE_PAGE - 1);
-    size_t page = (size_t)sysconf(_SC_PAGESIZE);
-    if (head)
-        munmap(base, head);
-    if (head < slack)
-        munmap(base + head + (bytes + page - 1) / page * page, slack - head);
-#ifdef MADV_HUGEPAGE
-    madvise(base + head, bytes, MADV_HUGEPAGE);
-#endif
-    return base + head;
+    base = ef_memory_trim(base, bytes, slack);
+    if (slack)
+        ef_memory_ask_large(base, bytes);
+    return base;
 }
 
-/* A file of `bytes` > 0 bytes mapped for reading, or NULL with errno set. */
+/* A file of `bytes` > 0 bytes mapped for reading, or NULL with errno set. Large pages need an address that is aligned as
+ * the place in the file is; the file system decides whether it caches the file in such. */
 static inline void *ef_memory_map_file(int descriptor, size_t bytes)
 {
-    void *base = mmap(NULL, bytes, PROT_READ, MAP_PRIVATE, descriptor, 0);
-    return base == MAP_FAILED ? NULL : base;
+    size_t slack = bytes >= EF_LARGE_PAGE ? EF_LARGE_PAGE : 0;
+    if (bytes > SIZE_MAX / 2) {
+        errno = ENOMEM;
+        return NULL;
+    }
+    uint8_t *base = mmap(NULL, bytes + slack, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    if (base == MAP_FAILED)
+        return NULL;
+    base = ef_memory_trim(base, bytes, slack);
+    if (mmap(base, bytes, PROT_READ, MAP_PRIVATE | MAP_FIXED, descriptor, 0) == MAP_FAILED) {
+        int error = errno;
+        munmap(base, bytes);
+        errno = error;
+        return NULL;
+    }
+    ef_memory_ask_large(base, bytes);
+    return base;
 }
 
 /* Gives back what either returned for the same number of bytes. NULL is allowed. */
