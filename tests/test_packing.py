@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import struct
 from pathlib import Path
 
@@ -280,3 +281,46 @@ def test_the_vocabulary_is_not_cut_to_whole_tiles(tmp_path: Path) -> None:
     session = Session.open(packed)
     assert session.vocab_size == VOCABULARY + 3
     np.testing.assert_array_equal(numbers(session), numbers(Session.open(plain)))
+
+
+# Of the panels of twenty rows of 512 columns whose bytes count up in steps of 7: what PACKED_LAYOUT 1 stands for.
+LAYOUT_DIGESTS = {
+    "f32": "312da932962efdb4",
+    "f16": "ddc7e9268c2dcfd2",
+    "bf16": "ddc7e9268c2dcfd2",
+    "q4_0": "125c8a3b28bbdd03",
+    "q4_1": "73904cec6bf18eb2",
+    "q5_0": "a1c5fcdbf69c0c72",
+    "q5_1": "30e7a145271e6f68",
+    "q8_0": "17f2d4dc8c0ef195",
+    "iq4_nl": "125c8a3b28bbdd03",
+    "mxfp4": "06d9a1d8a34de2a9",
+    "q2_k": "a9b2014756cf2c55",
+    "q3_k": "e5dffddf4f178663",
+    "q4_k": "803d17a9bf785aa0",
+    "q5_k": "dd48219000b97e3d",
+    "q6_k": "6ca86b4429154526",
+    "iq4_xs": "0ff004ee49d32885",
+    "tq1_0": "1063f3c1ba76d07d",
+    "tq2_0": "798de0fd7aa0979f",
+}
+
+
+@pytest.mark.parametrize("type", RUNNING)
+def test_the_tiles_are_those_of_the_layouts_number(type: str) -> None:
+    """Tiles that change need another PACKED_LAYOUT, so that files packed before are refused instead of misread."""
+    [number] = [number for number, name in core.WEIGHT_TYPES.items() if name.lower() == type]
+    row_bytes = TYPES[number].row_bytes(512)
+    matrix = core.Matrix(number, 20, 512)
+    matrix.pack((np.arange(20 * row_bytes) * 7 % 251).astype(np.uint8), 0, 20)
+    assert hashlib.sha256(matrix.panels()).hexdigest()[:16] == LAYOUT_DIGESTS[type]
+
+
+def test_an_encoder_is_cancelled(tmp_path: Path) -> None:
+    session = Session.open(MODELS["transformer"]().write(tmp_path / "a.gguf"))
+    flag = core.CancelFlag()
+    flag.set()
+    with pytest.raises(edgeformer.GenerationCancelled):
+        session.encode_source([TOKENS], flag)
+    flag.clear()
+    assert len(session.encode_source([TOKENS], flag)) == 1
