@@ -44,7 +44,7 @@ _Q4_K_SEARCH = AffineSearch(
     first_trial=18,
     trial_step=0.5,
     trials=16,
-    shifts=3,
+    shifts=4,
     shift_step=0.03,
     refinements=2,
     starts=4,
@@ -53,7 +53,7 @@ _Q4_K_SEARCH = AffineSearch(
     reach=1,
     reach_minimum=1,
 )
-_Q5_K_SEARCH = replace(_Q4_K_SEARCH, highest=31, first_trial=36, shifts=4, shift_step=0.02)
+_Q5_K_SEARCH = replace(_Q4_K_SEARCH, highest=31, first_trial=36, shifts=5, shift_step=0.02)
 _Q2_K_SEARCH = replace(
     _Q4_K_SEARCH,
     parts=16,
@@ -63,7 +63,7 @@ _Q2_K_SEARCH = replace(
     largest_minimum=15,
     first_trial=5.5,
     trials=10,
-    shifts=4,
+    shifts=5,
     shift_step=0.1,
     start_step=1 / 15,
 )

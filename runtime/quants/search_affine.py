@@ -26,7 +26,7 @@ from .search_scale import LARGE, keep
 MINUS_LARGE = np.float32(-3e38)
 
 # As in `search_scale`, for longer sums of which more cancels.
-TIE = np.float32(2e-6)
+TIE = np.float32(5e-6)
 
 # Below this part of its terms a determinant is nothing but rounding errors: scale and minimum cannot be told apart.
 SINGULAR = np.float32(1e-5)
@@ -88,7 +88,7 @@ def _best_pair(span: Any, levels: Any, highest_offset: Any, trials: Any) -> Any:
     best_scale, best_offset, best_gain = splat(ZERO), low, splat(MINUS_LARGE)
     for trial in range(num_trials * num_shifts + refinements):
         size = splat(first_trial - trial_step * np.float32(trial % num_trials))
-        shift = splat(shift_step * np.float32(trial // num_trials))
+        shift = splat(shift_step * np.float32((trial // num_trials + 1) % num_shifts - 1))
         offset, inverse = low + shift * spread, quotient(size, spread)
         if trial >= num_trials * num_shifts:
             offset, inverse = best_offset, quotient(splat(ONE), best_scale)
@@ -127,16 +127,22 @@ def _choose_multiples(span: Any, factors: Any, targets: Any, levels: Any, ranges
     return best, best_minimum, least
 
 
-def _solve(squares: Any, products: Any, minimum_scale: Any) -> Any:
-    """Least squares scale and minimum; the scale alone where both cannot be told apart."""
+def _half(value: Any, unit: Any) -> Any:
+    """To half precision in the weights' own unit."""
+    return half_scale(value * unit) / unit
+
+
+def _solve(squares: Any, products: Any, factors: Any, unit: Any) -> Any:
+    """Least squares scale, rounded, and minimum for that; those of `factors` where the sums do not tell them."""
     (uu, uv, vv), (ux, vx) = squares, products
     determinant = uu * vv - uv * uv
     sure = determinant - splat(SINGULAR) * uu * vv
-    scale = greater(sure, splat(ZERO), quotient(ux * vv - vx * uv, determinant), quotient(ux - uv * minimum_scale, uu))
-    return scale, greater(sure, splat(ZERO), quotient(vx * uu - ux * uv, determinant), minimum_scale)
+    alone = quotient(ux - uv * factors[1], uu)
+    scale = _half(greater(sure, splat(ZERO), quotient(ux * vv - vx * uv, determinant), alone), unit)
+    return scale, _half(greater(vv, splat(ZERO), quotient(vx - uv * scale, vv), factors[1]), unit)
 
 
-def _round(block: Any, factors: Any, scratch: Any, levels: Any, ranges: Any, reaches: Any) -> Any:
+def _round(block: Any, factors: Any, unit: Any, scratch: Any, levels: Any, ranges: Any, reaches: Any) -> Any:
     """Multiples of all parts, written behind their own scales in `scratch`; the error and the next round's factors."""
     x, importance, first, size, parts = block
     total, uu, uv, vv, ux, vx = splat(ZERO), splat(ZERO), splat(ZERO), splat(ZERO), splat(ZERO), splat(ZERO)
@@ -154,8 +160,7 @@ def _round(block: Any, factors: Any, scratch: Any, levels: Any, ranges: Any, rea
         vx = vx - other * load(scratch, 3 * parts + part)
         store(scratch, 4 * parts + part, multiple)
         store(scratch, 5 * parts + part, other)
-    scale, minimum_scale = _solve((uu, uv, vv), (ux, vx), factors[1])
-    return total, scale, minimum_scale
+    return total, _solve((uu, uv, vv), (ux, vx), factors, unit)
 
 
 def _search_block(block: Any, unit: Any, result: Any, scratch: Any, levels: Any, ranges: Any, limits: Any) -> None:
@@ -172,19 +177,18 @@ def _search_block(block: Any, unit: Any, result: Any, scratch: Any, levels: Any,
         store(scratch, parts + part, negative(offset))
         store(scratch, 2 * parts + part, weight_sum)
         store(scratch, 3 * parts + part, total)
-    least, scale, minimum_scale = splat(LARGE), splat(ZERO), splat(ZERO)
+    least, factors = splat(LARGE), (splat(ZERO), splat(ZERO))
     for i in range(starts * num_rounds):
         if i % num_rounds == 0:
-            scale = top / splat(ranges[0][1] * (ONE - start_step * np.float32(i // num_rounds)))
-            minimum_scale = bottom / splat(ranges[1][1])
-        factors = (half_scale(scale * unit) / unit, half_scale(minimum_scale * unit) / unit)
-        error, scale, minimum_scale = _round(block, factors, scratch, levels, ranges, reaches)
+            start = ranges[0][1] * (ONE - start_step * np.float32(i // num_rounds))
+            factors = (_half(top / splat(start), unit), _half(bottom / splat(ranges[1][1]), unit))
+        error, next_factors = _round(block, factors, unit, scratch, levels, ranges, reaches)
         better = least - error
         keep(better, rows, first_row, factors[0] * unit)
         keep(better, rows, first_row + 1, factors[1] * unit)
         for part in range(2 * parts):
             keep(better, rows, first_row + 2 + part, load(scratch, 4 * parts + part))
-        least = minimum(least, error)
+        least, factors = minimum(least, error), next_factors
 
 
 def _write_codes(block: Any, unit: Any, result: Any, codes: Any, levels: Any) -> None:
@@ -223,6 +227,7 @@ FUNCTIONS = (
     _best_pair,
     _error,
     _choose_multiples,
+    _half,
     _solve,
     _round,
     _search_block,

@@ -20,7 +20,17 @@ from typing import Any
 import numpy as np
 
 from ..lanes import greater, load, splat, store
-from .rounding import ONE, ZERO, absolute, half_scale, minimum, nearest_e2m1, nearest_integer, nearest_iq4, quotient
+from .rounding import (
+    ONE,
+    ZERO,
+    absolute,
+    half_scale,
+    minimum,
+    nearest_e2m1,
+    nearest_integer,
+    nearest_iq4,
+    quotient,
+)
 
 TWO = np.float32(2)
 LARGE = np.float32(3e38)

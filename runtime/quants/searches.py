@@ -37,7 +37,7 @@ from .types import Bytes, Encoder, Float32
 ARGUMENTS = "pppppppi"
 EXPONENTS = (-123, 126)  # powers of two whose inverses are float32, and whose 2**-5 is at least MXFP4's least scale
 # A column that calibration never reached still gets the nearest code, and no division fails.
-LEAST_IMPORTANCE = np.float32(1e-6)
+LEAST_IMPORTANCE = np.float32(1e-12)
 
 _FUNCTIONS: dict[str, Callable[..., None]] = {
     function.__name__: function
@@ -107,7 +107,7 @@ class AffineSearch:
     highest_offset : float
         0 where minima are not negative.
     shifts, shift_step : int, float
-        Trials j of the offset: the lowest value + j * step * (highest - lowest).
+        Trials j = 0, 1, ..., shifts - 2, -1 of the offset: the lowest value + j * step * (highest - lowest).
     reach_minimum : int
         Multiples of the minimum tried on either side of the nearest.
     """
