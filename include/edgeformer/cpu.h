@@ -79,6 +79,18 @@ static inline int ef_cpu_has_dotprod(void)
     return 0;
 #endif
 }
+
+static inline int ef_cpu_has_i8mm(void)
+{
+#if defined(__linux__)
+    const unsigned long i8mm = 1ul << 13; /* HWCAP2_I8MM */
+    return ef_cpu_has_dotprod() && (getauxval(AT_HWCAP2) & i8mm) != 0;
+#elif defined(__ARM_FEATURE_MATMUL_INT8)
+    return 1;
+#else
+    return 0;
+#endif
+}
 #endif
 
 #endif

@@ -77,7 +77,18 @@ EF_REGION_BEGIN("arch=armv8.2-a+dotprod")
 #define EF_PRODUCT EF_PRODUCT_SDOT
 #include "isa.h"
 EF_REGION_END
-#define EF_ISA_LIST(row) row(dotprod) row(neon) row(scalar)
+
+#if defined(__clang__)
+EF_REGION_BEGIN("dotprod,i8mm")
+#else
+EF_REGION_BEGIN("arch=armv8.2-a+dotprod+i8mm")
+#endif
+#define EF_ISA i8mm
+#define EF_SIMD EF_SIMD_NEON
+#define EF_PRODUCT EF_PRODUCT_SMMLA
+#include "isa.h"
+EF_REGION_END
+#define EF_ISA_LIST(row) row(i8mm) row(dotprod) row(neon) row(scalar)
 #endif
 
 #else

@@ -26,11 +26,13 @@
  *   ef_f32x16_load_bf16(p)                   p: bfloat16 as uint16_t
  *   ef_f32x16_reduce_add(v) reduce_max(v)    the fixed tree: lanes 8 apart, then 4, 2, 1
  *   ef_i32x16_load(p) store(p, v) set1(x)
+ *   ef_i32x16_load_once(p)                   as load, for what is read once: the compiler does not merge it with others
  *   ef_i32x16_load_u8(p) load_i8(p) load_u16(p)   sixteen integers of that type, widened
  *   ef_i32x16_store_i8(p, v)                 sixteen bytes; lanes are in -128 .. 127
  *   ef_i32x16_add sub mul (a, b)             modulo 2^32
  *   ef_i32x16_shift_left(v, n) shift_right(v, n) shift_right_logical(v, n)    0 <= n <= 31; shift_right keeps the sign
  *   ef_i32x16_and or xor (a, b)
+ *   ef_i32x16_high_nibbles(v)                the upper four bits of every byte, as bytes
  *   ef_i32x16_lookup(table, v)               byte by byte: table[the byte of v], which is below 16; table: 16 bytes
  */
 #ifndef EDGEFORMER_SIMD_H
@@ -151,6 +153,7 @@ static inline float ef_float_from_bfloat16(uint16_t bfloat16)
 #define ef_f32x16_reduce_add EF_NAME(simd_f32x16_reduce_add)
 #define ef_f32x16_reduce_max EF_NAME(simd_f32x16_reduce_max)
 #define ef_i32x16_load EF_NAME(simd_i32x16_load)
+#define ef_i32x16_load_once EF_NAME(simd_i32x16_load_once)
 #define ef_i32x16_store EF_NAME(simd_i32x16_store)
 #define ef_i32x16_load_u8 EF_NAME(simd_i32x16_load_u8)
 #define ef_i32x16_load_i8 EF_NAME(simd_i32x16_load_i8)
@@ -163,6 +166,7 @@ static inline float ef_float_from_bfloat16(uint16_t bfloat16)
 #define ef_i32x16_shift_left EF_NAME(simd_i32x16_shift_left)
 #define ef_i32x16_shift_right EF_NAME(simd_i32x16_shift_right)
 #define ef_i32x16_shift_right_logical EF_NAME(simd_i32x16_shift_right_logical)
+#define ef_i32x16_high_nibbles EF_NAME(simd_i32x16_high_nibbles)
 #define ef_i32x16_and EF_NAME(simd_i32x16_and)
 #define ef_i32x16_or EF_NAME(simd_i32x16_or)
 #define ef_i32x16_xor EF_NAME(simd_i32x16_xor)

@@ -183,6 +183,11 @@ static inline ef_i32x16 ef_i32x16_shift_right_logical(ef_i32x16 a, int n)
 static inline ef_i32x16 ef_i32x16_and(ef_i32x16 a, ef_i32x16 b) { EF_HALVES2(ef_i32x16, _mm256_and_si256, a, b); }
 static inline ef_i32x16 ef_i32x16_or(ef_i32x16 a, ef_i32x16 b) { EF_HALVES2(ef_i32x16, _mm256_or_si256, a, b); }
 static inline ef_i32x16 ef_i32x16_xor(ef_i32x16 a, ef_i32x16 b) { EF_HALVES2(ef_i32x16, _mm256_xor_si256, a, b); }
+static inline ef_i32x16 ef_i32x16_load_once(const int32_t *p) { return ef_i32x16_load(p); }
+static inline ef_i32x16 ef_i32x16_high_nibbles(ef_i32x16 a)
+{
+    return ef_i32x16_and(ef_i32x16_shift_right_logical(a, 4), ef_i32x16_set1(0x0f0f0f0f));
+}
 static inline ef_i32x16 ef_i32x16_lookup(const uint8_t *table, ef_i32x16 a)
 {
     const __m256i both = _mm256_broadcastsi128_si256(_mm_loadu_si128((const __m128i *)(const void *)table));

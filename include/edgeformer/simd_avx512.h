@@ -124,6 +124,11 @@ static inline ef_i32x16 ef_i32x16_shift_right_logical(ef_i32x16 a, int n)
 static inline ef_i32x16 ef_i32x16_and(ef_i32x16 a, ef_i32x16 b) { return _mm512_and_si512(a, b); }
 static inline ef_i32x16 ef_i32x16_or(ef_i32x16 a, ef_i32x16 b) { return _mm512_or_si512(a, b); }
 static inline ef_i32x16 ef_i32x16_xor(ef_i32x16 a, ef_i32x16 b) { return _mm512_xor_si512(a, b); }
+static inline ef_i32x16 ef_i32x16_load_once(const int32_t *p) { return ef_i32x16_load(p); }
+static inline ef_i32x16 ef_i32x16_high_nibbles(ef_i32x16 a)
+{
+    return ef_i32x16_and(ef_i32x16_shift_right_logical(a, 4), ef_i32x16_set1(0x0f0f0f0f));
+}
 static inline ef_i32x16 ef_i32x16_lookup(const uint8_t *table, ef_i32x16 a)
 {
     return _mm512_shuffle_epi8(_mm512_broadcast_i32x4(_mm_loadu_si128((const __m128i *)(const void *)table)), a);

@@ -84,7 +84,9 @@ static inline ef_f32x16 ef_f32x16_from_bits(ef_i32x16 a) { EF_QUARTERS(ef_f32x16
 
 static inline ef_f32x16 ef_f32x16_load_f16(const uint16_t *p)
 {
-    EF_QUARTERS(ef_f32x16, vcvt_f32_f16(vreinterpret_f16_u16(vld1_u16(p + 4 * j))));
+    const float16x8_t low = vreinterpretq_f16_u16(vld1q_u16(p)), high = vreinterpretq_f16_u16(vld1q_u16(p + 8));
+    return (ef_f32x16){{vcvt_f32_f16(vget_low_f16(low)), vcvt_high_f32_f16(low), vcvt_f32_f16(vget_low_f16(high)),
+                        vcvt_high_f32_f16(high)}};
 }
 static inline ef_f32x16 ef_f32x16_load_f16_part(const uint16_t *p, int n)
 {
@@ -128,6 +130,12 @@ static inline float ef_f32x16_reduce_max(ef_f32x16 a)
 }
 
 static inline ef_i32x16 ef_i32x16_load(const int32_t *p) { EF_QUARTERS(ef_i32x16, vld1q_s32(p + 4 * j)); }
+/* One instruction. */
+static inline ef_i32x16 ef_i32x16_load_once(const int32_t *p)
+{
+    const int32x4x4_t all = vld1q_s32_x4(p);
+    EF_QUARTERS(ef_i32x16, all.val[j]);
+}
 static inline void ef_i32x16_store(int32_t *p, ef_i32x16 a)
 {
     EF_UNROLL
@@ -177,6 +185,10 @@ static inline ef_i32x16 ef_i32x16_shift_right_logical(ef_i32x16 a, int n)
 static inline ef_i32x16 ef_i32x16_and(ef_i32x16 a, ef_i32x16 b) { EF_QUARTERS(ef_i32x16, vandq_s32(a.v[j], b.v[j])); }
 static inline ef_i32x16 ef_i32x16_or(ef_i32x16 a, ef_i32x16 b) { EF_QUARTERS(ef_i32x16, vorrq_s32(a.v[j], b.v[j])); }
 static inline ef_i32x16 ef_i32x16_xor(ef_i32x16 a, ef_i32x16 b) { EF_QUARTERS(ef_i32x16, veorq_s32(a.v[j], b.v[j])); }
+static inline ef_i32x16 ef_i32x16_high_nibbles(ef_i32x16 a)
+{
+    EF_QUARTERS(ef_i32x16, vreinterpretq_s32_u8(vshrq_n_u8(vreinterpretq_u8_s32(a.v[j]), 4)));
+}
 static inline ef_i32x16 ef_i32x16_lookup(const uint8_t *table, ef_i32x16 a)
 {
     const uint8x16_t entries = vld1q_u8(table);

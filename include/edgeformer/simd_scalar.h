@@ -142,6 +142,11 @@ static inline ef_i32x16 ef_i32x16_shift_right_logical(ef_i32x16 a, int n)
 static inline ef_i32x16 ef_i32x16_and(ef_i32x16 a, ef_i32x16 b) { EF_LANES(ef_i32x16, a.v[i] & b.v[i]); }
 static inline ef_i32x16 ef_i32x16_or(ef_i32x16 a, ef_i32x16 b) { EF_LANES(ef_i32x16, a.v[i] | b.v[i]); }
 static inline ef_i32x16 ef_i32x16_xor(ef_i32x16 a, ef_i32x16 b) { EF_LANES(ef_i32x16, a.v[i] ^ b.v[i]); }
+static inline ef_i32x16 ef_i32x16_load_once(const int32_t *p) { return ef_i32x16_load(p); }
+static inline ef_i32x16 ef_i32x16_high_nibbles(ef_i32x16 a)
+{
+    return ef_i32x16_and(ef_i32x16_shift_right_logical(a, 4), ef_i32x16_set1(0x0f0f0f0f));
+}
 static inline ef_i32x16 ef_i32x16_lookup(const uint8_t *table, ef_i32x16 a)
 {
     uint8_t bytes[64];

@@ -1,9 +1,10 @@
 /* Tiles of quantized matrices. Each product_*.h gives
- *     EF_TILE_ROWS, EF_TILE_PANELS   the largest tile of an unpacked matrix
+ *     EF_TILE_ROWS, EF_TILE_PANELS   the largest tile
+ *     EF_UNPACKED_ROWS               where defined, the most rows of an unpacked matrix' tile
  *     EF_PRODUCT_ROWS                how many rows one call of `product` takes
  *     EF_UNPACK_ROWS                 from how many rows on a panel is worth unpacking
  *     EF_UNPACKED_FORMS(form)        form(width, parts) for each kind of unpacked tile; width = EF_WIDTH(bits of the codes)
- *     EF_NAME(operand)               see operands.h
+ *     EF_NAME(operand), EF_NAME(store_operands)   see operands.h
  *     EF_NAME(weights)               thirty-two columns of one panel, ready for the product
  *     EF_NAME(load_weights)(weights, type, source)
  *     EF_NAME(product)(sum, type, bits, offset, weights, input, input_stride, rows, panels, first_group, num_groups)
@@ -30,7 +31,7 @@ EF_INLINE void EF_NAME(accumulate)(ef_f32x16 *sums, const int type, const int bi
 {
     EF_UNROLL
     for (int first = 0; first < rows; first += EF_PRODUCT_ROWS) {
-        const int count = rows < EF_PRODUCT_ROWS ? rows : EF_PRODUCT_ROWS;
+        const int count = rows - first < EF_PRODUCT_ROWS ? rows - first : EF_PRODUCT_ROWS;
         EF_UNROLL
         for (int h = 0; h < parts; h++) {
             ef_i32x16 integers[EF_PRODUCT_ROWS * EF_TILE_PANELS];
@@ -59,7 +60,7 @@ EF_INLINE float EF_NAME(part_sum)(const uint8_t *input, const int parts, int h)
 }
 
 /* A tile of `rows` rows (constant) of one panel, its weights taken from memory as they are stored. They are asked for
- * ahead_bytes before their turn; past the end of a panel that means the next one. */
+ * ahead_bytes before their turn (0: never); past the end of a panel that means the next one. */
 EF_INLINE void EF_NAME(direct_tile)(const ef_matmul *args, int32_t row, int32_t panel, const int ahead_bytes, const int type,
                                     const int rows)
 {
@@ -77,7 +78,8 @@ EF_INLINE void EF_NAME(direct_tile)(const ef_matmul *args, int32_t row, int32_t 
         for (int b = 0; b < blocks; b++, input += sizeof(ef_block_activation)) {
             EF_NAME(weights) weights;
             ef_f32x16 scales[2];
-            EF_NAME(prefetch)(tile + ahead_bytes + b * share, share);
+            if (ahead_bytes)
+                EF_NAME(prefetch)(tile + ahead_bytes + b * share, share);
             EF_NAME(load_weights)(&weights, type, (EF_NAME(source)){tile, b});
             EF_UNROLL
             for (int h = 0; h < parts; h++)
@@ -110,9 +112,7 @@ EF_INLINE void EF_NAME(unpack_columns)(uint8_t *output, float *minima, const int
     const int64_t tile_bytes = (int64_t)traits.block_bytes * EF_TILE, step = EF_UNPACKED_CODES + parts * EF_UNPACKED_PART;
     for (int64_t t = 0; t < num_columns / traits.block_columns; t++, tile += tile_bytes)
         for (int b = 0; b < blocks; b++, output += step) {
-            EF_UNROLL
-            for (int g = 0; g < 8; g++)
-                ef_i32x16_store((int32_t *)(void *)(output + 64 * g), EF_NAME(group)(type, (EF_NAME(source)){tile, b}, g));
+            EF_NAME(store_operands)(output, type, (EF_NAME(source)){tile, b});
             EF_UNROLL
             for (int h = 0; h < parts; h++) {
                 float *scales = (float *)(void *)(output + EF_UNPACKED_CODES + h * EF_UNPACKED_PART);
@@ -187,7 +187,7 @@ EF_INLINE void EF_NAME(add_products)(ef_f32x16 *sums, const EF_NAME(slab) *slab,
         EF_NAME(weights) weights[EF_TILE_PANELS];
         ef_f32x16 scales[2 * EF_TILE_PANELS];
         EF_UNROLL
-        for (int r = 0; r < rows; r++) /* the next tile's: far apart, so that the hardware does not foresee them */
+        for (int r = 0; r < rows && EF_SIMD != EF_SIMD_NEON; r++) /* the next tile's: far apart, so not foreseen */
             __builtin_prefetch(input + (rows + r) * stride, 0, 3);
         EF_UNROLL
         for (int p = 0; p < panels; p++) {
@@ -207,6 +207,8 @@ EF_INLINE void EF_NAME(add_products)(ef_f32x16 *sums, const EF_NAME(slab) *slab,
 EF_INLINE void EF_NAME(slab_tile)(const ef_matmul *args, const EF_NAME(slab) *slab, int32_t row, int32_t panel,
                                   const int bits, const int parts, const int rows, const int panels)
 {
+    if (rows > EF_UNPACKED_ROWS) /* no such tile is cut: nothing to compile */
+        return;
     const ef_type_traits traits = ef_traits(args->weight.type);
     const int64_t stride = args->input_stride, first_block = slab->column / EF_BLOCK;
     const uint8_t *input = (const uint8_t *)args->input + row * stride + first_block * (int64_t)sizeof(ef_block_activation);

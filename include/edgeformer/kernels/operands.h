@@ -16,3 +16,13 @@ EF_INLINE ef_i32x16 EF_NAME(group)(const int type, EF_NAME(source) source, const
     const ef_type_traits traits = ef_traits(type);
     return EF_NAME(operand)(EF_NAME(codes)(type, source.tile, source.b, g), traits.bits, traits.offset);
 }
+
+#if EF_PRODUCT != EF_PRODUCT_SMMLA
+/* Thirty-two columns as `group` finds them again where they are UNPACKED; smmla has an order of its own. */
+EF_INLINE void EF_NAME(store_operands)(uint8_t *output, const int type, EF_NAME(source) source)
+{
+    EF_UNROLL
+    for (int g = 0; g < 8; g++)
+        ef_i32x16_store((int32_t *)(void *)(output + 64 * g), EF_NAME(group)(type, source, g));
+}
+#endif

@@ -69,6 +69,11 @@ EF_INLINE int8x16_t EF_NAME(peak_step)(int8x16_t sum, int8x16_t a, int8x16_t b)
 {
     return vreinterpretq_s8_s32(vdotq_s32(vreinterpretq_s32_s8(sum), a, b));
 }
+#elif EF_PRODUCT == EF_PRODUCT_SMMLA
+EF_INLINE int8x16_t EF_NAME(peak_step)(int8x16_t sum, int8x16_t a, int8x16_t b)
+{
+    return vreinterpretq_s8_s32(vmmlaq_s32(vreinterpretq_s32_s8(sum), a, b));
+}
 #elif EF_PRODUCT == EF_PRODUCT_SMULL
 #define EF_PEAK_SUM16 vdupq_n_s8(0)
 EF_INLINE int8x16_t EF_NAME(peak_widen)(int8x16_t sum, int8x16_t sum16)

@@ -28,7 +28,7 @@ EF_INLINE uint32_t EF_NAME(spread_bits)(uint32_t columns)
 EF_INLINE ef_i32x16 EF_NAME(nibble_group)(const uint8_t nibbles[4][16][4], const int g)
 {
     const ef_i32x16 bytes = ef_i32x16_load((const int32_t *)(const void *)nibbles[g % 4]);
-    return ef_i32x16_and(g < 4 ? bytes : ef_i32x16_shift_right_logical(bytes, 4), ef_i32x16_set1(0x0f0f0f0f));
+    return g < 4 ? ef_i32x16_and(bytes, ef_i32x16_set1(0x0f0f0f0f)) : ef_i32x16_high_nibbles(bytes);
 }
 
 /* Group g of thirty-two columns kept as one bit each, at the bytes' bit `position`. */
@@ -126,7 +126,7 @@ static void EF_NAME(pack_row_q8_0)(ef_tile_q8_0 *tile, const ef_block_q8_0 *bloc
 EF_INLINE ef_i32x16 EF_NAME(codes_q8_0)(const ef_tile_q8_0 *tile, int b, const int g)
 {
     (void)b;
-    const ef_i32x16 bytes = ef_i32x16_load((const int32_t *)(const void *)tile->q[g]);
+    const ef_i32x16 bytes = ef_i32x16_load_once((const int32_t *)(const void *)tile->q[g]);
     return ef_i32x16_xor(bytes, ef_i32x16_set1((int32_t)0x80808080));
 }
 EF_INLINE ef_f32x16 EF_NAME(scale_q8_0)(const ef_tile_q8_0 *tile, int part)
