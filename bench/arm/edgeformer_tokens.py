@@ -2,7 +2,7 @@
 
 usage: python bench/arm/edgeformer_tokens.py MODEL.gguf prefill|decode TOKENS
 
-Runs under the emulated CPU, so nothing but edgeformer and the standard library is imported.
+Runs under the emulated CPU.
 """
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from engines import EdgeformerDecoder  # noqa: E402
+from engines_edgeformer import Decoder
 
 
 def main() -> None:
     path, work, tokens = sys.argv[1], sys.argv[2], int(sys.argv[3])
-    engine = EdgeformerDecoder(path, threads=1, context=512)
+    engine = Decoder(path, threads=1, context=512)
     engine.run(**{work: tokens})
     os.getpgid(0)
     engine.run(**{work: tokens})

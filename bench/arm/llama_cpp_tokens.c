@@ -2,8 +2,8 @@
  *
  *     llama_cpp_tokens MODEL.gguf prefill|decode TOKENS
  *
- * prefill: one call of TOKENS ids on an empty cache; decode: TOKENS calls of one id each after as many positions have
- * been cleared; logits of the last row of each call. Flash attention and the F16 cache, as compare_peers.py has them. */
+ * prefill: one call of TOKENS ids on an empty cache; decode: TOKENS calls of one id each from an empty cache; logits of
+ * the last row of each call. Flash attention and the F16 cache, as engines_llama_cpp.py has them. */
 #include "llama.h"
 
 #include <stdio.h>
@@ -11,9 +11,12 @@
 #include <string.h>
 #include <unistd.h>
 
-static void silent(enum ggml_log_level level, const char *text, void *data) { (void)level, (void)text, (void)data; }
+static void silent(enum ggml_log_level level, const char *text, void *data)
+{
+    (void)level, (void)text, (void)data;
+}
 
-/* The ids of engines.token_ids. */
+/* The ids of token_ids.py. */
 static llama_token token(int index) { return 1 + (llama_token)((long)index * 7919 % 30000); }
 
 /* One call with `count` ids from `position`; exits where llama.cpp fails. */
