@@ -15,6 +15,7 @@ EF_F16: Final[int]
 EF_BF16: Final[int]
 EF_Q8_0: Final[int]
 EF_Q4_0: Final[int]
+EF_I8_ROW: Final[int]
 EF_ROWS: Final[int]
 EF_OUTPUTS: Final[int]
 EF_SEGMENTS: Final[int]
@@ -134,6 +135,7 @@ class Plan:
         input: Sequence[_Operand] = (),
         output: _Operand = None,
         quantized: _Operand = None,
+        row_scale: bool = False,
         weight: int = -1,
         vector: Sequence[int] = (),
         width: int,
@@ -191,7 +193,7 @@ def kernel_matmul(
 def kernel_embed(
     isa: str | None, matrix: Matrix, ids: _Integers, scale: float = 1.0, add: _Floats | None = None
 ) -> _Floats: ...
-def kernel_quantize(isa: str | None, x: _Floats) -> NDArray[np.void]: ...
+def kernel_quantize(isa: str | None, x: _Floats, row_scale: bool = False) -> NDArray[np.void]: ...
 def kernel_unary(isa: str | None, name: str, x: _Floats) -> _Floats: ...
 def kernel_gate(isa: str | None, name: str, gate: _Floats, up: _Floats) -> _Floats: ...
 def kernel_add(isa: str | None, a: _Floats, b: _Floats) -> _Floats: ...

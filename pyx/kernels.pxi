@@ -27,14 +27,14 @@ cdef tuple range_of(object pair, str name, int limit):
     return checked(pair[0], f"begin of {name}", 0, end), end
 
 
-cdef Rows quantized_rows(const ef_kernels *kernels, Rows x):
+cdef Rows quantized_rows(const ef_kernels *kernels, Rows x, bint row_scale):
     """Rows whose memory holds ef_block_activation."""
     if x.num_columns % EF_BLOCK:
         raise InvalidInputError(f"{x.num_columns} columns are not a multiple of {EF_BLOCK}")
     cdef Rows blocks = Rows(x.num_rows, x.num_columns // EF_BLOCK * sizeof(ef_block_activation) // sizeof(float))
     cdef Py_ssize_t i
     for i in range(x.num_rows):
-        kernels.quantize(<ef_block_activation *>blocks.row(i), x.row(i), x.num_columns)
+        (kernels.quantize_row if row_scale else kernels.quantize)(<ef_block_activation *>blocks.row(i), x.row(i), x.num_columns)
     return blocks
 
 
@@ -63,7 +63,7 @@ def kernel_matmul(isa, Matrix matrix not None, x, bias=None, residual=None, acti
     row_begin, row_end = range_of(rows, "rows", input.num_rows)
     panel_begin, panel_end = range_of(panels, "panels", (matrix.native.num_rows + EF_TILE - 1) // EF_TILE)
     if ef_type_is_quantized(matrix.native.type):
-        input = quantized_rows(kernels, input)
+        input = quantized_rows(kernels, input, matrix.native.type == EF_I8_ROW)
     memset(&args, 0, sizeof(args))
     args.weight, args.activation = matrix.native, activation_of(activation)
     cdef Rows scratch = Rows(1, ef_matmul_scratch(&matrix.native) // sizeof(float))
@@ -106,10 +106,10 @@ def kernel_embed(isa, Matrix matrix not None, ids, scale=1.0, add=None):
     return output.array()
 
 
-def kernel_quantize(isa, x):
-    """Rows as blocks of 32, a structured array [n, K / 32]: scale, scaled_sum (float32), sum, low_sum (int16), q (int8 [32])."""
+def kernel_quantize(isa, x, row_scale=False):
+    """Rows as blocks of 32 (of one scale a row if `row_scale`), a structured array [n, K / 32]: scale, scaled_sum (float32), sum, low_sum (int16), q (int8 [32])."""
     cdef FlushedDenormals flushed = FlushedDenormals()
-    cdef Rows blocks = quantized_rows(kernels_of(isa), rows_of(x, "x"))
+    cdef Rows blocks = quantized_rows(kernels_of(isa), rows_of(x, "x"), row_scale)
     fields = numpy.dtype([("scale", "f4"), ("scaled_sum", "f4"), ("sum", "i2"), ("low_sum", "i2"), ("q", "i1", 32)])
     return blocks.array().view(fields)
 

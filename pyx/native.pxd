@@ -17,6 +17,8 @@ cdef extern from "edgeformer/blocks.h" nogil:
         EF_Q4_0
         EF_Q8_0
         EF_BF16
+        EF_I8_ROW
+        EF_ROW_COLUMNS
     ctypedef struct ef_block_activation:
         float scale
         float scaled_sum
@@ -102,6 +104,7 @@ cdef extern from "edgeformer/kernels.h" nogil:
                        int32_t panel_end) noexcept nogil
         void (*embed)(float *output, const ef_matrix *weight, int32_t row, float scale, const float *add) noexcept nogil
         void (*quantize)(ef_block_activation *output, const float *input, int64_t n) noexcept nogil
+        void (*quantize_row)(ef_block_activation *output, const float *input, int64_t n) noexcept nogil
         void (*activate)(float *output, const float *input, int64_t n, int32_t activation) noexcept nogil
         void (*gate)(float *output, const float *gate, const float *up, int64_t n, int32_t activation) noexcept nogil
         void (*add)(float *output, const float *a, const float *b, int64_t n) noexcept nogil
@@ -171,6 +174,7 @@ cdef extern from "edgeformer/plan.h" nogil:
         ef_operand input[2]
         ef_operand output
         ef_operand quantized
+        int32_t row_scale
         int32_t weight
         int32_t vector[2]
         int32_t width

@@ -123,8 +123,8 @@ cdef class Plan:
             self.checked = False
             return len(self.cache_objects) - 1
 
-    def add_op(self, kind, *, domain=0, input=(), output=None, quantized=None, weight=-1, vector=(), width, integer=(), real=(),
-               function=0):
+    def add_op(self, kind, *, domain=0, input=(), output=None, quantized=None, row_scale=False, weight=-1, vector=(), width, integer=(),
+               real=(), function=0):
         """Adds an op (the fields of ef_op in plan.h) and returns its index.
 
         Parameters
@@ -133,6 +133,8 @@ cdef class Plan:
             OP_... and EF_ROWS, EF_OUTPUTS or EF_SEGMENTS.
         input, output, quantized : operands
             (buffer, first column); None or a negative buffer where there is none.
+        row_scale : bool
+            Quantized rows have one scale each, as EF_I8_ROW wants them, instead of one a block.
         weight, vector : int, tuple of int
             Indices of a matrix and of vectors. A norm without a vector has weights of one.
         width : int
@@ -151,6 +153,7 @@ cdef class Plan:
         if len(input) > 2 or len(vector) > 2 or len(integer) > 6 or len(real) > 2:
             raise InvalidInputError("an op has at most 2 inputs, 2 vectors, 6 integers and 2 reals")
         op.output, op.quantized = operand_of(output), operand_of(quantized)
+        op.row_scale = bool(row_scale)
         op.vector[0] = op.vector[1] = -1
         cdef int i
         for i in range(2):

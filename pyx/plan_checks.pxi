@@ -2,12 +2,14 @@
 
 cdef object FLOATS = "floats"
 cdef object QUANTIZED = "quantized rows"
+cdef object ROW_SCALED = "quantized rows of one scale each"
 
 
 cdef enum:
     OPTIONAL = 1  # the operand may be absent
     PADDED = 2    # the kernel may write up to the next multiple of sixteen columns: it must start on one
     BLOCKS = 4    # quantized rows, not floats
+    ROW_SCALE = 8 # quantized rows, and every row has one scale
 
 
 cdef class OpChecker:
@@ -36,9 +38,10 @@ cdef class OpChecker:
             return self.require(how & OPTIONAL, f"{name} is missing")
         self.require(operand.buffer < self.plan.buffers.count, f"{name} is buffer {operand.buffer} of {self.plan.buffers.count}")
         cdef const ef_buffer *buffer = &self.plan.native.buffers[operand.buffer]
-        holds = QUANTIZED if quantized else FLOATS
+        holds = ROW_SCALED if how & ROW_SCALE else QUANTIZED if quantized else FLOATS
         self.require(self.plan.domains[operand.buffer] == domain, f"{name}: buffer {operand.buffer} has rows of another domain")
-        self.require(self.contents.setdefault(operand.buffer, holds) == holds, f"{name}: buffer {operand.buffer} does not hold {holds}")
+        found = self.contents.setdefault(operand.buffer, holds)
+        self.require(found == holds or (found, holds) == (ROW_SCALED, QUANTIZED), f"{name}: buffer {operand.buffer} does not hold {holds}")
         cdef int64_t last = operand.column + (ef_pad16(columns) if padded else columns)
         if quantized:
             self.require(operand.column == 0 and columns % EF_BLOCK == 0, f"{name}: {columns} columns from {operand.column} in blocks of {EF_BLOCK}")
@@ -74,7 +77,7 @@ cdef class OpChecker:
         """Floats, quantized rows, or both."""
         self.require(self.op.output.buffer >= 0 or self.op.quantized.buffer >= 0, "there is no output")
         self.operand("output", self.op.output, self.op.width, self.op.domain, OPTIONAL | PADDED)
-        return self.operand("quantized", self.op.quantized, self.op.width, self.op.domain, OPTIONAL | BLOCKS)
+        return self.quantized(self.op.width, OPTIONAL)
 
     cdef int embed(self) except -1:
         cdef int32_t source = self.op.integer[0], num_rows = self.matrix().num_rows
@@ -86,6 +89,15 @@ cdef class OpChecker:
             self.plan.id_limits[source] = num_rows
         return 0
 
+    cdef int input_of(self, int32_t type):
+        return BLOCKS | ROW_SCALE if type == EF_I8_ROW else BLOCKS if ef_type_is_quantized(type) else 0
+
+    cdef int quantized(self, int64_t columns, int how=0) except -1:
+        """The quantized rows that an op leaves, which may be absent if `how` says so."""
+        cdef bint whole = self.op.kind in (EF_OP_NORM, EF_OP_GATE, EF_OP_ACTIVATE, EF_OP_QUANTIZE)
+        self.require(whole or not self.op.row_scale, "only ops that have a whole row in hand give it one scale")
+        return self.operand("quantized", self.op.quantized, columns, self.op.domain, how | BLOCKS | (ROW_SCALE if self.op.row_scale else 0))
+
     cdef int linear(self) except -1:
         cdef const ef_matrix *weight = self.matrix()
         cdef int64_t gated = self.op.integer[1], width = self.op.width
@@ -94,7 +106,7 @@ cdef class OpChecker:
         self.require(num_rows == weight.num_rows, f"width {width} of a matrix of {weight.num_rows} rows")
         self.activation()
         self.vector(0, weight.num_rows, True)
-        self.operand("input", self.op.input[0], weight.num_columns, self.op.domain, BLOCKS if ef_type_is_quantized(weight.type) else 0)
+        self.operand("input", self.op.input[0], weight.num_columns, self.op.domain, self.input_of(weight.type))
         self.require(not gated or self.op.input[1].buffer < 0, "gated products have no residual")
         self.operand("residual", self.op.input[1], width, self.op.domain, OPTIONAL)
         return self.results()
@@ -143,7 +155,7 @@ cdef class OpChecker:
         self.operand("output", self.op.output, heads * cache.value_dim, EF_ROWS)
         self.require(self.op.quantized.buffer < 0 or heads // cache.num_heads * cache.value_dim % EF_BLOCK == 0,
                      "heads of the cache are not whole blocks")
-        self.operand("quantized", self.op.quantized, heads * cache.value_dim, EF_ROWS, OPTIONAL | BLOCKS)
+        self.quantized(heads * cache.value_dim, OPTIONAL)
         if self.op.integer[3]:
             self.plan.looks_back[self.op.integer[0]] = True
         else:
@@ -162,7 +174,7 @@ cdef class OpChecker:
 
     cdef int quantize(self) except -1:
         self.operand("input", self.op.input[0], self.op.width, self.op.domain)
-        return self.operand("quantized", self.op.quantized, self.op.width, self.op.domain, BLOCKS)
+        return self.quantized(self.op.width)
 
     cdef int select(self) except -1:
         self.require(self.op.domain == EF_OUTPUTS, "the domain is EF_OUTPUTS")

@@ -34,6 +34,8 @@ cdef class Matrix:
         cdef int block = ef_traits(self.native.type).block_columns
         if self.native.num_columns % block:
             raise InvalidInputError(f"num_columns is {num_columns}; {WEIGHT_TYPES[type]} needs a multiple of {block}")
+        if type == EF_I8_ROW and self.native.num_columns > EF_ROW_COLUMNS:
+            raise InvalidInputError(f"num_columns is {num_columns}; i8_row has sums of at most {EF_ROW_COLUMNS} columns")
         self.native.panel_bytes = ef_panel_bytes(self.native.type, self.native.num_columns)
         self.size = self.native.panel_bytes * ((self.native.num_rows + EF_TILE - 1) // EF_TILE)  # < 2**62
         if place is None:

@@ -20,6 +20,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from edgeformer.graph import ACTIVATIONS, PAIRINGS, POOLINGS, SOURCES, Graph, Node, Value
+from edgeformer.quants import I8_ROW
 from edgeformer.recipe import (
     ALIGNMENT,
     BLOCK_BYTES,
@@ -49,6 +50,7 @@ class Step:
     gated: bool = False  # a product of gate and up, whose output is activation(gate) * up
     quantized: Value | None = None  # the value whose quantized rows this step leaves
     reads_quantized: bool = False
+    row_scale: bool = False  # of the quantized rows that this step leaves
     float_output: bool = True
 
     @property
@@ -71,7 +73,7 @@ def compile_graph(
         Whether the weights of a tensor take quantized activations, and its type id (only equal types are merged).
     """
     steps = gate(merge(fuse(graph), type_of), graph)
-    steps = quantize(steps, graph, is_quantized)
+    steps = quantize(steps, graph, is_quantized, type_of)
     steps = prune(steps, [graph.outputs[name] for name in outputs])
     return place(steps, graph, outputs)
 
@@ -151,31 +153,40 @@ def gate(steps: list[Step], graph: Graph) -> list[Step]:
     return kept
 
 
-def makes_quantized(step: Step, graph: Graph) -> bool:
-    """Whether a step can quantize its result: it has whole blocks of a row in hand."""
+def makes_quantized(step: Step, graph: Graph, row_scale: bool) -> bool:
+    """Whether a step can quantize its result: it has whole blocks of a row in hand, or the whole row for one scale."""
     if step.kind == "norm":
         return bool(step.attributes["groups"] == 1)
+    if step.kind in ("gate", "activate") or row_scale:
+        return step.kind in ("gate", "activate")
     if step.kind == "attention":
         heads = next(spec.num_heads for spec in graph.caches if spec.name == step.attributes["cache"])
         return step.outputs[0].width // heads % BLOCK_COLUMNS == 0
-    return step.kind in ("gate", "activate") or (step.kind == "linear" and len(step.outputs) == 1)
+    return step.kind == "linear" and len(step.outputs) == 1
 
 
-def quantize(steps: list[Step], graph: Graph, is_quantized: Callable[[str], bool]) -> list[Step]:
-    """Gives every product of quantized weights its quantized input, made once."""
+def quantize(
+    steps: list[Step], graph: Graph, is_quantized: Callable[[str], bool], type_of: Callable[[str], int]
+) -> list[Step]:
+    """Gives every product of quantized weights its quantized input, made once: with one scale a row if any wants that."""
     wanted: dict[int, Value] = {}
+    row_scaled: set[int] = set()
     for step in steps:
         step.reads_quantized = step.kind == "linear" and is_quantized(step.tensors[0][0])
         if step.reads_quantized:
             wanted[step.inputs[0].index] = step.inputs[0]
+            if type_of(step.tensors[0][0]) == I8_ROW:
+                row_scaled.add(step.inputs[0].index)
     result = []
     for step in steps:
         result.append(step)
         for value in [v for v in step.outputs if v.index in wanted]:
-            if makes_quantized(step, graph):
-                step.quantized = value
-            else:
-                result.append(Step("quantize", [value], [], [()], {}, quantized=value, float_output=False))
+            row_scale = value.index in row_scaled
+            maker = step
+            if not makes_quantized(step, graph, row_scale):
+                maker = Step("quantize", [value], [], [()], {}, float_output=False)
+                result.append(maker)
+            maker.quantized, maker.row_scale = value, row_scale
     return result
 
 
@@ -242,7 +253,7 @@ class _Placer:
         output = self._outputs(position, step) if step.float_output else None
         quantized = self._quantized(position, step) if step.quantized is not None else None
         main = step.outputs[0] if step.outputs else step.inputs[0]
-        op = Op(step.kind, main.domain, tuple(inputs), output, quantized, width=main.width)
+        op = Op(step.kind, main.domain, tuple(inputs), output, quantized, step.row_scale, width=main.width)
         getattr(self, f"_{step.kind}")(op, step)
         self.recipe.ops.append(op)
 

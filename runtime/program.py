@@ -71,6 +71,7 @@ class Program:
             input=tuple(_pair(o) for o in op.inputs),
             output=_pair(op.output),
             quantized=_pair(op.quantized),
+            row_scale=op.row_scale,
             weight=op.weight,
             vector=op.vectors,
             width=op.width,

@@ -55,6 +55,7 @@ class Op:
     inputs: tuple[Operand, ...] = ()
     output: Operand | None = None
     quantized: Operand | None = None
+    row_scale: bool = False
     weight: int = -1
     vectors: tuple[int, ...] = ()
     width: int = 0

@@ -35,6 +35,7 @@ EXTREMES = np.array(
 )
 FLOATS = (core.EF_F32, core.EF_F16, core.EF_BF16)
 QUANTIZED = tuple(sorted(set(core.WEIGHT_TYPES) - set(FLOATS)))
+BLOCKED = tuple(kind for kind in QUANTIZED if kind != core.EF_I8_ROW)
 HALVES = {  # where the half-precision numbers of a block are, in bytes
     **dict.fromkeys(("q4_0", "q5_0", "q8_0", "iq4_nl", "iq4_xs"), (0,)),
     **dict.fromkeys(("q4_1", "q5_1", "q4_k", "q5_k"), (0, 2)),
@@ -82,6 +83,10 @@ def raw_weights(kind: int, num_rows: int, num_columns: int, seed: int = 0) -> tu
             np.uint16
         )
         return words.tobytes(), (words.astype(np.uint32) << 16).view(np.float32).astype(np.float64)
+    if kind == core.EF_I8_ROW:
+        q = rng.integers(-128, 128, (num_rows, num_columns), dtype=np.int8)
+        scale = (rng.standard_normal((num_rows, 1)) * 0.02).astype(np.float32)
+        return np.concatenate([scale.view(np.uint8), q.view(np.uint8)], axis=1).tobytes(), scale * q.astype(np.float64)
     quantized = GGMLQuantizationType(kind)
     block_columns, block_bytes = GGML_QUANT_SIZES[quantized]
     blocks = rng.integers(0, 256, (num_rows, num_columns // block_columns, block_bytes), dtype=np.uint8)
@@ -96,7 +101,8 @@ def raw_weights(kind: int, num_rows: int, num_columns: int, seed: int = 0) -> tu
 
 def columns(kind: int, *counts: int) -> list[int]:
     """Widths of so many blocks of the type each."""
-    return [count * GGML_QUANT_SIZES[GGMLQuantizationType(kind)][0] for count in counts]
+    width = 32 if kind == core.EF_I8_ROW else GGML_QUANT_SIZES[GGMLQuantizationType(kind)][0]
+    return [count * width for count in counts]
 
 
 def block_bytes(kind: int) -> int:

@@ -3,7 +3,7 @@
  * Every matrix [num_rows = outputs N, num_columns = inputs K] is packed into panels of sixteen rows, panel p = rows
  * 16p .. 16p+15, one after another, `panel_bytes` apart:
  *     F32, F16, BF16     panel = [K][16 rows] elements
- *     I8_ROW             panel = ef_panel_i8_row: [K/32] groups of bytes, then sixteen scales
+ *     I8_ROW             panel = [K/4][16 rows][4] bytes, then the rows' scales, float [16]
  *     the others         panel = [K / columns of a block] tiles (tiles.h), each sixteen rows' blocks in the same number of
  *                        bytes
  * Rows past N in the last panel are zero, so kernels always handle sixteen. The layout is the same for every instruction
@@ -44,11 +44,15 @@ enum ef_type {
     row(tq1_0, EF_TQ1_0, 256, 54, 32, 4, 1, 0) \
     row(tq2_0, EF_TQ2_0, 256, 66, 32, 4, 1, 0)
 
+/* Bytes of a scale of I8_ROW, in GGUF before the row's bytes: weight = scale * byte. */
+enum { EF_ROW_SCALE = 4, EF_ROW_COLUMNS = 65536 /* at most: 2^16 * 2^8 * 127 < 2^31 */ };
+
 /* The types that are multiplied as floats: row(name, id, bytes of an element). */
 #define EF_FLOAT_TYPES(row) row(f32, EF_F32, 4) row(f16, EF_F16, 2) row(bf16, EF_BF16, 2)
 
 /* One block of a quantized activation row: x[i] ~ scale * q[i], |q| <= 127, scale = amax / 127; sum = q[0] + ... + q[31],
- * low_sum = q[0] + ... + q[15], scaled_sum = scale * sum. */
+ * low_sum = q[0] + ... + q[15], scaled_sum = scale * sum. For I8_ROW amax is the whole row's, and all its blocks have the
+ * same scale. */
 typedef struct { float scale, scaled_sum; int16_t sum, low_sum; int8_t q[32]; } ef_block_activation;
 _Static_assert(sizeof(ef_block_activation) == 44, "activation block");
 
@@ -71,18 +75,20 @@ typedef struct ef_type_traits {
     const char *name;
     int32_t id;
     int32_t block_columns, block_bytes; /* of one row; a tile is sixteen times as large */
-    int32_t scale_columns;              /* that share a scale; 0: a float type */
+    int32_t scale_columns;              /* that share a scale; 0: a float type, -1: the whole row does (I8_ROW) */
     int32_t bits, offset, has_min;
+    int32_t row_bytes;                  /* of a row beside its blocks */
 } ef_type_traits;
 
 #define EF_QUANTIZED_ROW(name, id, columns, bytes, shared, bits, offset, minimum) \
-    case id: return (ef_type_traits){#name, id, columns, bytes, shared, bits, offset, minimum};
-#define EF_FLOAT_ROW(name, id, bytes) case id: return (ef_type_traits){#name, id, 1, bytes, 0, 0, 0, 0};
+    case id: return (ef_type_traits){#name, id, columns, bytes, shared, bits, offset, minimum, 0};
+#define EF_FLOAT_ROW(name, id, bytes) case id: return (ef_type_traits){#name, id, 1, bytes, 0, 0, 0, 0, 0};
 static inline __attribute__((always_inline)) ef_type_traits ef_traits(int32_t type)
 {
     switch (type) {
     EF_QUANTIZED_TYPES(EF_QUANTIZED_ROW)
     EF_FLOAT_TYPES(EF_FLOAT_ROW)
+    case EF_I8_ROW: return (ef_type_traits){"i8_row", EF_I8_ROW, EF_BLOCK, EF_BLOCK, -1, 8, 128, 0, EF_ROW_SCALE};
     default: return (ef_type_traits){0};
     }
 }
@@ -92,18 +98,21 @@ static inline __attribute__((always_inline)) ef_type_traits ef_traits(int32_t ty
 #define EF_QUANTIZED_ROW(name, id, columns, bytes, shared, bits, offset, minimum) id,
 #define EF_FLOAT_ROW(name, id, bytes) id,
 /* Every type that there are kernels for. */
-static const int32_t ef_type_ids[] = {EF_FLOAT_TYPES(EF_FLOAT_ROW) EF_QUANTIZED_TYPES(EF_QUANTIZED_ROW)};
+static const int32_t ef_type_ids[] = {EF_FLOAT_TYPES(EF_FLOAT_ROW) EF_QUANTIZED_TYPES(EF_QUANTIZED_ROW) EF_I8_ROW};
 #undef EF_QUANTIZED_ROW
 #undef EF_FLOAT_ROW
 
 /* Whether a matrix of this type takes quantized activations (ef_block_activation) or float rows. */
 static inline int ef_type_is_quantized(int32_t type) { return ef_traits(type).scale_columns != 0; }
 
+/* Whether its weights have scales every few columns: a type of EF_QUANTIZED_TYPES. */
+static inline int ef_type_has_blocks(int32_t type) { return ef_traits(type).scale_columns > 0; }
+
 /* Bytes of one row as GGUF stores it; 0 for a type that is not known here. num_columns is whole blocks. */
 static inline int64_t ef_row_bytes(int32_t type, int64_t num_columns)
 {
     const ef_type_traits traits = ef_traits(type);
-    return traits.block_columns ? num_columns / traits.block_columns * traits.block_bytes : 0;
+    return traits.block_columns ? num_columns / traits.block_columns * traits.block_bytes + traits.row_bytes : 0;
 }
 
 static inline int64_t ef_panel_bytes(int32_t type, int64_t num_columns) { return EF_TILE * ef_row_bytes(type, num_columns); }

@@ -10,6 +10,7 @@
 #include "simd.h"
 
 #include "kernels/types.h"
+#include "kernels/matmul_row.h"
 #include "kernels/pack.h"
 #include "kernels/math.h"
 #include "kernels/matmul.h"
@@ -27,6 +28,7 @@ static const ef_kernels EF_NAME(kernels) = {
     .embed = EF_NAME(embed),
     .matmul = EF_NAME(matmul),
     .quantize = EF_NAME(quantize),
+    .quantize_row = EF_NAME(quantize_row),
     .activate = EF_NAME(activate),
     .gate = EF_NAME(gate),
     .add = EF_NAME(add),

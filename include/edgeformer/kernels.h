@@ -77,6 +77,7 @@ typedef struct ef_kernels {
     void (*embed)(float *output, const ef_matrix *weight, int32_t row, float scale, const float *add);
 
     void (*quantize)(ef_block_activation *output, const float *input, int64_t n);  /* n % 32 == 0 */
+    void (*quantize_row)(ef_block_activation *output, const float *input, int64_t n); /* with one scale for all blocks */
     void (*activate)(float *output, const float *input, int64_t n, int32_t activation);
     void (*gate)(float *output, const float *gate, const float *up, int64_t n, int32_t activation); /* activation(gate) * up */
     void (*add)(float *output, const float *a, const float *b, int64_t n);
@@ -130,7 +131,7 @@ enum {
 /* Bytes of a row that a product with this matrix reads at a time. */
 static inline int64_t ef_matmul_slab_bytes(const ef_matrix *weight)
 {
-    return ef_type_is_quantized(weight->type) ? EF_SLAB_COLUMNS / EF_BLOCK * (int64_t)sizeof(ef_block_activation) : INT64_MAX;
+    return ef_type_has_blocks(weight->type) ? EF_SLAB_COLUMNS / EF_BLOCK * (int64_t)sizeof(ef_block_activation) : INT64_MAX;
 }
 
 /* Bytes of scratch that a product with this matrix needs: codes, scales and minima of a slab, then two sums a row and
@@ -138,7 +139,7 @@ static inline int64_t ef_matmul_slab_bytes(const ef_matrix *weight)
 static inline int64_t ef_matmul_scratch(const ef_matrix *weight)
 {
     const int64_t blocks = EF_SLAB_COLUMNS / EF_BLOCK, columns = EF_UNPACKED_CODES + 4 * EF_UNPACKED_PART;
-    return ef_type_is_quantized(weight->type) ? EF_SLAB_PANELS * (blocks * columns + 2 * EF_SLAB_ROWS * EF_UNPACKED_PART) : 0;
+    return ef_type_has_blocks(weight->type) ? EF_SLAB_PANELS * (blocks * columns + 2 * EF_SLAB_ROWS * EF_UNPACKED_PART) : 0;
 }
 
 static inline int64_t ef_pad16(int64_t n) { return (n + 15) & ~(int64_t)15; }

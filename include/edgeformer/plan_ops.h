@@ -65,8 +65,10 @@ static inline float *ef_row_target(const ef_plan *plan, const ef_op *op, int32_t
 
 static inline void ef_quantize_row(const ef_plan *plan, const ef_op *op, int32_t row, const float *values)
 {
-    if (op->quantized.buffer >= 0)
-        plan->kernels->quantize((ef_block_activation *)(void *)ef_operand_row(plan, op->quantized, row), values, op->width);
+    if (op->quantized.buffer < 0)
+        return;
+    ef_block_activation *blocks = (ef_block_activation *)(void *)ef_operand_row(plan, op->quantized, row);
+    (op->row_scale ? plan->kernels->quantize_row : plan->kernels->quantize)(blocks, values, op->width);
 }
 
 static inline void ef_op_norm(const ef_plan *plan, const ef_op *op, int32_t begin, int32_t end, float *scratch)

@@ -40,6 +40,12 @@ static void EF_NAME(finish_tile)(const ef_matmul *args, const float *sums, int32
 #include "matmul_float.h"
 #include "matmul_quantized.h"
 
+/* How many bytes before its turn a weight that comes from memory is asked for. On ARM never: the hardware follows the one
+ * stream, and asking took a twentieth of the instructions. */
+enum { EF_NAME(AHEAD) = EF_SIMD == EF_SIMD_NEON ? 0 : 8704 };
+
+#include "matmul_row_tile.h"
+
 /* Calls `function` with the arguments given and constants in place of the variables rows, 1 .. EF_TILE_ROWS, and panels, 1
  * .. EF_TILE_PANELS. */
 #define EF_CALL(height, width, function, ...) \
@@ -77,6 +83,11 @@ static void EF_NAME(finish_tile)(const ef_matmul *args, const float *sums, int32
 EF_FLOAT_TYPES(EF_FLOAT_FUNCTION)
 #undef EF_FLOAT_FUNCTION
 
+static void EF_NAME(tile_i8_row)(const ef_matmul *args, int32_t row, int32_t panel, int rows, int panels)
+{
+    EF_SIZES(EF_NAME(row_tile), args, row, panel)
+}
+
 #define EF_FORM_FUNCTION(bits, parts) \
     static void EF_NAME(tile_##bits##_##parts)(const ef_matmul *args, const EF_NAME(slab) *slab, int32_t row, int32_t panel, \
                                                int rows, int panels) \
@@ -89,12 +100,13 @@ EF_UNPACKED_FORMS(EF_FORM_FUNCTION)
 #define EF_FLOAT_CASE(name, id, bytes) case id: EF_NAME(tile_##name)(args, row, panel, rows, panels); return;
 #define EF_FORM_CASE(bits, parts) \
     case 2 * bits + parts: EF_NAME(tile_##bits##_##parts)(args, slab, row, panel, rows, panels); return;
-/* One tile of a float matrix, or over a slab of a quantized one; 1 <= rows <= EF_TILE_ROWS, 1 <= panels <= EF_TILE_PANELS. */
+/* One tile of a matrix, of one with blocks over a slab; 1 <= rows <= EF_TILE_ROWS, 1 <= panels <= EF_TILE_PANELS. */
 static void EF_NAME(tile)(const ef_matmul *args, const EF_NAME(slab) *slab, int32_t row, int32_t panel, int rows, int panels)
 {
     const ef_type_traits traits = ef_traits(args->weight.type);
     switch (args->weight.type) {
     EF_FLOAT_TYPES(EF_FLOAT_CASE)
+    case EF_I8_ROW: EF_NAME(tile_i8_row)(args, row, panel, rows, panels); return;
     }
     switch (2 * EF_WIDTH(traits.bits) + EF_BLOCK / traits.scale_columns) {
     EF_UNPACKED_FORMS(EF_FORM_CASE)
@@ -102,10 +114,6 @@ static void EF_NAME(tile)(const ef_matmul *args, const EF_NAME(slab) *slab, int3
 }
 #undef EF_FLOAT_CASE
 #undef EF_FORM_CASE
-
-/* How many bytes before its turn a weight that comes from memory is asked for. On ARM never: the hardware follows the one
- * stream, and asking took a twentieth of the instructions. */
-enum { EF_NAME(AHEAD) = EF_SIMD == EF_SIMD_NEON ? 0 : 8704 };
 
 #define EF_DIRECT_FUNCTION(name, id, columns, bytes, shared, bits, offset, minimum) \
     static void EF_NAME(direct_##name)(const ef_matmul *args, int32_t row, int32_t panel, int rows) \
@@ -172,7 +180,7 @@ static void EF_NAME(matmul_stream)(const ef_matmul *args, int32_t row_begin, int
         }
 }
 
-/* The rows of one chunk by a group of panels: all columns of a float matrix, or a slab of a quantized one. The rows are cut
+/* The rows of one chunk by a group of panels: all columns, or a slab where the type has blocks. The rows are cut
  * into tiles of nearly equal height, because a tile of one row costs almost as much as one of three; meanwhile the part of
  * the next group of panels that `part` of `parts` says is fetched. */
 static void EF_NAME(matmul_group)(const ef_matmul *args, const EF_NAME(slab) *slab, int32_t row_begin, int32_t row_end,
@@ -194,11 +202,11 @@ static void EF_NAME(matmul_chunk)(const ef_matmul *args, int32_t row_begin, int3
                                   int32_t panel_end)
 {
     const int64_t num_columns = args->weight.num_columns, blocks = EF_SLAB_COLUMNS / EF_BLOCK;
-    const int quantized = ef_type_is_quantized(args->weight.type);
-    const int32_t slabs = quantized ? (int32_t)((num_columns + EF_SLAB_COLUMNS - 1) / EF_SLAB_COLUMNS) : 1;
+    const int has_blocks = ef_type_has_blocks(args->weight.type);
+    const int32_t slabs = has_blocks ? (int32_t)((num_columns + EF_SLAB_COLUMNS - 1) / EF_SLAB_COLUMNS) : 1;
     EF_NAME(slab) slab = {.codes_bytes = blocks * (EF_UNPACKED_CODES + 2 * EF_UNPACKED_PART),
                           .minima_bytes = blocks * 2 * EF_UNPACKED_PART, .codes = args->scratch, .first_row = row_begin};
-    if (quantized) {
+    if (has_blocks) {
         slab.minima = slab.codes + EF_SLAB_PANELS * slab.codes_bytes;
         slab.sums = (float *)(void *)(slab.minima + EF_SLAB_PANELS * slab.minima_bytes);
     }
@@ -207,7 +215,7 @@ static void EF_NAME(matmul_chunk)(const ef_matmul *args, int32_t row_begin, int3
         for (int32_t s = 0; s < slabs; s++) {
             slab.column = (int64_t)s * EF_SLAB_COLUMNS;
             slab.num_columns = num_columns - slab.column < EF_SLAB_COLUMNS ? num_columns - slab.column : EF_SLAB_COLUMNS;
-            if (quantized)
+            if (has_blocks)
                 EF_NAME(unpack)(&slab, &args->weight, panel, panels);
             EF_NAME(matmul_group)(args, &slab, row_begin, row_end, panel, panels, s, slabs);
         }
@@ -219,7 +227,7 @@ static void EF_NAME(matmul_chunk)(const ef_matmul *args, int32_t row_begin, int3
 static void EF_NAME(matmul)(const ef_matmul *args, int32_t row_begin, int32_t row_end, int32_t panel_begin,
                             int32_t panel_end)
 {
-    if (ef_type_is_quantized(args->weight.type) && row_end - row_begin < EF_UNPACK_ROWS) {
+    if (ef_type_has_blocks(args->weight.type) && row_end - row_begin < EF_UNPACK_ROWS) {
         EF_NAME(matmul_stream)(args, row_begin, row_end, panel_begin, panel_end);
         return;
     }

@@ -26,6 +26,7 @@ static void EF_NAME(pack_panel)(uint8_t *panel, int32_t type, int64_t num_column
     switch (type) {
     EF_FLOAT_TYPES(EF_PACK_FLOAT_CASE)
     EF_QUANTIZED_TYPES(EF_PACK_CASE)
+    case EF_I8_ROW: EF_NAME(pack_i8_row)(panel, source, num_columns, count); break;
     }
 }
 #undef EF_PACK_CASE
@@ -57,13 +58,14 @@ EF_INLINE float EF_NAME(float_element)(const uint8_t *panel, int32_t type, int64
 #define EF_COLUMNS_CASE(name, id, columns, bytes, shared, bits, offset, minimum) \
     case id: EF_NAME(quantized_columns)(values, panel, id, r, k); break;
 /* Columns k .. k + count - 1 of lane r of a panel as floats; k % 32 == 0, 1 <= count <= 32, = 32 for a quantized type. */
-static void EF_NAME(panel_columns)(float *values, const uint8_t *panel, int32_t type, int r, int64_t k, int count)
+static void EF_NAME(panel_columns)(float *values, const uint8_t *panel, const ef_matrix *weight, int r, int64_t k, int count)
 {
-    switch (type) {
+    switch (weight->type) {
     EF_QUANTIZED_TYPES(EF_COLUMNS_CASE)
+    case EF_I8_ROW: EF_NAME(row_columns)(values, panel, weight->num_columns, r, k); break;
     default:
         for (int i = 0; i < count; i++)
-            values[i] = EF_NAME(float_element)(panel, type, (k + i) * EF_TILE + r);
+            values[i] = EF_NAME(float_element)(panel, weight->type, (k + i) * EF_TILE + r);
     }
 }
 #undef EF_COLUMNS_CASE
@@ -75,7 +77,7 @@ static void EF_NAME(embed)(float *output, const ef_matrix *weight, int32_t row, 
     for (int64_t k = 0; k < weight->num_columns; k += EF_BLOCK) {
         const int count = weight->num_columns - k < EF_BLOCK ? (int)(weight->num_columns - k) : EF_BLOCK;
         float values[EF_BLOCK];
-        EF_NAME(panel_columns)(values, panel, weight->type, row % EF_TILE, k, count);
+        EF_NAME(panel_columns)(values, panel, weight, row % EF_TILE, k, count);
         for (int i = 0; i < count; i++)
             output[k + i] = (add ? add[k + i] : 0.0f) + scale * values[i];
     }

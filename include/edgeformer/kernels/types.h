@@ -33,6 +33,8 @@ EF_INLINE ef_i32x16 EF_NAME(codes)(const int type, const uint8_t *tile, int b, c
 {
     switch (type) {
     EF_QUANTIZED_TYPES(EF_CODES_CASE)
+    case EF_I8_ROW: /* `tile`: thirty-two columns, whose scale is the row's */
+        return ef_i32x16_xor(ef_i32x16_load((const int32_t *)(const void *)(tile + 64 * g)), ef_i32x16_set1((int32_t)0x80808080));
     default: return ef_i32x16_set1(0);
     }
 }
