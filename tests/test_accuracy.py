@@ -115,9 +115,10 @@ def test_quantized_embeddings_rank_sentences_as_well(
 ) -> None:
     numbers = np.load(test_models / "minilm-expected" / "expected.npz")
     correlations = {}
-    for kind in ("f32", "q8_0"):
+    for kind in ("f32", "q8_0", "i8_row"):
         convert(minilm_folder, tmp_path / f"{kind}.gguf", type=kind)
         with edgeformer.load(tmp_path / f"{kind}.gguf") as model:
             correlations[kind] = spearman(model.encode([str(text) for text in numbers["sentences"]]), numbers["scores"])
     assert correlations["f32"] == pytest.approx(spearman(numbers["embeddings"], numbers["scores"]), abs=1e-4)
-    assert abs(correlations["q8_0"] - correlations["f32"]) < 0.002
+    for kind in ("q8_0", "i8_row"):
+        assert abs(correlations[kind] - correlations["f32"]) < 0.002, correlations

@@ -8,7 +8,18 @@ from edgeformer._kernels import core
 from edgeformer.errors import InvalidInputError
 from gguf import GGMLQuantizationType
 from gguf.quants import dequantize
-from kernel_inputs import BLOCKED, FLOATS, HALVES, QUANTIZED, block_bytes, columns, extreme_rows, matrix, rows, same_bits
+from kernel_inputs import (
+    BLOCKED,
+    FLOATS,
+    HALVES,
+    QUANTIZED,
+    block_bytes,
+    columns,
+    extreme_rows,
+    matrix,
+    rows,
+    same_bits,
+)
 from numpy.typing import NDArray
 
 TYPES = sorted(core.WEIGHT_TYPES)

@@ -88,6 +88,18 @@ def test_transliteration(loaded, kv_type):
         assert result.log_prob == pytest.approx(row["greedy_log_prob"], abs=tolerance)
 
 
+@pytest.mark.parametrize("kind", ["q8_0", "i8_row"])
+def test_eight_bits_transliterate_as_well(test_models, tmp_path, kind):
+    expected = json.loads((test_models / "transliterate-ar-en" / "expected.json").read_text())
+    convert(test_models / "transliterate-ar-en", tmp_path / "model.gguf", type=kind)
+    with edgeformer.load(tmp_path / "model.gguf") as model:
+        sources = [row["source"] for row in expected]
+        assert model.translate(sources) == [row["greedy"] for row in expected]
+        assert model.translate(sources, num_beams=4) == [row["beam4"][0]["text"] for row in expected]
+        scores = [result.log_prob for result in model.generate(sources, logprobs=0)]
+    np.testing.assert_allclose(scores, [row["greedy_log_prob"] for row in expected], atol=0.1)
+
+
 def test_a_long_list_is_translated_however_many_it_has(loaded):
     model, expected = loaded("transliterate-ar-en")
     sources = [row["source"] for row in expected] * 20

@@ -76,7 +76,13 @@ def test_linear_is_the_product_with_its_epilogue(pool: core.Pool, kind: int) -> 
     given = bench.x
     if kind in QUANTIZED:
         given = bench.builder.blocks(width)
-        bench.plan.add_op(core.OP_QUANTIZE, input=((bench.x, 0),), quantized=(given, 0), width=width)
+        bench.plan.add_op(
+            core.OP_QUANTIZE,
+            input=((bench.x, 0),),
+            quantized=(given, 0),
+            row_scale=kind == core.EF_I8_ROW,
+            width=width,
+        )
     bench.plan.add_op(
         core.OP_LINEAR,
         input=((given, 0), (bench.y, 0)),

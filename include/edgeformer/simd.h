@@ -60,13 +60,8 @@
 /* ef_<x>_<instruction set>, for everything that isa.h compiles more than once. */
 #define EF_NAME(x) EF_JOIN(ef_##x, EF_ISA)
 
-/* For functions whose loops must unroll over constant arguments. */
+/* For functions whose loops must unroll over constant arguments (EF_UNROLL, below). */
 #define EF_INLINE static inline __attribute__((always_inline))
-#if defined(__clang__)
-#define EF_UNROLL _Pragma("clang loop unroll(full)")
-#else
-#define EF_UNROLL _Pragma("GCC unroll 16")
-#endif
 
 /* An IEEE half as float, exactly, in integers: correct where the float unit flushes denormals. */
 static inline float ef_float_from_half(uint16_t half)
@@ -172,6 +167,16 @@ static inline float ef_float_from_bfloat16(uint16_t bfloat16)
 #define ef_i32x16_xor EF_NAME(simd_i32x16_xor)
 #define ef_i32x16_lookup EF_NAME(simd_i32x16_lookup)
 
+#endif
+
+/* The scalar vectors are loops already: unrolling what is around them only makes code. */
+#undef EF_UNROLL
+#if EF_SIMD == EF_SIMD_SCALAR
+#define EF_UNROLL
+#elif defined(__clang__)
+#define EF_UNROLL _Pragma("clang loop unroll(full)")
+#else
+#define EF_UNROLL _Pragma("GCC unroll 16")
 #endif
 
 #if EF_SIMD == EF_SIMD_SCALAR
