@@ -303,6 +303,7 @@ LAYOUT_DIGESTS = {
     "iq4_xs": "0ff004ee49d32885",
     "tq1_0": "1063f3c1ba76d07d",
     "tq2_0": "798de0fd7aa0979f",
+    "i8_row": "e13fb8e317a7299d",
 }
 
 
