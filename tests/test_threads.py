@@ -270,7 +270,7 @@ def test_refused_threads_mean_fewer_threads() -> None:
         wanted = decoder.run(core.Pool(1), [(list(range(40)), 0, [0, 1, 2])])
         with open("/proc/self/statm") as file:
             used = int(file.read().split()[0]) * resource.getpagesize()
-        resource.setrlimit(resource.RLIMIT_AS, (used + 8 * 2**20,) * 2)
+        resource.setrlimit(resource.RLIMIT_AS, (used + 16 * 2**20,) * 2)
         try:
             mmap.mmap(-1, 64 * 2**20).close()
             sys.exit("no limit")
