@@ -168,7 +168,7 @@ def makes_quantized(step: Step, graph: Graph, row_scale: bool) -> bool:
 def quantize(
     steps: list[Step], graph: Graph, is_quantized: Callable[[str], bool], type_of: Callable[[str], int]
 ) -> list[Step]:
-    """Gives every product of quantized weights its quantized input, made once; with one scale a row if one wants that."""
+    """Gives every product of quantized weights its quantized input, made once; of one scale a row if any wants that."""
     wanted: dict[int, Value] = {}
     row_scaled: set[int] = set()
     for step in steps:
