@@ -23,7 +23,7 @@ from edgeformer.weights import packed_bytes, supported_type
 
 MIN_ROWS, MAX_ROWS = 64, 512  # rows of one run of a decoder: enough for the kernels' tiles, and to read weights seldom
 MAX_SCRATCH_BYTES = 12 << 20  # what a run should keep to, for small devices' sake, if that leaves it MIN_ROWS
-MAX_PASS_ROWS = 2048  # rows of one run of an encoder, whose sequences cannot be cut
+MAX_PASS_ROWS = 512  # rows of one run of an encoder, whose sequences cannot be cut; they fit in the caches
 MAX_SEQUENCES = 64  # contexts that the page pools may hold where memory allows
 MAX_OUTPUT_BYTES = 64 << 20  # of logits in one run
 
