@@ -27,6 +27,7 @@ from native cimport *
 include "constants.pxi"
 include "buffers.pxi"
 include "isa.pxi"
+include "code.pxi"
 include "pool.pxi"
 include "files.pxi"
 include "weights.pxi"

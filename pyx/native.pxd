@@ -207,6 +207,7 @@ cdef extern from "edgeformer/plan.h" nogil:
 cdef extern from "edgeformer/memory.h" nogil:
     void *ef_memory_map(size_t bytes, int large_pages)
     void *ef_memory_map_file(int descriptor, size_t bytes)
+    void *ef_memory_map_code(const void *code, size_t bytes)
     void ef_memory_unmap(void *memory, size_t bytes)
 
 cdef extern from "edgeformer/threads.h" nogil:

@@ -1,9 +1,9 @@
-"""Machine code of jitted functions, kept on disk so that a later process loads it with llvmlite alone.
+"""Machine code of jitted functions, kept on disk so that a later process needs neither Numba nor llvmlite.
 
 Importing Numba and running its compiler costs a process about a second and a hundred megabytes, even when Numba finds
-the result in a cache of its own. So what Numba compiled once is made into one object file: the native functions behind
-Numba's callbacks, each called by a C function of ours, without the callbacks' own code, which needs Numba and Python to
-report exceptions. The object refers to nothing outside itself.
+the result in a cache of its own; LLVM alone takes half of the memory. So what Numba compiled once is made into one
+image (`machine_code.py`): the native functions behind Numba's callbacks, each called by a C function of ours, without
+the callbacks' own code, which needs Numba and Python to report exceptions.
 
 The file lies in the first of ``$EDGEFORMER_CACHE_DIR``, ``$NUMBA_CACHE_DIR``, ``$XDG_CACHE_HOME/edgeformer`` and
 ``~/.cache/edgeformer``. Its name is a hash of all that the code depends on. Folders and files that another user may
@@ -13,23 +13,33 @@ write are not used; then, and wherever an object cannot be made, Numba's functio
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import importlib.util
 import os
 import stat
+import struct
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from edgeformer._kernels import core
 from edgeformer.forks import fork_safe_lock
+from edgeformer.machine_code import link
 
 __all__ = ["NativeFunctions", "cache_folder", "numba_wanted", "signature"]
 
-CHECKSUM_BYTES = 32
+CHECKSUM_BYTES = 8
 PREFIX = "edgeformer_"
 # A part of llvmlite is missing or has another name in its version; a file cannot be had; LLVM or we refuse the code.
 EXPECTED_ERRORS = (ImportError, AttributeError, OSError, RuntimeError)
+# What code for this CPU may use, as LLVM spells it: what the kernels of its instruction set use (dispatch.h); what the
+# architecture always has, for the others. To ask LLVM for all that the CPU has would be to load LLVM.
+AVX2_FEATURES = "+avx2,+fma,+f16c"
+FEATURES = {
+    "avx512vnni": AVX2_FEATURES + ",+avx512f,+avx512bw,+avx512vl,+avx512dq,+avx512vnni",
+    "avxvnni": AVX2_FEATURES,
+    "avx2": AVX2_FEATURES,
+}
 
 
 def numba_wanted() -> bool:
@@ -51,7 +61,8 @@ def _only_ours(status: os.stat_result) -> bool:
 
 
 def _checksum(name: str, code: bytes) -> bytes:
-    return hashlib.sha256(name.encode() + code).digest()
+    """Against damage and mistakes; not against those who may write the file, and could write this program, too."""
+    return importlib.util.source_hash(name.encode() + code)
 
 
 def _read(path: Path) -> bytes | None:
@@ -76,11 +87,9 @@ def _write(path: Path, code: bytes) -> None:
         partial.unlink(missing_ok=True)
 
 
-def _host() -> tuple[str, str]:
-    """Name and features of this CPU as LLVM spells them."""
-    import llvmlite.binding as llvm  # type: ignore[import-untyped]
-
-    return llvm.get_host_cpu_name(), llvm.get_host_cpu_features().flatten()
+def _features() -> str:
+    """The features of this CPU that compiled code may use, as LLVM spells them."""
+    return FEATURES.get(core.isa_names()[0], "")
 
 
 def signature(arguments: str) -> Any:
@@ -97,24 +106,31 @@ def signature(arguments: str) -> Any:
     return types.void(*(letters[letter] for letter in arguments))
 
 
+def _version_file(package: str) -> Path:
+    """What changes with a package's version: to read its metadata would take longer than all else."""
+    found = importlib.util.find_spec(package)
+    if found is None or found.origin is None:
+        raise ImportError(f"{package} is not installed")
+    return Path(found.origin).with_name("_version.py")
+
+
 def _key(names: Iterable[str], sources: Iterable[Path]) -> str:
     """Hash of everything that the machine code of functions in `sources` depends on."""
-    from importlib.metadata import version
-
-    parts = [sys.platform, os.uname().machine, version("numba"), version("llvmlite"), *_host()]
-    hashes = [hashlib.sha256(path.read_bytes()).hexdigest() for path in (*sources, Path(__file__))]
-    return hashlib.sha256("\n".join([*parts, *names, *hashes]).encode()).hexdigest()
+    ours = (Path(__file__), Path(__file__).with_name("machine_code.py"))
+    files = [*sources, *ours, *map(_version_file, ("numba", "llvmlite"))]
+    hashes = [importlib.util.source_hash(path.read_bytes()).hex() for path in files]
+    parts = [sys.platform, os.uname().machine, _features(), *names, *hashes]
+    return importlib.util.source_hash("\n".join(parts).encode()).hex()
 
 
 def _target_machine() -> Any:
-    """What makes and loads machine code for this CPU, to be run in this process."""
+    """What makes machine code for this CPU that runs wherever it lies."""
     import llvmlite.binding as llvm
 
     llvm.initialize_native_target()
     llvm.initialize_native_asmprinter()
     target = llvm.Target.from_triple(llvm.get_process_triple())
-    relocation = "static" if target.name.startswith("x86") else "default"
-    return target.create_target_machine(*_host(), 3, relocation, "jitdefault", jit=True)
+    return target.create_target_machine("", _features(), 3, "pic", "small")
 
 
 def _entries(natives: Mapping[str, str], arguments: str) -> Any:
@@ -158,21 +174,9 @@ def _standalone_module(compiled: Mapping[str, Any], arguments: str) -> Any:
     passes.getModulePassManager().run(module, passes)
     declared = [value.name for value in [*module.functions, *module.global_variables] if value.is_declaration]
     foreign = [name for name in declared if not name.startswith("llvm.")]
-    if foreign:  # LLVM would end the process on loading code whose symbols it does not find
+    if foreign:
         raise RuntimeError(f"the code needs {', '.join(foreign)}")
     return module
-
-
-def _load(code: bytes) -> Any:
-    """The engine that holds an object's code in memory, ready to run."""
-    import llvmlite.binding as llvm
-
-    empty = llvm.parse_assembly("")
-    engine = llvm.create_mcjit_compiler(empty, _target_machine())
-    engine.remove_module(empty)
-    engine.add_object_file(llvm.ObjectFileRef.from_data(code))
-    engine.finalize_object()
-    return engine
 
 
 class NativeFunctions:
@@ -196,7 +200,8 @@ class NativeFunctions:
         self._compile, self._sources = compile_function, tuple(sources)
         self._lock = fork_safe_lock()
         self._tried = False
-        self.engine: Any = None  # holds the cache's code; None before the first use, and where Numba's callbacks serve
+        self._offsets: dict[str, int] = {}
+        self.code: core.MachineCode | None = None  # None before the first use, and where Numba's callbacks serve
 
     def address(self, name: str) -> int:
         """Address of a function; it stays valid for the life of the process."""
@@ -204,21 +209,31 @@ class NativeFunctions:
             if not self._tried:
                 self._tried = True
                 with contextlib.suppress(*EXPECTED_ERRORS):
-                    self.engine = self._cached()
-            if self.engine is not None:
-                return int(self.engine.get_function_address(PREFIX + name))
+                    self._load()
+            if self.code is not None:
+                return self.code.address + self._offsets[name]
             return int(self._compile(name).address)
 
-    def _cached(self) -> Any:
-        """An engine with the object of the cache, which is made first where it is missing; None without a folder."""
+    def _load(self) -> None:
+        """Takes the code from the cache, where it is put first if it is missing; takes none without a folder."""
         folder = cache_folder()
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         if not _only_ours(folder.stat()):
-            return None
-        path = folder / f"{self._sources[0].stem}-{_key(self._names, self._sources)[:32]}.jit"
-        code = _read(path)
-        if code is None:
+            return
+        path = folder / f"{self._sources[0].stem}-{_key(self._names, self._sources)}.jit"
+        data = _read(path)
+        if data is None:
             compiled = {name: self._compile(name) for name in self._names}
-            code = _target_machine().emit_object(_standalone_module(compiled, self._arguments))
-            _write(path, code)
-        return _load(code)
+            offsets, image = link(
+                _target_machine().emit_object(_standalone_module(compiled, self._arguments)),
+                [PREFIX + name for name in self._names],
+            )
+            data = struct.pack(self._header, *offsets) + image
+            _write(path, data)
+        self._offsets = dict(zip(self._names, struct.unpack_from(self._header, data), strict=True))
+        self.code = core.MachineCode(data[struct.calcsize(self._header) :])
+
+    @property
+    def _header(self) -> str:
+        """Of the code in a file: where each function begins in the image that follows."""
+        return f"<{len(self._names)}Q"

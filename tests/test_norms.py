@@ -19,14 +19,14 @@ LENGTHS = [*range(1, 71), 384, 1000, 2048, 4099]
 NAMES = list(norms.ROW_FUNCTIONS)
 
 
-@pytest.fixture(params=["cached object", "callback"])
+@pytest.fixture(params=["cached code", "callback"])
 def numba_address(request: pytest.FixtureRequest) -> Callable[[str], int]:
     """Address of a norm compiled by Numba: as every process has it, and Numba's own callback."""
     if request.param == "callback":
         return lambda name: int(norms._compiled(name).address)
     norms.row_function(NAMES[0], use_numba=True)
-    if norms._jitted.engine is None:
-        pytest.skip("this llvmlite cannot make the object: Numba's callbacks serve")
+    if norms._jitted.code is None:
+        pytest.skip("this llvmlite cannot make the code: Numba's callbacks serve")
     return lambda name: norms.row_function(name, use_numba=True)
 
 

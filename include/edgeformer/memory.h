@@ -5,6 +5,7 @@
 #include <errno.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <string.h>
 #include <sys/mman.h>
 #include <unistd.h>
 
@@ -73,7 +74,25 @@ static inline void *ef_memory_map_file(int descriptor, size_t bytes)
     return base;
 }
 
-/* Gives back what either returned for the same number of bytes. NULL is allowed. */
+/* A copy of `bytes` > 0 bytes of machine code on a page boundary, to be run and no longer written; NULL with errno set where
+ * the system does not allow that. */
+static inline void *ef_memory_map_code(const void *code, size_t bytes)
+{
+    char *base = ef_memory_map(bytes, 0);
+    if (!base)
+        return NULL;
+    memcpy(base, code, bytes);
+    __builtin___clear_cache(base, base + bytes);
+    if (mprotect(base, bytes, PROT_READ | PROT_EXEC)) {
+        int error = errno;
+        munmap(base, bytes);
+        errno = error;
+        return NULL;
+    }
+    return base;
+}
+
+/* Gives back what one of them returned for the same number of bytes. NULL is allowed. */
 static inline void ef_memory_unmap(void *memory, size_t bytes)
 {
     if (memory)
