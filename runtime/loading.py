@@ -24,6 +24,7 @@ from edgeformer.memory import (
     compile_programs,
     default_batch,
     plan_recipes,
+    weight_stacks,
 )
 from edgeformer.program import Program
 from edgeformer.recipe import Recipe
@@ -80,7 +81,7 @@ def load_model(file: GGUFFile, architecture: Architecture, options: LoadOptions)
     recipes = compile_programs(architecture, file)
     n_ctx, plan, budget = fit_context(file, architecture, recipes, options.n_ctx, options.max_memory, options.kv_type)
     pool = core.Pool(options.threads or core.default_threads())
-    weights = Weights(file, pool, options.progress)
+    weights = Weights(file, pool, weight_stacks(recipes), options.progress)
     caches = _caches(recipes, n_ctx, plan.batch, options.kv_type, budget)
     programs = {
         key: Program(recipe, weights, caches, isa=isa, use_numba=options.use_numba) for key, recipe in recipes.items()

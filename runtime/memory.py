@@ -19,7 +19,7 @@ from edgeformer.graph import Architecture, CacheSpec
 from edgeformer.models import build_architecture
 from edgeformer.quants import TYPES
 from edgeformer.recipe import Recipe
-from edgeformer.weights import packed_bytes, supported_type
+from edgeformer.weights import stack_bytes, supported_type
 
 MIN_ROWS, MAX_ROWS = 64, 512  # rows of one run of a decoder: enough for the kernels' tiles, and to read weights seldom
 MAX_SCRATCH_BYTES = 12 << 20  # what a run should keep to, for small devices' sake, if that leaves it MIN_ROWS
@@ -67,6 +67,11 @@ def cache_element(spec: CacheSpec, kv_type: str) -> int:
 def cache_specs(recipes: Mapping[ProgramKey, Recipe]) -> dict[str, CacheSpec]:
     """The caches of all programs by name."""
     return {spec.name: spec for recipe in recipes.values() for spec in recipe.caches}
+
+
+def weight_stacks(recipes: Mapping[ProgramKey, Recipe]) -> set[tuple[str, ...]]:
+    """The tensors of all programs, stack by stack."""
+    return {names for recipe in recipes.values() for names in recipe.matrices}
 
 
 def rows_per_run(recipe: Recipe) -> int:
@@ -152,7 +157,7 @@ def plan_recipes(
     kv_type: str,
 ) -> MemoryPlan:
     """`plan_memory` of an architecture that is compiled already."""
-    matrices = {names: None for recipe in recipes.values() for names in recipe.matrices}
+    weights = sum(stack_bytes(file, names) for names in weight_stacks(recipes))
     main = [key for key in recipes if key[1] in ((), ("logits",))] or list(recipes)[:1]
     rows = batch or default_batch(architecture, recipes, n_ctx)
     scratch = 0
@@ -163,7 +168,7 @@ def plan_recipes(
     for spec in cache_specs(recipes).values():
         pages = -(-rows // PAGE) if spec.lifetime == "pass" else -(-n_ctx // PAGE) * sequences
         cache += pages * cache_page_bytes(spec, kv_type)
-    return MemoryPlan(packed_bytes(file, matrices), cache, scratch, n_ctx, rows, sequences)
+    return MemoryPlan(weights, cache, scratch, n_ctx, rows, sequences)
 
 
 def available_memory() -> int:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from itertools import pairwise
 
 import numpy as np
@@ -14,8 +14,6 @@ from edgeformer.quants import TYPES
 from edgeformer.recipe import TILE, VectorSpec, padded
 
 STEP_BYTES = 16 << 20  # read between two looks at signals and reports of progress; cut among the threads
-
-SHARED_BYTES = 64 << 20  # of memory for many matrices, so that small ones lie in large pages, too
 MATRIX_ALIGNMENT = 64
 
 logger = logging.getLogger("edgeformer")
@@ -25,7 +23,8 @@ class Weights:
     """Packed matrices of one file, keyed by the tensors stacked in them.
 
     What the file holds unpacked is copied out of it while it is open: a file that is truncated, replaced or deleted
-    later changes nothing. Matrices that `edgeformer.pack` wrote stay in the file, which is mapped.
+    later changes nothing. It all lies in one stretch of memory, so that small matrices share large pages, too, and only
+    the last page is not full. Matrices that `edgeformer.pack` wrote stay in the file, which is mapped.
 
     Parameters
     ----------
@@ -33,11 +32,19 @@ class Weights:
         Open for as long as weights are asked for.
     pool : core.Pool
         Threads that read and pack.
+    stacks : iterable of tuple of str
+        All that will be asked of `matrix`.
     progress : callable, optional
         Called with the bytes read so far and the bytes in all.
     """
 
-    def __init__(self, file: GGUFFile, pool: core.Pool, progress: Callable[[int, int], None] | None = None) -> None:
+    def __init__(
+        self,
+        file: GGUFFile,
+        pool: core.Pool,
+        stacks: Iterable[tuple[str, ...]],
+        progress: Callable[[int, int], None] | None = None,
+    ) -> None:
         self._file, self._pool, self._progress = file, pool, progress
         self._matrices: dict[tuple[str, ...], core.Matrix] = {}
         self._total = sum(tensor.nbytes for tensor in file.tensors.values())
@@ -45,6 +52,7 @@ class Weights:
         self._memory: core.WeightMemory | None = None
         self._used = 0  # bytes of that memory
         self._map = _mapped(file) if file.is_packed else None
+        self._to_copy = sum(self._room(names) for names in set(stacks) if not self._in_file(names))
         self.mapped_bytes = 0
 
     @property
@@ -61,12 +69,12 @@ class Weights:
         if names not in self._matrices:
             infos = [self._file.tensors[name] for name in names]
             shape = sum(padded(info.shape[0]) for info in infos[:-1]) + infos[-1].shape[0], infos[0].shape[1]
-            if self._map is not None and lie_stacked(infos):
+            if self._in_file(names):
                 matrix = core.Matrix(self.type_of(names[0]), *shape, self._map, infos[0].offset)
                 self.mapped_bytes += matrix.nbytes
                 self._advance(matrix.nbytes)
             else:
-                matrix = self._new_matrix(self.type_of(names[0]), *shape)
+                matrix = self._new_matrix(names, *shape)
                 first = 0
                 for info in infos:
                     self._copy(matrix, info, first)
@@ -74,12 +82,20 @@ class Weights:
             self._matrices[names] = matrix
         return self._matrices[names]
 
-    def _new_matrix(self, type_id: int, num_rows: int, num_columns: int) -> core.Matrix:
-        nbytes = padded(padded(num_rows) * TYPES[type_id].row_bytes(num_columns), MATRIX_ALIGNMENT)
-        if self._memory is None or self._used + nbytes > self._memory.nbytes:
-            self._memory, self._used = core.WeightMemory(max(nbytes, SHARED_BYTES)), 0
-        self._used += nbytes
-        return core.Matrix(type_id, num_rows, num_columns, self._memory, self._used - nbytes)
+    def _in_file(self, names: tuple[str, ...]) -> bool:
+        """Whether a stack is mapped as it is in the file."""
+        return self._map is not None and lie_stacked([self._file.tensors[name] for name in names])
+
+    def _room(self, names: tuple[str, ...]) -> int:
+        """Bytes from one matrix in memory to the next."""
+        return padded(stack_bytes(self._file, names), MATRIX_ALIGNMENT)
+
+    def _new_matrix(self, names: tuple[str, ...], num_rows: int, num_columns: int) -> core.Matrix:
+        if self._memory is None:
+            self._memory = core.WeightMemory(self._to_copy)
+        begin = self._used
+        self._used += self._room(names)
+        return core.Matrix(self.type_of(names[0]), num_rows, num_columns, self._memory, begin)
 
     def _copy(self, matrix: core.Matrix, info: TensorInfo, target: int) -> None:
         rows, row_bytes = info.shape[0], TYPES[matrix.type].row_bytes(matrix.num_columns)
@@ -154,13 +170,7 @@ def supported_type(file: GGUFFile, name: str) -> int:
     return type_id
 
 
-def packed_bytes(file: GGUFFile, matrices: Mapping[tuple[str, ...], None]) -> int:
-    """Bytes of the packed matrices, without reading them: tiles of sixteen rows keep the bits per weight of their
-    type.
-    """
-    total = 0
-    for names in matrices:
-        for name in names:
-            info = file.tensors[name]
-            total += padded(info.shape[0]) * TYPES[supported_type(file, name)].row_bytes(info.shape[1])
-    return total
+def stack_bytes(file: GGUFFile, names: tuple[str, ...]) -> int:
+    """Bytes of tensors stacked and packed, without reading them: tiles of sixteen rows keep a type's bits per weight."""
+    infos = [(file.tensors[name], TYPES[supported_type(file, name)]) for name in names]
+    return sum(padded(info.shape[0]) * kind.row_bytes(info.shape[1]) for info, kind in infos)
