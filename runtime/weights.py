@@ -171,6 +171,6 @@ def supported_type(file: GGUFFile, name: str) -> int:
 
 
 def stack_bytes(file: GGUFFile, names: tuple[str, ...]) -> int:
-    """Bytes of tensors stacked and packed, without reading them: tiles of sixteen rows keep a type's bits per weight."""
+    """Bytes of tensors stacked and packed, without reading them: tiles keep the bits per weight of a type."""
     infos = [(file.tensors[name], TYPES[supported_type(file, name)]) for name in names]
     return sum(padded(info.shape[0]) * kind.row_bytes(info.shape[1]) for info, kind in infos)
