@@ -36,6 +36,10 @@ EF_INLINE __m256i EF_NAME(broadcast_four)(const uint8_t *input, int64_t offset, 
     return _mm256_set1_epi32(four);
 }
 
+/* No instruction: the compiler may not move this sum's additions apart. It would multiply first and add in pairs later, with
+ * a store and a load for every product. */
+#define EF_KEEP_ORDER(sum) __asm__("" : "+x"((sum).lo), "+x"((sum).hi))
+
 EF_INLINE void EF_NAME(product_signed)(ef_i32x16 *sum, const int type, const EF_NAME(weights) *weights, const uint8_t *input,
                                        int64_t input_stride, const int rows, const int first_group, const int num_groups)
 {
@@ -54,6 +58,7 @@ EF_INLINE void EF_NAME(product_signed)(ef_i32x16 *sum, const int type, const EF_
             const __m256i hi = _mm256_maddubs_epi16(magnitude.hi, _mm256_sign_epi8(x, w.hi));
             sum[r].lo = _mm256_add_epi32(sum[r].lo, _mm256_madd_epi16(lo, ones));
             sum[r].hi = _mm256_add_epi32(sum[r].hi, _mm256_madd_epi16(hi, ones));
+            EF_KEEP_ORDER(sum[r]);
         }
     }
 }
@@ -83,6 +88,7 @@ EF_INLINE void EF_NAME(product_unsigned)(ef_i32x16 *sum, const int type, const i
                 const ef_i32x16 pairs = {_mm256_maddubs_epi16(w.lo, x), _mm256_maddubs_epi16(w.hi, x)};
                 words[r] = g == begin ? pairs : (ef_i32x16){_mm256_add_epi16(words[r].lo, pairs.lo),
                                                             _mm256_add_epi16(words[r].hi, pairs.hi)};
+                EF_KEEP_ORDER(words[r]);
             }
         }
         EF_UNROLL
@@ -107,3 +113,5 @@ EF_INLINE void EF_NAME(product)(ef_i32x16 *sum, const int type, const int bits, 
         sum[r] = ef_i32x16_sub(sum[r], ef_i32x16_set1(offset * ef_activation_sum(block, 8 / num_groups, first_group / 4)));
     }
 }
+
+#undef EF_KEEP_ORDER
