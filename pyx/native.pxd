@@ -208,7 +208,11 @@ cdef extern from "edgeformer/memory.h" nogil:
     void *ef_memory_map(size_t bytes, int large_pages)
     void *ef_memory_map_file(int descriptor, size_t bytes)
     void *ef_memory_map_code(const void *code, size_t bytes)
+    void ef_memory_trim_heap()
     void ef_memory_unmap(void *memory, size_t bytes)
+
+cdef extern from "edgeformer/plan_memory.h" nogil:
+    int64_t ef_plan_most_scratch(const ef_cache *cache)
 
 cdef extern from "edgeformer/threads.h" nogil:
     enum:

@@ -91,6 +91,11 @@ cdef class Plan:
         """Name of the instruction set."""
         return self.native.kernels.name.decode()
 
+    @property
+    def nbytes(self):
+        """Bytes of the arena and the scratch so far, without matrices, vectors and caches."""
+        return self.arena_bytes + self.scratch_bytes + (sizeof(ef_parts) if self.native.parts != NULL else 0)
+
     def add_matrix(self, Matrix matrix not None):
         """Adds a packed matrix and returns its index. Matrices in mapped files must all be in the same one."""
         with self.guard:

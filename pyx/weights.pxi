@@ -193,6 +193,27 @@ def cache_page_bytes(num_layers, num_heads, key_dim, value_dim, type):
     return cache_of(num_layers, num_heads, key_dim, value_dim, type).page_bytes
 
 
+def run_scratch_bytes(threads, num_heads, key_dim, value_dim, type, parts):
+    """The most scratch that a plan takes besides its arena.
+
+    Parameters
+    ----------
+    threads : int
+    num_heads, key_dim, value_dim, type : int
+        Of its largest cache, as for `Cache`.
+    parts : bool
+        Whether threads share spans of the cache out among them, as where rows see what is before them.
+    """
+    cdef ef_cache cache = cache_of(1, num_heads, key_dim, value_dim, type)
+    return checked(threads, "threads", 1, EF_MAX_THREADS) * ef_plan_most_scratch(&cache) + (sizeof(ef_parts) if parts else 0)
+
+
+def trim_heap():
+    """Gives free memory of the C library's heap back to the system."""
+    with nogil:
+        ef_memory_trim_heap()
+
+
 cdef class Cache:
     """Pages of keys and values, sixteen positions each (kernels.h). Memory is committed as it is written.
 

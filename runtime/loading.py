@@ -58,6 +58,11 @@ class LoadOptions:
             if value is not None and (isinstance(value, bool) or not isinstance(value, int) or value < 1):
                 raise InvalidOptionError(f"{name} must be a positive integer, not {value!r}")
 
+    @property
+    def num_threads(self) -> int:
+        """Threads that compute."""
+        return self.threads or core.default_threads()
+
 
 @dataclass(frozen=True)
 class LoadedModel:
@@ -79,8 +84,8 @@ def load_model(file: GGUFFile, architecture: Architecture, options: LoadOptions)
     """Reads, packs and compiles what `build_architecture` found in the file; see `Session.open` for what it raises."""
     isa = options.isa or core.best_isa()
     recipes = compile_programs(architecture, file)
-    n_ctx, plan, budget = fit_context(file, architecture, recipes, options.n_ctx, options.max_memory, options.kv_type)
-    pool = core.Pool(options.threads or core.default_threads())
+    n_ctx, plan, budget = fit_context(file, architecture, recipes, options)
+    pool = core.Pool(options.num_threads)
     weights = Weights(file, pool, weight_stacks(recipes), options.progress)
     caches = _caches(recipes, n_ctx, plan.batch, options.kv_type, budget)
     programs = {
@@ -110,31 +115,31 @@ def _plan_within(
     recipes: Mapping[ProgramKey, Recipe],
     n_ctx: int,
     limit: int,
-    kv_type: str,
+    options: LoadOptions,
 ) -> MemoryPlan:
     """The plan of one context; an encoder takes fewer sequences in a run, down to one, where memory is short."""
+
+    def planned(rows: int) -> MemoryPlan:
+        return plan_recipes(file, architecture, recipes, n_ctx, rows, 1, options.kv_type, options.num_threads)
+
     rows = default_batch(architecture, recipes, n_ctx)
-    plan = plan_recipes(file, architecture, recipes, n_ctx, rows, 1, kv_type)
+    plan = planned(rows)
     while plan.total > limit and architecture.family != "decoder" and rows > n_ctx:
         rows = max(rows // 2, n_ctx)
-        plan = plan_recipes(file, architecture, recipes, n_ctx, rows, 1, kv_type)
+        plan = planned(rows)
     return plan
 
 
 def fit_context(
-    file: GGUFFile,
-    architecture: Architecture,
-    recipes: Mapping[ProgramKey, Recipe],
-    n_ctx: int | None,
-    max_memory: int | None,
-    kv_type: str,
+    file: GGUFFile, architecture: Architecture, recipes: Mapping[ProgramKey, Recipe], options: LoadOptions
 ) -> tuple[int, MemoryPlan, int]:
     """The context to run with, its memory plan, and the bytes left for caches. A context asked for is never cut."""
+    n_ctx, max_memory = options.n_ctx, options.max_memory
     check_context(n_ctx, architecture)
     wanted = n_ctx or architecture.context_length
     limit = min(available_memory(), max_memory) if max_memory else available_memory()
     while True:
-        plan = _plan_within(file, architecture, recipes, wanted, limit, kv_type)
+        plan = _plan_within(file, architecture, recipes, wanted, limit, options)
         if plan.total <= limit:
             break
         if n_ctx is not None or wanted <= 256 or plan.total - plan.cache > limit:

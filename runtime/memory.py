@@ -18,7 +18,7 @@ from edgeformer.gguf import GGUFFile
 from edgeformer.graph import Architecture, CacheSpec
 from edgeformer.models import build_architecture
 from edgeformer.quants import TYPES
-from edgeformer.recipe import Recipe
+from edgeformer.recipe import ALIGNMENT, DOMAINS, Recipe
 from edgeformer.weights import stack_bytes, supported_type
 
 MIN_ROWS, MAX_ROWS = 64, 512  # rows of one run of a decoder: enough for the kernels' tiles, and to read weights seldom
@@ -86,7 +86,8 @@ def rows_per_run(recipe: Recipe) -> int:
 class MemoryPlan:
     """Bytes that a model will take, as `edgeformer plan` prints them.
 
-    `cache` is what `sequences` contexts of `n_ctx` positions fill; `scratch` is the arenas for runs of `batch` rows.
+    `cache` is what `sequences` contexts of `n_ctx` positions fill; `scratch` is what runs of `batch` rows work in, with
+    their results. Python, its libraries and the tokenizer come on top.
     """
 
     weights: int
@@ -108,8 +109,9 @@ def plan_memory(
     batch: int | None = None,
     sequences: int = 1,
     kv_type: str = "f16",
+    threads: int | None = None,
 ) -> MemoryPlan:
-    """What loading and running the model at `path` takes, from its header alone.
+    """The most that loading and running the model at `path` takes, from its header alone.
 
     Raises
     ------
@@ -122,7 +124,14 @@ def plan_memory(
         check_context(n_ctx, architecture)
         recipes = compile_programs(architecture, file)
         return plan_recipes(
-            file, architecture, recipes, n_ctx or architecture.context_length, batch, sequences, kv_type
+            file,
+            architecture,
+            recipes,
+            n_ctx or architecture.context_length,
+            batch,
+            sequences,
+            kv_type,
+            threads or core.default_threads(),
         )
 
 
@@ -147,6 +156,22 @@ def check_context(n_ctx: int | None, architecture: Architecture) -> None:
         )
 
 
+def run_bytes(recipe: Recipe, counts: Mapping[str, int], kv_type: str, threads: int) -> int:
+    """The most that runs of so many rows, outputs and segments take: the arena, what threads work in and leave for one
+    another, and the results.
+    """
+    arena = recipe.layout([counts[domain] for domain in DOMAINS])[1]
+    causal = any(op.kind == "attention" and op.integers[3] for op in recipe.ops)
+    scratch = max(
+        core.run_scratch_bytes(
+            threads, spec.num_heads, spec.key_dim, spec.value_dim, cache_element(spec, kv_type), causal
+        )
+        for spec in recipe.caches
+    )
+    results = sum(4 * width * counts[domain] for _, width, domain in recipe.outputs.values())
+    return arena + ALIGNMENT + scratch + results
+
+
 def plan_recipes(
     file: GGUFFile,
     architecture: Architecture,
@@ -155,6 +180,7 @@ def plan_recipes(
     batch: int | None,
     sequences: int,
     kv_type: str,
+    threads: int,
 ) -> MemoryPlan:
     """`plan_memory` of an architecture that is compiled already."""
     weights = sum(stack_bytes(file, names) for names in weight_stacks(recipes))
@@ -163,7 +189,8 @@ def plan_recipes(
     scratch = 0
     for key in main:
         capacity = 1 << (min(rows, rows_per_run(recipes[key])) - 1 if key[0] == "decode" else rows - 1).bit_length()
-        scratch += recipes[key].layout([capacity, min(sequences, capacity), sequences])[1]
+        counts = {"rows": capacity, "outputs": min(sequences, capacity), "segments": sequences}
+        scratch += run_bytes(recipes[key], counts, kv_type, threads)
     cache = 0
     for spec in cache_specs(recipes).values():
         pages = -(-rows // PAGE) if spec.lifetime == "pass" else -(-n_ctx // PAGE) * sequences

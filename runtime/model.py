@@ -9,6 +9,7 @@ import weakref
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NoReturn
 
+from ._kernels import core
 from .errors import InvalidInputError, ModelFileChangedError
 from .gguf import GGUFFile
 from .loading import LoadOptions, load_model
@@ -234,6 +235,7 @@ def load(
     with GGUFFile(location) as file:
         architecture = build_architecture(file)
         texts = TextSettings.from_metadata(file.metadata, location, architecture.vocab_size)  # faults before weights
+        core.trim_heap()  # of what describing the vocabulary took
         session = Session(load_model(file, architecture, load_options))
     try:
         try:

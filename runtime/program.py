@@ -80,6 +80,11 @@ class Program:
             function=function,
         )
 
+    @property
+    def nbytes(self) -> int:
+        """Bytes that runs so far have taken to work in."""
+        return int(self._plan.nbytes)
+
     def reserve(self, rows: int, outputs: int, segments: int) -> None:
         """Makes the arena large enough; grows in powers of two so that a few sizes serve all."""
         wanted = [rows, outputs, segments]

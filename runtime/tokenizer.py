@@ -8,23 +8,18 @@ done here, piece by piece and in bytes, so that a stream of tokens and the whole
 from __future__ import annotations
 
 import codecs
-import json
 import re
-import threading
-from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from .errors import InvalidInputError, ModelFormatError, UnsupportedModelError, quote
 from .json_file import parse_json
-from .tokenizer_check import Spec, seal
+from .tokenizer_check import Spec
+from .tokenizer_library import LibraryEncoder
 from .tokenizer_spec import PHANTOM_SPACE, TokenType, VocabularyArrays, description_of
 
-if TYPE_CHECKING:
-    import tokenizers
-
-__all__ = ["PieceDecoder", "StreamDecoder", "Tokenizer", "library_errors"]
+__all__ = ["PieceDecoder", "StreamDecoder", "Tokenizer"]
 
 # Bytes of a text in UTF-8. The library takes some 200 bytes and a microsecond or two for each, so more than this would
 # ask for more than a gigabyte and ten seconds; no context holds as many tokens.
@@ -172,47 +167,6 @@ class StreamDecoder:
         return text
 
 
-@contextmanager
-def library_errors(error: Exception) -> Iterator[None]:
-    """Raise `error`, with the library's words, for anything the tokenizers library raises.
-
-    It raises bare `Exception`, and for a panic in Rust a class under `BaseException` that it does not export.
-    """
-    try:
-        yield
-    except BaseException as cause:
-        if type(cause) is Exception or type(cause).__name__ == "PanicException":
-            error.args = (f"{error.args[0]}: {quote(str(cause), 200)}",)
-            raise error from cause
-        raise
-
-
-class _LibraryEncoder:
-    """The tokenizers library over a checked description: one sealed instance, and one that knows control tokens."""
-
-    def __init__(self, spec: Spec, path: str) -> None:
-        self._spec = spec
-        self._path = path
-        self._lock = threading.Lock()
-        self._instances: dict[bool, tokenizers.Tokenizer] = {}
-
-    def build(self, parse_special: bool = False) -> tokenizers.Tokenizer:
-        with self._lock:
-            if parse_special not in self._instances:
-                import tokenizers
-
-                description = self._spec.description if parse_special else seal(self._spec)
-                with library_errors(ModelFormatError(self._path, None, "tokenizer", "cannot be built")):
-                    self._instances[parse_special] = tokenizers.Tokenizer.from_str(json.dumps(description))
-            return self._instances[parse_special]
-
-    def encode(self, text: str, add_special_tokens: bool, parse_special: bool) -> list[int]:
-        library = self.build(parse_special)
-        with library_errors(InvalidInputError("the text cannot be encoded")):
-            ids: list[int] = library.encode(text, add_special_tokens=add_special_tokens).ids
-        return ids
-
-
 class _CharacterEncoder:
     """One token a character; what is not in the vocabulary is the unknown token, or an error where there is none."""
 
@@ -250,7 +204,7 @@ class Tokenizer:
 
     def __init__(
         self,
-        encoder: _LibraryEncoder | _CharacterEncoder,
+        encoder: LibraryEncoder | _CharacterEncoder,
         decoder: PieceDecoder,
         pieces: list[str | None],
         control: Iterable[int],
@@ -305,7 +259,12 @@ class Tokenizer:
             return cls._from_arrays(VocabularyArrays(metadata, prefix, path))
         if not isinstance(source, str):
             raise ModelFormatError(path, None, library_key, f"{quote(source)} is not a string")
-        spec = Spec.checked(parse_json(source.encode(), path, None, library_key, ModelFormatError), path, library_key)
+
+        def described() -> Spec:
+            parsed = parse_json(source.encode(), path, None, library_key, ModelFormatError)
+            return Spec.checked(parsed, path, library_key)
+
+        spec = described()
         if metadata.get(prefix + "tokens") is None:
             named = {prefix + "tokens": [piece or f"[UNUSED_{i}]" for i, piece in enumerate(spec.pieces)]}
             roles = _roles(VocabularyArrays({**metadata, **named}, prefix, path))
@@ -316,7 +275,7 @@ class Tokenizer:
                 what = f"{len(spec.pieces)} tokens, but {prefix}tokens has {len(arrays.tokens)}"
                 raise ModelFormatError(path, None, library_key, what)
             spec.pieces.extend([None] * (len(arrays.tokens) - len(spec.pieces)))
-        return cls._from_spec(spec, roles, path)
+        return cls._from_spec(described, spec, roles, path)
 
     @classmethod
     def _from_arrays(cls, arrays: VocabularyArrays) -> Tokenizer:
@@ -324,15 +283,20 @@ class Tokenizer:
             control = (token for token, kind in enumerate(arrays.types) if kind == TokenType.CONTROL)
             decoder = PieceDecoder("plain")
             return cls(_CharacterEncoder(arrays), decoder, list(arrays.tokens), control, _roles(arrays))
-        spec = Spec.checked(description_of(arrays), arrays.path, arrays.prefix + "tokens")
-        return cls._from_spec(spec, _roles(arrays), arrays.path)
+        metadata, prefix, path = arrays.metadata, arrays.prefix, arrays.path
+
+        def described(arrays: VocabularyArrays | None = None) -> Spec:
+            description = description_of(arrays or VocabularyArrays(metadata, prefix, path))
+            return Spec.checked(description, path, prefix + "tokens")
+
+        return cls._from_spec(described, described(arrays), _roles(arrays), path)
 
     @classmethod
-    def _from_spec(cls, spec: Spec, roles: Mapping[str, int | None], path: str) -> Tokenizer:
+    def _from_spec(
+        cls, describe: Callable[[], Spec], spec: Spec, roles: Mapping[str, int | None], path: str
+    ) -> Tokenizer:
         decoder = PieceDecoder.from_description(spec.description["decoder"], path)
-        encoder = _LibraryEncoder(spec, path)
-        encoder.build()  # a description that the library refuses is a fault of the file, to be told when it is opened
-        return cls(encoder, decoder, spec.pieces, spec.control, roles)
+        return cls(LibraryEncoder(describe, spec, path), decoder, spec.pieces, spec.control, roles)
 
     @property
     def vocab_size(self) -> int:

@@ -14,11 +14,12 @@ from typing import Any, NoReturn
 from .errors import ModelFormatError, UnsupportedModelError, quote
 from .tokenizer_pattern import check_charsmap, check_pattern
 
-__all__ = ["PIECE_LIMIT", "Spec", "seal"]
+__all__ = ["ADDED_TOKEN_FLAGS", "PIECE_LIMIT", "Spec", "seal"]
 
 PIECE_LIMIT = 1 << 22  # tokens; the largest published vocabularies have some 260,000
 ADDED_LIMIT = 1 << 20
 ID_GAP = 1 << 16  # ids that may be unused, so that one huge id cannot ask for a huge table
+ADDED_TOKEN_FLAGS = ("single_word", "lstrip", "rstrip", "normalized", "special")
 NODE_LIMIT = 256  # normalizers, pre-tokenizers, template pieces
 GROWTH_LIMIT = 1024  # how many times longer a chain of replacements may make a text
 
@@ -135,13 +136,13 @@ class _Checker:
     def merges(self, merges: Any, vocabulary: dict[str, int], prefix: Any) -> None:
         if not isinstance(merges, list) or not isinstance(prefix, str):
             self.fail("model.merges", "is not a list, or the prefix of continuations is not a string")
-        if not prefix and "" not in vocabulary and {*map(type, merges)} == {list} and {*map(len, merges)} == {2}:
+        if not prefix and "" not in vocabulary and {*map(type, merges)} <= {list, tuple} and {*map(len, merges)} == {2}:
             parts_of_all = [part for merge in merges for part in merge]
             if {*map(type, parts_of_all)} == {str} and vocabulary.keys() >= set(parts_of_all):
                 return  # nothing to complain of; otherwise the loop finds the culprit
         for index, merge in enumerate(merges):
-            parts = merge.split(" ") if isinstance(merge, str) else merge
-            if not (isinstance(parts, list) and len(parts) == 2 and all(isinstance(p, str) and p for p in parts)):
+            parts = tuple(merge.split(" ")) if isinstance(merge, str) else merge
+            if not isinstance(parts, (list, tuple)) or [type(p) for p in parts] != [str, str] or not all(parts):
                 self.fail(f"model.merges[{index}]", f"{quote(merge)} is not two pieces")
             if not (parts[0] in vocabulary and parts[1] in vocabulary):
                 self.fail(f"model.merges[{index}]", f"{quote(merge)} names a piece that is not in the vocabulary")
@@ -157,6 +158,8 @@ class _Checker:
         for token in added:
             if not isinstance(token, dict) or not isinstance(token.get("content"), str) or not token["content"]:
                 self.fail("added_tokens", f"{quote(token)} is not a token")
+            if not all(isinstance(token.get(flag, False), bool) for flag in ADDED_TOKEN_FLAGS):
+                self.fail("added_tokens", f"{quote(token)} has flags that are neither true nor false")
             identifier = token.get("id")
             if isinstance(identifier, int) and 0 <= identifier < len(pieces):
                 pieces[identifier] = None  # an added token may rename a piece of the model

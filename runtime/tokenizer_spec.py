@@ -112,7 +112,7 @@ class VocabularyArrays:
         tokens = self.sequence("tokens")
         if tokens is None or not 0 < len(tokens) <= PIECE_LIMIT:
             self.fail("tokens", f"not an array of 1 to {PIECE_LIMIT} pieces")
-        if not all(isinstance(token, str) for token in tokens):
+        if {*map(type, tokens)} != {str}:
             self.fail("tokens", "a piece is not a string")
         named = [token or f"[EMPTY_{index}]" for index, token in enumerate(tokens)]
         if len(set(named)) != len(named):
@@ -130,7 +130,7 @@ class VocabularyArrays:
         if len(values) != len(self.tokens):
             self.fail(key, f"{len(values)} entries for {len(self.tokens)} tokens")
         listed: list[Any] = values.tolist() if isinstance(values, np.ndarray) else list(values)
-        if not all(isinstance(value, kinds) for value in listed) or not np.isfinite(listed).all():
+        if not all(issubclass(kind, kinds) for kind in {*map(type, listed)}) or not np.isfinite(values).all():
             self.fail(key, "an entry is not a finite number")
         return listed
 
@@ -138,7 +138,7 @@ class VocabularyArrays:
         types = self.numbers("token_type", int)
         if types is None:
             return self.guessed_types()
-        for token, kind in zip(self.tokens, types, strict=True):
+        for token, kind in [entry for entry in zip(self.tokens, types, strict=True) if entry[1] != TokenType.NORMAL]:
             if not TokenType.UNDEFINED <= kind <= TokenType.BYTE:
                 self.fail("token_type", f"{kind} of {quote(token)} is not a type")
             if kind == TokenType.BYTE and not re.fullmatch("<0x[0-9A-Fa-f]{2}>", token):
@@ -258,7 +258,7 @@ def sentencepiece_bpe(arrays: VocabularyArrays, normalized: bool = False) -> dic
         "model": {
             "type": "BPE",
             "vocab": {piece: token for token, piece in enumerate(arrays.tokens)},
-            "merges": [[left, right] for _, _, left, right in merges],
+            "merges": [(left, right) for _, _, left, right in merges],
             "unk_token": None if unknown is None else arrays.tokens[unknown],
             "fuse_unk": True,
             "byte_fallback": True,
@@ -276,7 +276,7 @@ def _byte_level(arrays: VocabularyArrays) -> dict[str, Any]:
             f"known are {', '.join(sorted(PRE_TOKENIZERS))}"
         )
     merges = arrays.sequence("merges")
-    if merges is None or not all(isinstance(merge, str) for merge in merges):
+    if merges is None or not {*map(type, merges)} <= {str}:
         arrays.fail("merges", "not an array of strings")
     splits = [
         {"type": "Split", "pattern": {"Regex": pattern}, "behavior": "Isolated", "invert": False}
@@ -288,7 +288,7 @@ def _byte_level(arrays: VocabularyArrays) -> dict[str, Any]:
         "model": {
             "type": "BPE",
             "vocab": {piece: token for token, piece in enumerate(arrays.tokens)},
-            "merges": [[merge[:1] + left, right] for merge in merges for left, _, right in [merge[1:].partition(" ")]],
+            "merges": [(merge[:1] + left, right) for merge in merges for left, _, right in [merge[1:].partition(" ")]],
             "ignore_merges": arrays.pre in WHOLE_WORDS,
         },
         "normalizer": {"type": "Prepend", "prepend": " "} if prefix else None,

@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 import tokenizers
 from edgeformer.errors import EdgeformerError, InvalidInputError, ModelFormatError, UnsupportedModelError
-from edgeformer.tokenizer import TEXT_LIMIT, Tokenizer, library_errors
+from edgeformer.tokenizer import TEXT_LIMIT, Tokenizer
+from edgeformer.tokenizer_library import library_errors
 from edgeformer.tokenizer_pattern import check_charsmap, check_pattern
 from hypothesis import given
 from hypothesis import strategies as st

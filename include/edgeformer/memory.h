@@ -8,6 +8,9 @@
 #include <string.h>
 #include <sys/mman.h>
 #include <unistd.h>
+#if defined(__GLIBC__)
+#include <malloc.h>
+#endif
 
 /* Large pages are asked for from here on: they save the address lookups of a matrix that is streamed through. */
 #define EF_LARGE_PAGE ((size_t)2 << 20)
@@ -90,6 +93,14 @@ static inline void *ef_memory_map_code(const void *code, size_t bytes)
         return NULL;
     }
     return base;
+}
+
+/* Gives free memory of the C library's heap back to the system, which some libraries keep for later. */
+static inline void ef_memory_trim_heap(void)
+{
+#if defined(__GLIBC__)
+    malloc_trim(0);
+#endif
 }
 
 /* Gives back what one of them returned for the same number of bytes. NULL is allowed. */

@@ -21,15 +21,18 @@ def plan(
     ] = None,
     sequences: Annotated[int, typer.Option("--sequences", min=1, help="Full contexts at the same time.")] = 1,
     kv_type: options.KvType = "f16",
+    threads: options.Threads = None,
     json: options.Json = False,
 ) -> None:
     """Say how much memory a model will take, before loading anything.
+
+    Python with its libraries, some 35 MB, and the tokenizer, about 0.6 KB a token, come on top.
 
     Example: edgeformer plan my-model.gguf --context 4096 --sequences 4
     """
     from edgeformer.memory import plan_memory
 
-    memory = plan_memory(file, context, batch, sequences, kv_type)
+    memory = plan_memory(file, context, batch, sequences, kv_type, threads)
     if json:
         print_json({**dataclasses.asdict(memory), "total": memory.total})
         return
