@@ -22,7 +22,7 @@ HEAVY_MODULES = ("numba", "torch", "tokenizers", "typer", "transformers")
 
 
 def headers() -> list[Path]:
-    return sorted((ROOT / "include").rglob("*.h"))
+    return sorted((ROOT / "include").rglob("*.[ch]"))
 
 
 @needs_tree
@@ -56,7 +56,7 @@ def test_every_public_name_has_a_docstring() -> None:
 
 @needs_tree
 def test_file_lengths_are_known(record_property: Callable[[str, object], None]) -> None:
-    patterns = ("include/**/*.h", "pyx/*.p*", "runtime/**/*.py", "converters/*.py", "tests/*.py", "bench/*.py")
+    patterns = ("include/**/*.[ch]", "pyx/*.p*", "runtime/**/*.py", "converters/*.py", "tests/*.py", "bench/*.py")
     lengths = {str(path.relative_to(ROOT)): len(path.read_text().splitlines())
                for pattern in patterns for path in ROOT.glob(pattern)}
     assert lengths

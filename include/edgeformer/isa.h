@@ -1,6 +1,6 @@
 /* Every kernel, compiled for one instruction set, and the table of them: EF_NAME(kernels).
  *
- * dispatch.h includes this file once per instruction set, inside a region that the compiler translates for it, with
+ * isa/<name>.c includes this file inside a region that the compiler translates for that instruction set, with
  *     EF_ISA       its name, the suffix of every symbol
  *     EF_SIMD      the family of its vectors (simd.h)
  *     EF_PRODUCT   how it multiplies eight-bit integers (kernels/products.h)
@@ -22,7 +22,7 @@
 #define EF_STRING_(x) #x
 #define EF_STRING(x) EF_STRING_(x)
 
-static const ef_kernels EF_NAME(kernels) = {
+const ef_kernels EF_NAME(kernels) = {
     .name = EF_STRING(EF_ISA),
     .pack = EF_NAME(pack),
     .embed = EF_NAME(embed),

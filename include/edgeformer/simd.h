@@ -60,16 +60,6 @@
 /* ef_<x>_<instruction set>, for everything that isa.h compiles more than once. */
 #define EF_NAME(x) EF_JOIN(ef_##x, EF_ISA)
 
-/* For functions whose loops must unroll over constant arguments (EF_UNROLL, below). With a sanitizer they are plain
- * functions with plain loops: the same checks, where the compiler would take a quarter of an hour over the rest. */
-#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
-#define EF_PLAIN 1
-#define EF_INLINE static inline
-#else
-#define EF_PLAIN 0
-#define EF_INLINE static inline __attribute__((always_inline))
-#endif
-
 /* An IEEE half as float, exactly, in integers: correct where the float unit flushes denormals. */
 static inline float ef_float_from_half(uint16_t half)
 {
@@ -176,14 +166,21 @@ static inline float ef_float_from_bfloat16(uint16_t bfloat16)
 
 #endif
 
-/* The scalar vectors are loops already: unrolling what is around them only makes code. */
+/* EF_INLINE, EF_UNROLL: for functions whose loops must unroll over constant arguments, and these loops. The scalar vectors
+ * are loops already: there, and with a sanitizer, they are plain functions and loops, which are compiled in a fraction of
+ * the time. */
+#undef EF_INLINE
 #undef EF_UNROLL
-#if EF_SIMD == EF_SIMD_SCALAR || EF_PLAIN
+#if EF_SIMD == EF_SIMD_SCALAR || defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
+#define EF_INLINE static inline
 #define EF_UNROLL
-#elif defined(__clang__)
+#else
+#define EF_INLINE static inline __attribute__((always_inline))
+#if defined(__clang__)
 #define EF_UNROLL _Pragma("clang loop unroll(full)")
 #else
 #define EF_UNROLL _Pragma("GCC unroll 16")
+#endif
 #endif
 
 #if EF_SIMD == EF_SIMD_SCALAR

@@ -1,0 +1,15 @@
+/* AArch64 with dot products and matrix products of eight-bit integers. */
+#include "../targets.h"
+
+#ifdef EF_TARGETS_DOTPROD
+#if defined(__clang__)
+EF_REGION_BEGIN("dotprod,i8mm")
+#else
+EF_REGION_BEGIN("arch=armv8.2-a+dotprod+i8mm")
+#endif
+#define EF_ISA i8mm
+#define EF_SIMD EF_SIMD_NEON
+#define EF_PRODUCT EF_PRODUCT_SMMLA
+#include "../isa.h"
+EF_REGION_END
+#endif

@@ -1,0 +1,9 @@
+/* Every AArch64 CPU. */
+#include "../targets.h"
+
+#ifdef EF_TARGETS_NEON
+#define EF_ISA neon
+#define EF_SIMD EF_SIMD_NEON
+#define EF_PRODUCT EF_PRODUCT_SMULL
+#include "../isa.h"
+#endif
