@@ -5,7 +5,7 @@
 
 /* 2^(n + r) for |r| <= 0.5 and -126 <= n <= 128, where the low bits of `shifted` = 1.5 * 2^23 + n hold n.
  * The exponent is added as an integer, so other n give any value. Error of the polynomial itself: 2^-28. */
-static inline ef_f32x16 EF_NAME(exp2_split)(ef_f32x16 shifted, ef_f32x16 r)
+EF_INLINE ef_f32x16 EF_NAME(exp2_split)(ef_f32x16 shifted, ef_f32x16 r)
 {
     ef_f32x16 p = ef_f32x16_set1(0x1.41fb66p-13f);
     p = ef_f32x16_fma(p, r, ef_f32x16_set1(0x1.5f3ed8p-10f));

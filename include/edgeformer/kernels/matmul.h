@@ -115,13 +115,21 @@ static void EF_NAME(tile)(const ef_matmul *args, const EF_NAME(slab) *slab, int3
 #undef EF_FLOAT_CASE
 #undef EF_FORM_CASE
 
+/* Tiles of `rows` rows (constant) of panels [panel, end). */
+EF_INLINE void EF_NAME(direct_tiles)(const ef_matmul *args, int32_t row, int32_t panel, int32_t end, const int type,
+                                     const int rows)
+{
+    for (; panel < end; panel++)
+        EF_NAME(direct_tile)(args, row, panel, EF_NAME(AHEAD), type, rows);
+}
+
 #define EF_DIRECT_FUNCTION(name, id, columns, bytes, shared, bits, offset, minimum) \
-    static void EF_NAME(direct_##name)(const ef_matmul *args, int32_t row, int32_t panel, int rows) \
+    static void EF_NAME(direct_##name)(const ef_matmul *args, int32_t row, int32_t panel, int32_t end, int rows) \
     { \
         switch (rows) { \
-        case 1: EF_NAME(direct_tile)(args, row, panel, EF_NAME(AHEAD), id, 1); break; \
-        case 2: EF_NAME(direct_tile)(args, row, panel, EF_NAME(AHEAD), id, 2); break; \
-        case 4: EF_NAME(direct_tile)(args, row, panel, EF_NAME(AHEAD), id, 4); break; \
+        case 1: EF_NAME(direct_tiles)(args, row, panel, end, id, 1); break; \
+        case 2: EF_NAME(direct_tiles)(args, row, panel, end, id, 2); break; \
+        case 4: EF_NAME(direct_tiles)(args, row, panel, end, id, 4); break; \
         } \
     } \
     static void EF_NAME(unpack_##name)(uint8_t *output, float *minima, const uint8_t *tile, int64_t num_columns) \
@@ -132,11 +140,11 @@ EF_QUANTIZED_TYPES(EF_DIRECT_FUNCTION)
 #undef EF_DIRECT_FUNCTION
 
 #define EF_DIRECT_CASE(name, id, columns, bytes, shared, bits, offset, minimum) \
-    case id: EF_NAME(direct_##name)(args, row, panel, rows); break;
+    case id: EF_NAME(direct_##name)(args, row, panel, end, rows); break;
 #define EF_UNPACK_CASE(name, id, columns, bytes, shared, bits, offset, minimum) \
     case id: EF_NAME(unpack_##name)(codes, minima, tile, slab->num_columns); break;
-/* A tile of 1, 2 or 4 rows of one panel of a quantized matrix. */
-static void EF_NAME(direct)(const ef_matmul *args, int32_t row, int32_t panel, int rows)
+/* Tiles of 1, 2 or 4 rows of panels [panel, end) of a quantized matrix. */
+static void EF_NAME(direct)(const ef_matmul *args, int32_t row, int32_t panel, int32_t end, int rows)
 {
     switch (args->weight.type) {
     EF_QUANTIZED_TYPES(EF_DIRECT_CASE)
@@ -173,11 +181,14 @@ static void EF_NAME(prefetch_panels)(const ef_matmul *args, int32_t panel, int p
 static void EF_NAME(matmul_stream)(const ef_matmul *args, int32_t row_begin, int32_t row_end, int32_t panel_begin,
                                    int32_t panel_end)
 {
-    for (int32_t panel = panel_begin; panel < panel_end; panel++)
+    const int32_t count = row_end - row_begin, one_tile = count == 1 || count == 2 || count == 4;
+    for (int32_t panel = panel_begin, end; panel < panel_end; panel = end) {
+        end = one_tile ? panel_end : panel + 1;
         for (int32_t row = row_begin, rows; row < row_end; row += rows) {
             rows = row_end - row >= 4 ? 4 : row_end - row >= 2 ? 2 : 1;
-            EF_NAME(direct)(args, row, panel, rows);
+            EF_NAME(direct)(args, row, panel, end, rows);
         }
+    }
 }
 
 /* The rows of one chunk by a group of panels: all columns, or a slab where the type has blocks. The rows are cut
@@ -190,31 +201,35 @@ static void EF_NAME(matmul_group)(const ef_matmul *args, const EF_NAME(slab) *sl
     const int32_t tiles = (row_end - row_begin + height - 1) / height;
     for (int32_t t = 0, row = row_begin; t < tiles; t++) {
         const int rows = (row_end - row + tiles - t - 1) / (tiles - t);
-        if (tiles > 1)
+        if (tiles > 1 && EF_NAME(AHEAD))
             EF_NAME(prefetch_panels)(args, panel + panels, panels, part * tiles + t, parts * tiles);
         EF_NAME(tile)(args, slab, row, panel, rows, panels);
         row += rows;
     }
 }
 
+/* Columns of a slab: the fewer panels, the more. */
+enum { EF_NAME(SLAB_COLUMNS) = EF_SLAB_COLUMNS * EF_SLAB_PANELS / EF_TILE_PANELS };
+
 /* The rows of one chunk by all panels. */
 static void EF_NAME(matmul_chunk)(const ef_matmul *args, int32_t row_begin, int32_t row_end, int32_t panel_begin,
                                   int32_t panel_end)
 {
-    const int64_t num_columns = args->weight.num_columns, blocks = EF_SLAB_COLUMNS / EF_BLOCK;
+    const int64_t num_columns = args->weight.num_columns, slab_columns = EF_NAME(SLAB_COLUMNS);
     const int has_blocks = ef_type_has_blocks(args->weight.type);
-    const int32_t slabs = has_blocks ? (int32_t)((num_columns + EF_SLAB_COLUMNS - 1) / EF_SLAB_COLUMNS) : 1;
+    const int64_t blocks = slab_columns / EF_BLOCK;
+    const int32_t slabs = has_blocks ? (int32_t)((num_columns + slab_columns - 1) / slab_columns) : 1;
     EF_NAME(slab) slab = {.codes_bytes = blocks * (EF_UNPACKED_CODES + 2 * EF_UNPACKED_PART),
                           .minima_bytes = blocks * 2 * EF_UNPACKED_PART, .codes = args->scratch, .first_row = row_begin};
     if (has_blocks) {
-        slab.minima = slab.codes + EF_SLAB_PANELS * slab.codes_bytes;
-        slab.sums = (float *)(void *)(slab.minima + EF_SLAB_PANELS * slab.minima_bytes);
+        slab.minima = slab.codes + EF_TILE_PANELS * slab.codes_bytes;
+        slab.sums = (float *)(void *)(slab.minima + EF_TILE_PANELS * slab.minima_bytes);
     }
     for (int32_t panel = panel_begin; panel < panel_end; panel += EF_TILE_PANELS) {
         const int panels = panel_end - panel < EF_TILE_PANELS ? panel_end - panel : EF_TILE_PANELS;
         for (int32_t s = 0; s < slabs; s++) {
-            slab.column = (int64_t)s * EF_SLAB_COLUMNS;
-            slab.num_columns = num_columns - slab.column < EF_SLAB_COLUMNS ? num_columns - slab.column : EF_SLAB_COLUMNS;
+            slab.column = s * slab_columns;
+            slab.num_columns = num_columns - slab.column < slab_columns ? num_columns - slab.column : slab_columns;
             if (has_blocks)
                 EF_NAME(unpack)(&slab, &args->weight, panel, panels);
             EF_NAME(matmul_group)(args, &slab, row_begin, row_end, panel, panels, s, slabs);
@@ -252,3 +267,4 @@ static void EF_NAME(matmul)(const ef_matmul *args, int32_t row_begin, int32_t ro
 #undef EF_UNPACK_ROWS
 #undef EF_CHUNK_BYTES
 #undef EF_UNPACKED_ROWS
+#undef EF_OWN_ADD_PRODUCTS

@@ -5,6 +5,7 @@
  *     EF_UNPACK_ROWS                 from how many rows on a panel is worth unpacking
  *     EF_UNPACKED_FORMS(form)        form(width, parts) for each kind of unpacked tile; width = EF_WIDTH(bits of the codes)
  *     EF_NAME(operand), EF_NAME(store_operands)   see operands.h
+ *     EF_OWN_ADD_PRODUCTS            where defined, an EF_NAME(add_products) of its own takes the place of the one below
  *     EF_NAME(weights)               thirty-two columns of one panel, ready for the product
  *     EF_NAME(load_weights)(weights, type, source)
  *     EF_NAME(product)(sum, type, bits, offset, weights, input, input_stride, rows, panels, first_group, num_groups)
@@ -67,14 +68,15 @@ EF_INLINE void EF_NAME(direct_tile)(const ef_matmul *args, int32_t row, int32_t 
     const ef_type_traits traits = ef_traits(type);
     const int64_t tile_bytes = (int64_t)traits.block_bytes * EF_TILE, stride = args->input_stride;
     const int parts = EF_BLOCK / traits.scale_columns, blocks = traits.block_columns / EF_BLOCK;
-    const int64_t share = tile_bytes / blocks, num_tiles = args->weight.num_columns / traits.block_columns;
+    const int64_t share = tile_bytes / blocks;
     const uint8_t *tile = args->weight.data + panel * args->weight.panel_bytes;
+    const uint8_t *end = tile + args->weight.num_columns / traits.block_columns * tile_bytes;
     const uint8_t *input = (const uint8_t *)args->input + row * stride;
     ef_f32x16 sums[4], minima[4];
     EF_UNROLL
     for (int r = 0; r < rows; r++)
         sums[r] = minima[r] = ef_f32x16_zero();
-    for (int64_t t = 0; t < num_tiles; t++, tile += tile_bytes)
+    for (; tile < end; tile += tile_bytes)
         for (int b = 0; b < blocks; b++, input += sizeof(ef_block_activation)) {
             EF_NAME(weights) weights;
             ef_f32x16 scales[2];
@@ -178,12 +180,14 @@ EF_INLINE void EF_NAME(add_minima)(ef_f32x16 *totals, const EF_NAME(slab) *slab,
             }
 }
 
-/* A's next columns for a tile; input as above. bits, parts, rows and panels are constants. */
-EF_INLINE void EF_NAME(add_products)(ef_f32x16 *sums, const EF_NAME(slab) *slab, const int bits, const int parts,
-                                     const int offset, const uint8_t *input, int64_t stride, const int rows, const int panels)
+#ifndef EF_OWN_ADD_PRODUCTS
+/* A's next columns for a tile; input as above. codes: of the first panel, codes_bytes before the next's. bits, parts, rows
+ * and panels are constants. */
+EF_INLINE void EF_NAME(add_products)(ef_f32x16 *sums, const uint8_t *codes, int64_t codes_bytes, int64_t num_columns,
+                                     const int bits, const int parts, const int offset, const uint8_t *input,
+                                     int64_t stride, const int rows, const int panels)
 {
-    const uint8_t *codes = slab->codes;
-    for (int64_t k = 0; k < slab->num_columns; k += EF_BLOCK, input += sizeof(ef_block_activation)) {
+    for (int64_t k = 0; k < num_columns; k += EF_BLOCK, input += sizeof(ef_block_activation)) {
         EF_NAME(weights) weights[EF_TILE_PANELS];
         ef_f32x16 scales[2 * EF_TILE_PANELS];
         EF_UNROLL
@@ -191,7 +195,7 @@ EF_INLINE void EF_NAME(add_products)(ef_f32x16 *sums, const EF_NAME(slab) *slab,
             __builtin_prefetch(input + (rows + r) * stride, 0, 3);
         EF_UNROLL
         for (int p = 0; p < panels; p++) {
-            const uint8_t *columns = codes + p * slab->codes_bytes;
+            const uint8_t *columns = codes + p * codes_bytes;
             EF_NAME(load_weights)(&weights[p], EF_NAME(UNPACKED), (EF_NAME(source)){columns, 0});
             EF_UNROLL
             for (int h = 0; h < parts; h++)
@@ -202,6 +206,7 @@ EF_INLINE void EF_NAME(add_products)(ef_f32x16 *sums, const EF_NAME(slab) *slab,
         codes += EF_UNPACKED_CODES + parts * EF_UNPACKED_PART;
     }
 }
+#endif
 
 /* A tile of `rows` rows and `panels` panels over the columns of a slab. bits, parts, rows and panels are constants. */
 EF_INLINE void EF_NAME(slab_tile)(const ef_matmul *args, const EF_NAME(slab) *slab, int32_t row, int32_t panel,
@@ -215,7 +220,8 @@ EF_INLINE void EF_NAME(slab_tile)(const ef_matmul *args, const EF_NAME(slab) *sl
     const int last = slab->column + slab->num_columns == args->weight.num_columns;
     ef_f32x16 sums[EF_TILE_ROWS * EF_TILE_PANELS], totals[EF_TILE_ROWS * EF_TILE_PANELS];
     EF_NAME(load_sums)(sums, slab, row, 0, rows, panels);
-    EF_NAME(add_products)(sums, slab, bits, parts, traits.offset, input, stride, rows, panels);
+    EF_NAME(add_products)(sums, slab->codes, slab->codes_bytes, slab->num_columns, bits, parts, traits.offset, input, stride,
+                          rows, panels);
     if (!last)
         EF_NAME(store_sums)(sums, slab, row, 0, rows, panels);
     float finished[EF_TILE_ROWS * EF_TILE_PANELS * EF_TILE] __attribute__((aligned(EF_ALIGNMENT)));

@@ -17,8 +17,8 @@ EF_INLINE ef_i32x16 EF_NAME(group)(const int type, EF_NAME(source) source, const
     return EF_NAME(operand)(EF_NAME(codes)(type, source.tile, source.b, g), traits.bits, traits.offset);
 }
 
-#if EF_PRODUCT != EF_PRODUCT_SMMLA
-/* Thirty-two columns as `group` finds them again where they are UNPACKED; smmla has an order of its own. */
+#if EF_PRODUCT != EF_PRODUCT_SDOT && EF_PRODUCT != EF_PRODUCT_SMMLA
+/* Thirty-two columns as `group` finds them again where they are UNPACKED; sdot and smmla have orders of their own. */
 EF_INLINE void EF_NAME(store_operands)(uint8_t *output, const int type, EF_NAME(source) source)
 {
     EF_UNROLL

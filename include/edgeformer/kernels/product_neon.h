@@ -4,9 +4,9 @@
  *     a few instructions instead of one for each register of codes. */
 
 /* Thirty-two registers: eight hold the float sums of two rows, eight the integer ones, four a group of operands. A third
- * row spills as much as it saves. Floats have no integer sums. */
+ * row spills as much as it saves, where operands do not come in quarters (add_products). Floats have no integer sums. */
 #define EF_TILE_ROWS 4
-#define EF_UNPACKED_ROWS 2
+#define EF_UNPACKED_ROWS (EF_PRODUCT == EF_PRODUCT_SDOT ? 3 : 2)
 #define EF_TILE_PANELS 1
 #define EF_PRODUCT_ROWS 2
 #define EF_UNPACK_ROWS 4
@@ -32,22 +32,22 @@ EF_INLINE void EF_NAME(load_weights)(EF_NAME(weights) *weights, const int type, 
     weights->source = source;
 }
 
-/* Sixty-four bytes of unpacked operands; the pointer moves past them. The compiler is kept from turning it into offsets,
+/* Sixty-four bytes of operands; the pointer moves past them. The compiler is kept from turning it into offsets,
  * which a load of four registers does not take. */
-EF_INLINE ef_i32x16 EF_NAME(next_operands)(const uint8_t **unpacked)
+EF_INLINE ef_i32x16 EF_NAME(next_operands)(const uint8_t **stored)
 {
-    const ef_i32x16 operands = ef_i32x16_load_once((const int32_t *)(const void *)*unpacked);
-    *unpacked += 64;
-    __asm__("" : "+r"(*unpacked));
+    const ef_i32x16 operands = ef_i32x16_load_once((const int32_t *)(const void *)*stored);
+    *stored += 64;
+    __asm__("" : "+r"(*stored));
     return operands;
 }
 
-/* Group g of a part's columns, from `unpacked` or the tile. */
-EF_INLINE ef_i32x16 EF_NAME(signed_group)(const uint8_t **unpacked, const int type, const int bits, EF_NAME(source) source,
+/* Group g of a part's columns: the next of `stored`, where a tile holds operands as they are, else from its codes. */
+EF_INLINE ef_i32x16 EF_NAME(signed_group)(const uint8_t **stored, const int type, const int bits, EF_NAME(source) source,
                                           const int g)
 {
-    if (type == EF_NAME(UNPACKED))
-        return EF_NAME(next_operands)(unpacked);
+    if (type == EF_NAME(UNPACKED) || type == EF_Q8_0 || type == EF_I8_ROW)
+        return EF_NAME(next_operands)(stored);
     const ef_i32x16 codes = EF_NAME(codes)(type, source.tile, source.b, g);
     return bits == 8 ? EF_NAME(operand)(codes, bits, 0) : codes;
 }
@@ -86,14 +86,14 @@ EF_INLINE void EF_NAME(smull_pairs)(int16x8_t pairs[4][2], ef_i32x16 group, cons
 EF_INLINE void EF_NAME(smull_row)(ef_i32x16 *sum, const int type, EF_NAME(source) source, const int8_t *activations,
                                   const int first_group, const int num_groups)
 {
-    const uint8_t *unpacked = source.tile + 64 * first_group;
+    const uint8_t *stored = source.tile + 64 * first_group;
     int32x4_t wide[4][2];
     EF_UNROLL
     for (int g = first_group; g < first_group + num_groups; g += 2) {
         int16x8_t pairs[4][2];
         EF_UNROLL
         for (int i = 0; i < 2; i++)
-            EF_NAME(smull_pairs)(pairs, EF_NAME(signed_group)(&unpacked, type, 8, source, g + i), activations + 4 * (g + i), i == 0);
+            EF_NAME(smull_pairs)(pairs, EF_NAME(signed_group)(&stored, type, 8, source, g + i), activations + 4 * (g + i), i == 0);
         EF_UNROLL
         for (int j = 0; j < 4; j++)
             EF_UNROLL
@@ -110,11 +110,11 @@ EF_INLINE void EF_NAME(smull_rows)(ef_i32x16 *sum, const int type, const int bit
                                    const ef_block_activation *const *block, const int rows, const int first_group,
                                    const int num_groups)
 {
-    const uint8_t *unpacked = source.tile + 64 * first_group;
+    const uint8_t *stored = source.tile + 64 * first_group;
     int16x8_t pairs[EF_PRODUCT_ROWS][4][2];
     EF_UNROLL
     for (int g = first_group; g < first_group + num_groups; g++) {
-        const ef_i32x16 group = EF_NAME(signed_group)(&unpacked, type, bits, source, g);
+        const ef_i32x16 group = EF_NAME(signed_group)(&stored, type, bits, source, g);
         EF_UNROLL
         for (int r = 0; r < rows; r++)
             EF_NAME(smull_pairs)(pairs[r], group, block[r]->q + 4 * g, g == first_group);
@@ -146,44 +146,135 @@ EF_INLINE void EF_NAME(product)(ef_i32x16 *sum, const int type, const int bits, 
 
 #else
 
-/* sum + the four products of each row with group g of the activations; `half` holds groups 4 * (g / 4) .. + 3. */
-EF_INLINE int32x4_t EF_NAME(sdot)(int32x4_t sum, int32x4_t weights, int8x16_t half, const int g)
+/* sum += the products of a quarter's operands of group `lane` with four activations of `half`. In assembly, as are the
+ * rest of the loop's volatile statements, so that they stay in this order: GCC begins many sums at once and spills them. */
+EF_INLINE void EF_NAME(sdot_ordered)(int32x4_t *sum, int32x4_t operands, int8x16_t half, const int lane)
 {
-    const int8x16_t w = vreinterpretq_s8_s32(weights);
-    switch (g % 4) {
-    case 0: return vdotq_laneq_s32(sum, w, half, 0);
-    case 1: return vdotq_laneq_s32(sum, w, half, 1);
-    case 2: return vdotq_laneq_s32(sum, w, half, 2);
-    default: return vdotq_laneq_s32(sum, w, half, 3);
+#define EF_SDOT(lane) __asm__ volatile("sdot %0.4s, %1.16b, %2.4b[" #lane "]" : "+w"(*sum) : "w"(operands), "w"(half))
+    switch (lane) {
+    case 0: EF_SDOT(0); return;
+    case 1: EF_SDOT(1); return;
+    case 2: EF_SDOT(2); return;
+    default: EF_SDOT(3); return;
     }
+#undef EF_SDOT
 }
 
 EF_INLINE void EF_NAME(product_sdot)(ef_i32x16 *sum, const int type, const int bits, int offset, EF_NAME(source) source,
                                      const uint8_t *input, int64_t input_stride, const int rows, const int first_group,
                                      const int num_groups)
 {
-    const uint8_t *unpacked = source.tile + 64 * first_group;
-    int8x16_t half[EF_PRODUCT_ROWS];
+    const uint8_t *stored = source.tile + 64 * first_group;
+    int8x16_t half[EF_PRODUCT_ROWS][2];
     EF_UNROLL
-    for (int g = first_group; g < first_group + num_groups; g++) {
+    for (int r = 0; r < rows; r++) {
+        const ef_block_activation *block = (const ef_block_activation *)(const void *)(input + r * input_stride);
+        sum[r] = EF_NAME(start)(type, bits, offset, block, first_group, num_groups);
         EF_UNROLL
-        for (int r = 0; r < rows; r++) {
-            const ef_block_activation *block = (const ef_block_activation *)(const void *)(input + r * input_stride);
-            if (g == first_group)
-                sum[r] = EF_NAME(start)(type, bits, offset, block, first_group, num_groups);
-            if (g % 4 == 0)
-                half[r] = vld1q_s8(block->q + 4 * g);
-        }
-        const ef_i32x16 group = EF_NAME(signed_group)(&unpacked, type, bits, source, g);
+        for (int g = first_group; g < first_group + num_groups; g += 4)
+            half[r][g / 4] = vld1q_s8(block->q + 4 * g);
+    }
+    EF_UNROLL
+    for (int i = 0; i < num_groups; i++) {
+        const int g = num_groups == 4 || bits == 8 ? first_group + i : i / 2 + i % 2 * 4; /* nibbles of a byte one after the other */
+        const ef_i32x16 group = EF_NAME(signed_group)(&stored, type, bits, source, g);
         EF_UNROLL
         for (int j = 0; j < 4; j++)
             EF_UNROLL
             for (int r = 0; r < rows; r++)
-                sum[r].v[j] = EF_NAME(sdot)(sum[r].v[j], group.v[j], half[r], g);
+                EF_NAME(sdot_ordered)(&sum[r].v[j], group.v[j], half[r][g / 4], g % 4);
     }
 }
 
-#if EF_PRODUCT == EF_PRODUCT_SMMLA
+#if EF_PRODUCT == EF_PRODUCT_SDOT
+
+#define EF_OWN_ADD_PRODUCTS 1
+
+/* Operands in the order in which add_products takes them: [part][quarter: four rows][group of the part][row][column]. */
+EF_INLINE void EF_NAME(store_operands)(uint8_t *output, const int type, EF_NAME(source) source)
+{
+    const int groups = ef_traits(type).scale_columns / 4;
+    EF_UNROLL
+    for (int g = 0; g < 8; g += 2) {
+        const ef_i32x16 even = EF_NAME(group)(type, source, g), odd = EF_NAME(group)(type, source, g + 1);
+        EF_UNROLL
+        for (int j = 0; j < 4; j++) {
+            uint8_t *pair = output + 64 * (g / groups * groups) + 16 * (groups * j + g % groups);
+            vst1q_s32((int32_t *)(void *)pair, even.v[j]);
+            vst1q_s32((int32_t *)(void *)(pair + 16), odd.v[j]);
+        }
+    }
+}
+
+/* A block of a row: its scale in every lane, its halves. */
+typedef struct { float32x4_t scale; int8x16_t half[2]; } EF_NAME(activation);
+
+/* The next block of a row; the pointer moves past it, by the loads themselves. */
+EF_INLINE EF_NAME(activation) EF_NAME(next_activation)(const uint8_t **input)
+{
+    const ef_block_activation *block = (const ef_block_activation *)(const void *)*input;
+    const int64_t header = offsetof(ef_block_activation, q);
+    EF_NAME(activation) x;
+    __asm__ volatile("ld1r {%0.4s}, [%3], %4\n\tldp %q1, %q2, [%3], #32"
+                     : "=w"(x.scale), "=w"(x.half[0]), "=w"(x.half[1]), "+r"(*input) : "r"(header), "m"(*block));
+    return x;
+}
+
+/* Thirty-two columns of A, quarter by quarter: integer sums take a register a row, and four operands are loaded at once. */
+EF_INLINE void EF_NAME(add_block)(ef_f32x16 *sums, const uint8_t **codes, const EF_NAME(activation) *x, const int parts,
+                                  const int rows)
+{
+    ef_f32x16 scales[2];
+    EF_UNROLL
+    for (int h = 0; h < parts; h++)
+        scales[h] = ef_f32x16_load((const float *)(const void *)(*codes + EF_UNPACKED_CODES + h * EF_UNPACKED_PART));
+    EF_UNROLL
+    for (int i = 0; i < 4 * parts; i++) {
+        const int h = i / 4, j = i % 4;
+        int32x4_t integers[EF_TILE_ROWS];
+        EF_UNROLL
+        for (int r = 0; r < rows; r++)
+            __asm__ volatile("movi %0.4s, #0" : "=w"(integers[r])); /* and no register kept zero, to be copied */
+        EF_UNROLL
+        for (int half = h; half < h + 2 / parts; half++) {
+            const ef_i32x16 operands = EF_NAME(next_operands)(codes);
+            EF_UNROLL
+            for (int g = 0; g < 4; g++)
+                EF_UNROLL
+                for (int r = 0; r < rows; r++)
+                    EF_NAME(sdot_ordered)(&integers[r], operands.v[g], x[r].half[half], g);
+        }
+        EF_UNROLL
+        for (int r = 0; r < rows; r++) {
+            const float32x4_t scale = vmulq_f32(scales[h].v[j], x[r].scale);
+            sums[r].v[j] = vfmaq_f32(sums[r].v[j], vcvtq_f32_s32(integers[r]), scale);
+            __asm__ volatile("" : "+w"(sums[r].v[j]));
+        }
+    }
+    *codes += parts * EF_UNPACKED_PART;
+}
+
+/* See matmul_quantized.h. */
+EF_INLINE void EF_NAME(add_products)(ef_f32x16 *sums, const uint8_t *codes, int64_t codes_bytes, int64_t num_columns,
+                                     const int bits, const int parts, const int offset, const uint8_t *input,
+                                     int64_t stride, const int rows, const int panels)
+{
+    (void)codes_bytes, (void)bits, (void)offset, (void)panels;
+    const uint8_t *end = codes + num_columns / EF_BLOCK * (EF_UNPACKED_CODES + parts * EF_UNPACKED_PART);
+    const uint8_t *blocks[EF_TILE_ROWS];
+    EF_UNROLL
+    for (int r = 0; r < rows; r++)
+        blocks[r] = input + r * stride;
+    while (codes != end) {
+        EF_NAME(activation) x[EF_TILE_ROWS];
+        EF_UNROLL
+        for (int r = 0; r < rows; r++)
+            x[r] = EF_NAME(next_activation)(&blocks[r]);
+        EF_NAME(add_block)(sums, &codes, x, parts, rows);
+    }
+}
+
+#elif EF_PRODUCT == EF_PRODUCT_SMMLA
 
 /* Operands in smmla's order: eight columns (two groups) of two rows a register, rows 2i, 2i + 1 in register i of eight. */
 EF_INLINE void EF_NAME(store_operands)(uint8_t *output, const int type, EF_NAME(source) source)
