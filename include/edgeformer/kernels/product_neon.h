@@ -42,14 +42,36 @@ EF_INLINE ef_i32x16 EF_NAME(next_operands)(const uint8_t **stored)
     return operands;
 }
 
-/* Group g of a part's columns: the next of `stored`, where a tile holds operands as they are, else from its codes. */
-EF_INLINE ef_i32x16 EF_NAME(signed_group)(const uint8_t **stored, const int type, const int bits, EF_NAME(source) source,
+/* Where the next operands lie that a tile holds as they are, or as nibbles and nothing else; the nibbles loaded last. */
+typedef struct { const uint8_t *next; ef_i32x16 nibbles; } EF_NAME(stored);
+
+EF_INLINE EF_NAME(stored) EF_NAME(stored_from)(EF_NAME(source) source, const int first_group)
+{
+    EF_NAME(stored) stored = {.next = source.tile + EF_UNPACKED_CODES / 2 * source.b + 64 * first_group};
+    return stored;
+}
+
+/* Group g of a part's columns, from where the tile has it or from its codes. Groups g and g + 4 are in the same bytes where
+ * the tile holds nibbles: they are asked for one after the other (see nth_group). */
+EF_INLINE ef_i32x16 EF_NAME(signed_group)(EF_NAME(stored) *stored, const int type, const int bits, EF_NAME(source) source,
                                           const int g)
 {
-    if (type == EF_NAME(UNPACKED) || type == EF_Q8_0 || type == EF_I8_ROW)
-        return EF_NAME(next_operands)(stored);
+    switch (type) {
+    case EF_NAME(UNPACKED): case EF_Q8_0: case EF_I8_ROW: return EF_NAME(next_operands)(&stored->next);
+    case EF_Q4_0: case EF_Q4_1: case EF_Q4_K:
+        if (g >= 4)
+            return ef_i32x16_high_nibbles(stored->nibbles);
+        stored->nibbles = EF_NAME(next_operands)(&stored->next);
+        return ef_i32x16_and(stored->nibbles, ef_i32x16_set1(0x0f0f0f0f));
+    }
     const ef_i32x16 codes = EF_NAME(codes)(type, source.tile, source.b, g);
     return bits == 8 ? EF_NAME(operand)(codes, bits, 0) : codes;
+}
+
+/* The group whose turn is nth among the num_groups from first_group on. */
+EF_INLINE int EF_NAME(nth_group)(const int type, const int bits, const int nth, const int first_group, const int num_groups)
+{
+    return type == EF_NAME(UNPACKED) || bits == 8 || num_groups < 8 ? first_group + nth : nth / 2 + nth % 2 * 4;
 }
 
 /* What the sums of a row start with. */
@@ -60,7 +82,8 @@ EF_INLINE ef_i32x16 EF_NAME(start)(const int type, const int bits, const int off
         return ef_i32x16_set1(0);
     if (num_groups < 8)
         return ef_i32x16_set1(-offset * ef_activation_sum(block, 2, first_group / 4));
-    const int32x4_t sum = vmull_n_s16(vld1_dup_s16(&block->sum), (int16_t)-offset);
+    const int16x8_t header = vreinterpretq_s16_u8(vld1q_u8((const uint8_t *)block)); /* one load, then a lane of it */
+    const int32x4_t sum = vmull_laneq_s16(vdup_n_s16((int16_t)-offset), header, offsetof(ef_block_activation, sum) / 2);
     return (ef_i32x16){{sum, sum, sum, sum}};
 }
 
@@ -86,7 +109,7 @@ EF_INLINE void EF_NAME(smull_pairs)(int16x8_t pairs[4][2], ef_i32x16 group, cons
 EF_INLINE void EF_NAME(smull_row)(ef_i32x16 *sum, const int type, EF_NAME(source) source, const int8_t *activations,
                                   const int first_group, const int num_groups)
 {
-    const uint8_t *stored = source.tile + 64 * first_group;
+    EF_NAME(stored) stored = EF_NAME(stored_from)(source, first_group);
     int32x4_t wide[4][2];
     EF_UNROLL
     for (int g = first_group; g < first_group + num_groups; g += 2) {
@@ -110,14 +133,15 @@ EF_INLINE void EF_NAME(smull_rows)(ef_i32x16 *sum, const int type, const int bit
                                    const ef_block_activation *const *block, const int rows, const int first_group,
                                    const int num_groups)
 {
-    const uint8_t *stored = source.tile + 64 * first_group;
+    EF_NAME(stored) stored = EF_NAME(stored_from)(source, first_group);
     int16x8_t pairs[EF_PRODUCT_ROWS][4][2];
     EF_UNROLL
-    for (int g = first_group; g < first_group + num_groups; g++) {
+    for (int i = 0; i < num_groups; i++) {
+        const int g = EF_NAME(nth_group)(type, bits, i, first_group, num_groups);
         const ef_i32x16 group = EF_NAME(signed_group)(&stored, type, bits, source, g);
         EF_UNROLL
         for (int r = 0; r < rows; r++)
-            EF_NAME(smull_pairs)(pairs[r], group, block[r]->q + 4 * g, g == first_group);
+            EF_NAME(smull_pairs)(pairs[r], group, block[r]->q + 4 * g, i == 0);
     }
     EF_UNROLL
     for (int r = 0; r < rows; r++) {
@@ -164,7 +188,7 @@ EF_INLINE void EF_NAME(product_sdot)(ef_i32x16 *sum, const int type, const int b
                                      const uint8_t *input, int64_t input_stride, const int rows, const int first_group,
                                      const int num_groups)
 {
-    const uint8_t *stored = source.tile + 64 * first_group;
+    EF_NAME(stored) stored = EF_NAME(stored_from)(source, first_group);
     int8x16_t half[EF_PRODUCT_ROWS][2];
     EF_UNROLL
     for (int r = 0; r < rows; r++) {
@@ -176,7 +200,7 @@ EF_INLINE void EF_NAME(product_sdot)(ef_i32x16 *sum, const int type, const int b
     }
     EF_UNROLL
     for (int i = 0; i < num_groups; i++) {
-        const int g = num_groups == 4 || bits == 8 ? first_group + i : i / 2 + i % 2 * 4; /* nibbles of a byte one after the other */
+        const int g = EF_NAME(nth_group)(type, bits, i, first_group, num_groups);
         const ef_i32x16 group = EF_NAME(signed_group)(&stored, type, bits, source, g);
         EF_UNROLL
         for (int j = 0; j < 4; j++)

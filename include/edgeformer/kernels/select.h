@@ -2,20 +2,13 @@
  * alignment, nothing past n is read or written, and no value is NaN unless a kernel says otherwise.
  */
 
-/* Whether no value of a row of n >= 0 is infinite or NaN: adding one to an exponent of all ones carries into the sign. */
+/* Whether no value of a row of n >= 0 is infinite or NaN. */
 static int32_t EF_NAME(is_finite)(const float *input, int64_t n)
 {
-    const ef_i32x16 exponent = ef_i32x16_set1(0x7f800000), one = ef_i32x16_set1(0x00800000);
-    ef_i32x16 carries = ef_i32x16_set1(0);
-    for (int64_t i = 0; i < n; i += 16) {
-        const ef_i32x16 bits = ef_f32x16_to_bits(EF_NAME(load_row)(input + i, n - i));
-        carries = ef_i32x16_or(carries, ef_i32x16_add(ef_i32x16_and(bits, exponent), one));
-    }
-    int32_t lanes[16], any = 0;
-    ef_i32x16_store(lanes, carries);
-    for (int i = 0; i < 16; i++)
-        any |= lanes[i];
-    return any >= 0;
+    ef_f32x16 sum = ef_f32x16_zero(); /* of x * 0: NaN once x is infinite or NaN, else 0 */
+    for (int64_t i = 0; i < n; i += 16)
+        sum = ef_f32x16_fma(EF_NAME(load_row)(input + i, n - i), ef_f32x16_zero(), sum);
+    return ef_f32x16_reduce_add(sum) == 0.0f;
 }
 
 /* A value and its index as one number: the greater comes first, of equal values (0 and -0 are) that of the lower index. */
