@@ -38,20 +38,16 @@ typedef struct { uint8_t nibbles[4][16][4], exponent[16]; } ef_tile_mxfp4;
 
 /* -- blocks of 256 columns, with scales for parts of 32 or 16 -- */
 
-/* Eight scales and eight minima of six bits: scales_low and minima_low hold their low nibbles, part b's at bit 4b; high
- * their two high bits, of scales at bit 2b, of minima at bit 16 + 2b. */
-typedef struct { uint32_t scales_low[16], minima_low[16], high[16]; } ef_six_bits;
+/* Q4_K and Q5_K: eight scales and eight minima of six bits, times a half each. scales_low and minima_low hold their low
+ * nibbles, part b's at bit 4b; high their two high bits, of scales at bit 2b, of minima at bit 16 + 2b. */
+typedef struct { uint16_t scale, minimum; uint8_t six_bits[12]; } ef_block_parts;
+typedef struct { uint32_t scales_low[16], minima_low[16], high[16]; uint16_t scale[16], minimum[16]; } ef_tile_parts;
 
-typedef struct { uint16_t scale, minimum; uint8_t six_bits[12], nibbles[128]; } ef_block_q4_k;
-typedef struct { uint8_t nibbles[8][4][16][4]; ef_six_bits parts; uint16_t scale[16], minimum[16]; } ef_tile_q4_k;
+typedef struct { ef_block_parts parts; uint8_t nibbles[128]; } ef_block_q4_k;
+typedef struct { uint8_t nibbles[8][4][16][4]; ef_tile_parts parts; } ef_tile_q4_k;
 
-typedef struct { uint16_t scale, minimum; uint8_t six_bits[12], high_bits[32], nibbles[128]; } ef_block_q5_k;
-typedef struct {
-    uint8_t nibbles[8][4][16][4];
-    uint32_t bits[8][16];
-    ef_six_bits parts;
-    uint16_t scale[16], minimum[16];
-} ef_tile_q5_k;
+typedef struct { ef_block_parts parts; uint8_t high_bits[32], nibbles[128]; } ef_block_q5_k;
+typedef struct { uint8_t nibbles[8][4][16][4]; uint32_t bits[8][16]; ef_tile_parts parts; } ef_tile_q5_k;
 
 typedef struct { uint8_t nibbles[128], high_pairs[64]; int8_t scales[16]; uint16_t scale; } ef_block_q6_k;
 typedef struct {

@@ -11,6 +11,8 @@
 #include "types_legacy.h"
 #include "types_k.h"
 #include "types_ternary.h"
+#undef EF_ONE_SCALE
+#undef EF_ONE_MINIMUM
 
 #define EF_PACK_TYPE(name, id, columns, bytes, shared, bits, offset, minimum) \
     static void EF_NAME(pack_##name)(uint8_t *panel, const uint8_t *source, int64_t num_blocks, int count) \
@@ -51,18 +53,20 @@ EF_INLINE ef_f32x16 EF_NAME(scales)(const int type, const uint8_t *tile, int par
 }
 #undef EF_SCALE_CASE
 
+#define EF_MINIMUM_0(name, id)
+#define EF_MINIMUM_1(name, id) case id: return EF_NAME(min_##name)((const ef_tile_##name *)(const void *)tile, part);
+#define EF_MINIMUM_CASE(name, id, columns, bytes, shared, bits, offset, minimum) EF_MINIMUM_##minimum(name, id)
 /* Zero for a type without minima. */
 EF_INLINE ef_f32x16 EF_NAME(minima)(const int type, const uint8_t *tile, int part)
 {
     switch (type) {
-    case EF_Q4_1: return EF_NAME(min_q4_1)((const ef_tile_q4_1 *)(const void *)tile, part);
-    case EF_Q5_1: return EF_NAME(min_q5_1)((const ef_tile_q5_1 *)(const void *)tile, part);
-    case EF_Q2_K: return EF_NAME(min_q2_k)((const ef_tile_q2_k *)(const void *)tile, part);
-    case EF_Q4_K: return EF_NAME(min_q4_k)((const ef_tile_q4_k *)(const void *)tile, part);
-    case EF_Q5_K: return EF_NAME(min_q5_k)((const ef_tile_q5_k *)(const void *)tile, part);
+    EF_QUANTIZED_TYPES(EF_MINIMUM_CASE)
     default: return ef_f32x16_zero();
     }
 }
+#undef EF_MINIMUM_0
+#undef EF_MINIMUM_1
+#undef EF_MINIMUM_CASE
 
 /* Columns k .. k + 31 of lane r of a panel as floats; k % 32 == 0. */
 EF_INLINE void EF_NAME(quantized_columns)(float *values, const uint8_t *panel, const int type, int r, int64_t k)

@@ -1,21 +1,26 @@
 /* Types with blocks of 256 columns and scales of their parts: Q2_K to Q6_K, IQ4_XS. See types.h for what each function is. */
 
-/* Part b's six bits of eight scales or minima: nibbles at bit 4b, pairs at bit `first` + 2b. */
-EF_INLINE ef_f32x16 EF_NAME(six_bits)(const uint32_t *nibbles, const uint32_t *pairs, int b, int first)
+/* Number b of those whose low nibbles are at bit 4b of `low` and whose two high bits at bit `first` + 2b of `high`. */
+EF_INLINE ef_i32x16 EF_NAME(six_bits)(ef_i32x16 low, ef_i32x16 high, int b, int first)
 {
-    const ef_i32x16 low = ef_i32x16_shift_right_logical(ef_i32x16_load((const int32_t *)nibbles), 4 * b);
-    const ef_i32x16 high = ef_i32x16_shift_right_logical(ef_i32x16_load((const int32_t *)pairs), first + 2 * b);
-    return ef_f32x16_from_i32(ef_i32x16_or(ef_i32x16_and(low, ef_i32x16_set1(15)),
-                                           ef_i32x16_shift_left(ef_i32x16_and(high, ef_i32x16_set1(3)), 4)));
+    low = ef_i32x16_and(ef_i32x16_shift_right_logical(low, 4 * b), ef_i32x16_set1(15));
+    high = ef_i32x16_and(ef_i32x16_shift_right_logical(high, first + 2 * b), ef_i32x16_set1(3));
+    return ef_i32x16_or(low, ef_i32x16_shift_left(high, 4));
 }
 
-/* Eight scales and eight minima of six bits in twelve bytes (Q4_K, Q5_K): bytes 0-3 and 4-7 hold the first four of each and,
- * in their high bits, the high bits of the last four, whose low nibbles are bytes 8-11, scale low, minimum high. */
-EF_INLINE void EF_NAME(pack_six_bits)(ef_six_bits *parts, const uint8_t *source, int r)
+/* Halves times integers. */
+EF_INLINE ef_f32x16 EF_NAME(scaled)(const uint16_t *halves, ef_i32x16 integers)
+{
+    return ef_f32x16_mul(ef_f32x16_load_f16(halves), ef_f32x16_from_i32(integers));
+}
+
+/* Six bits in twelve bytes: 0-3 and 4-7 hold the first four scales and minima and, in their high bits, the high bits of the
+ * last four, whose low nibbles are bytes 8-11, scale low, minimum high. */
+EF_INLINE void EF_NAME(pack_parts)(ef_tile_parts *parts, const ef_block_parts *block, int r)
 {
     uint32_t scales = 0, minima = 0, high = 0;
     for (int b = 0; b < 4; b++) {
-        const uint32_t scale = source[b], minimum = source[b + 4], last = source[b + 8];
+        const uint32_t scale = block->six_bits[b], minimum = block->six_bits[b + 4], last = block->six_bits[b + 8];
         scales |= (scale & 15) << 4 * b | (last & 15) << 4 * (b + 4);
         minima |= (minimum & 15) << 4 * b | (last >> 4) << 4 * (b + 4);
         high |= (scale >> 4 & 3) << 2 * b | (scale >> 6) << 2 * (b + 4);
@@ -24,6 +29,20 @@ EF_INLINE void EF_NAME(pack_six_bits)(ef_six_bits *parts, const uint8_t *source,
     parts->scales_low[r] = scales;
     parts->minima_low[r] = minima;
     parts->high[r] = high;
+    parts->scale[r] = block->scale;
+    parts->minimum[r] = block->minimum;
+}
+EF_INLINE ef_f32x16 EF_NAME(part_scale)(const ef_tile_parts *parts, int part)
+{
+    const ef_i32x16 low = ef_i32x16_load((const int32_t *)parts->scales_low);
+    const ef_i32x16 high = ef_i32x16_load((const int32_t *)parts->high);
+    return EF_NAME(scaled)(parts->scale, EF_NAME(six_bits)(low, high, part, 0));
+}
+EF_INLINE ef_f32x16 EF_NAME(part_minimum)(const ef_tile_parts *parts, int part)
+{
+    const ef_i32x16 low = ef_i32x16_load((const int32_t *)parts->minima_low);
+    const ef_i32x16 high = ef_i32x16_load((const int32_t *)parts->high);
+    return ef_f32x16_neg(EF_NAME(scaled)(parts->minimum, EF_NAME(six_bits)(low, high, part, 16)));
 }
 
 /* 128 bytes whose low halves are columns 64i + j and high halves columns 64i + 32 + j (byte 32i + j). */
@@ -74,9 +93,7 @@ EF_INLINE ef_i32x16 EF_NAME(pair_group)(const uint32_t pairs[2][16], const int g
 static void EF_NAME(pack_row_q4_k)(ef_tile_q4_k *tile, const ef_block_q4_k *block, int r)
 {
     EF_NAME(pack_k_nibbles)(tile->nibbles, block->nibbles, r);
-    EF_NAME(pack_six_bits)(&tile->parts, block->six_bits, r);
-    tile->scale[r] = block->scale;
-    tile->minimum[r] = block->minimum;
+    EF_NAME(pack_parts)(&tile->parts, &block->parts, r);
 }
 EF_INLINE ef_i32x16 EF_NAME(codes_q4_k)(const ef_tile_q4_k *tile, int b, const int g)
 {
@@ -84,34 +101,30 @@ EF_INLINE ef_i32x16 EF_NAME(codes_q4_k)(const ef_tile_q4_k *tile, int b, const i
 }
 EF_INLINE ef_f32x16 EF_NAME(scale_q4_k)(const ef_tile_q4_k *tile, int part)
 {
-    return ef_f32x16_mul(ef_f32x16_load_f16(tile->scale), EF_NAME(six_bits)(tile->parts.scales_low, tile->parts.high, part, 0));
+    return EF_NAME(part_scale)(&tile->parts, part);
 }
 EF_INLINE ef_f32x16 EF_NAME(min_q4_k)(const ef_tile_q4_k *tile, int part)
 {
-    const ef_f32x16 minima = EF_NAME(six_bits)(tile->parts.minima_low, tile->parts.high, part, 16);
-    return ef_f32x16_neg(ef_f32x16_mul(ef_f32x16_load_f16(tile->minimum), minima));
+    return EF_NAME(part_minimum)(&tile->parts, part);
 }
 
 static void EF_NAME(pack_row_q5_k)(ef_tile_q5_k *tile, const ef_block_q5_k *block, int r)
 {
     EF_NAME(pack_k_nibbles)(tile->nibbles, block->nibbles, r);
     EF_NAME(pack_bits)(tile->bits, block->high_bits, r);
-    EF_NAME(pack_six_bits)(&tile->parts, block->six_bits, r);
-    tile->scale[r] = block->scale;
-    tile->minimum[r] = block->minimum;
+    EF_NAME(pack_parts)(&tile->parts, &block->parts, r);
 }
 EF_INLINE ef_i32x16 EF_NAME(codes_q5_k)(const ef_tile_q5_k *tile, int b, const int g)
 {
-    return ef_i32x16_or(EF_NAME(nibble_group)(tile->nibbles[b], g), EF_NAME(bit_group)(tile->bits[b], g, 4));
+    return EF_NAME(five_bit_group)(tile->nibbles[b], tile->bits[b], g);
 }
 EF_INLINE ef_f32x16 EF_NAME(scale_q5_k)(const ef_tile_q5_k *tile, int part)
 {
-    return ef_f32x16_mul(ef_f32x16_load_f16(tile->scale), EF_NAME(six_bits)(tile->parts.scales_low, tile->parts.high, part, 0));
+    return EF_NAME(part_scale)(&tile->parts, part);
 }
 EF_INLINE ef_f32x16 EF_NAME(min_q5_k)(const ef_tile_q5_k *tile, int part)
 {
-    const ef_f32x16 minima = EF_NAME(six_bits)(tile->parts.minima_low, tile->parts.high, part, 16);
-    return ef_f32x16_neg(ef_f32x16_mul(ef_f32x16_load_f16(tile->minimum), minima));
+    return EF_NAME(part_minimum)(&tile->parts, part);
 }
 
 /* Byte 64n + 32(j % 2) + l holds the low bits of column 128n + 32j + l, in its low half for j < 2; bits 2j of byte 32n + l
@@ -138,7 +151,7 @@ EF_INLINE ef_i32x16 EF_NAME(codes_q6_k)(const ef_tile_q6_k *tile, int b, const i
 }
 EF_INLINE ef_f32x16 EF_NAME(scale_q6_k)(const ef_tile_q6_k *tile, int part)
 {
-    return ef_f32x16_mul(ef_f32x16_load_f16(tile->scale), ef_f32x16_from_i32(ef_i32x16_load_i8(tile->scales[part])));
+    return EF_NAME(scaled)(tile->scale, ef_i32x16_load_i8(tile->scales[part]));
 }
 
 /* Part p's scale: its low nibble in byte p % 8, low half for p < 8; its high bits 2(p / 4) of byte 8 + p % 4. */
@@ -162,11 +175,10 @@ EF_INLINE ef_i32x16 EF_NAME(codes_q3_k)(const ef_tile_q3_k *tile, int b, const i
 }
 EF_INLINE ef_f32x16 EF_NAME(scale_q3_k)(const ef_tile_q3_k *tile, int part)
 {
-    const ef_i32x16 low = ef_i32x16_shift_right_logical(ef_i32x16_load((const int32_t *)tile->low[part / 8]), 4 * (part % 8));
-    const ef_i32x16 high = ef_i32x16_shift_right_logical(ef_i32x16_load((const int32_t *)tile->high), 2 * part);
-    const ef_i32x16 six = ef_i32x16_or(ef_i32x16_and(low, ef_i32x16_set1(15)),
-                                       ef_i32x16_shift_left(ef_i32x16_and(high, ef_i32x16_set1(3)), 4));
-    return ef_f32x16_mul(ef_f32x16_load_f16(tile->scale), ef_f32x16_from_i32(ef_i32x16_sub(six, ef_i32x16_set1(32))));
+    const ef_i32x16 low = ef_i32x16_load((const int32_t *)tile->low[part / 8]);
+    const ef_i32x16 high = ef_i32x16_load((const int32_t *)tile->high);
+    const ef_i32x16 six_bits = EF_NAME(six_bits)(low, high, part % 8, part / 8 * 16);
+    return EF_NAME(scaled)(tile->scale, ef_i32x16_sub(six_bits, ef_i32x16_set1(32)));
 }
 
 static void EF_NAME(pack_row_q2_k)(ef_tile_q2_k *tile, const ef_block_q2_k *block, int r)
@@ -183,13 +195,12 @@ EF_INLINE ef_i32x16 EF_NAME(codes_q2_k)(const ef_tile_q2_k *tile, int b, const i
 }
 EF_INLINE ef_f32x16 EF_NAME(scale_q2_k)(const ef_tile_q2_k *tile, int part)
 {
-    const ef_i32x16 scales = ef_i32x16_and(ef_i32x16_load_u8(tile->parts[part]), ef_i32x16_set1(15));
-    return ef_f32x16_mul(ef_f32x16_load_f16(tile->scale), ef_f32x16_from_i32(scales));
+    return EF_NAME(scaled)(tile->scale, ef_i32x16_and(ef_i32x16_load_u8(tile->parts[part]), ef_i32x16_set1(15)));
 }
 EF_INLINE ef_f32x16 EF_NAME(min_q2_k)(const ef_tile_q2_k *tile, int part)
 {
     const ef_i32x16 minima = ef_i32x16_shift_right_logical(ef_i32x16_load_u8(tile->parts[part]), 4);
-    return ef_f32x16_neg(ef_f32x16_mul(ef_f32x16_load_f16(tile->minimum), ef_f32x16_from_i32(minima)));
+    return ef_f32x16_neg(EF_NAME(scaled)(tile->minimum, minima));
 }
 
 static void EF_NAME(pack_row_iq4_xs)(ef_tile_iq4_xs *tile, const ef_block_iq4_xs *block, int r)
@@ -206,9 +217,6 @@ EF_INLINE ef_i32x16 EF_NAME(codes_iq4_xs)(const ef_tile_iq4_xs *tile, int b, con
 }
 EF_INLINE ef_f32x16 EF_NAME(scale_iq4_xs)(const ef_tile_iq4_xs *tile, int part)
 {
-    const ef_i32x16 low = ef_i32x16_shift_right_logical(ef_i32x16_load((const int32_t *)tile->low), 4 * part);
-    const ef_i32x16 high = ef_i32x16_shift_right_logical(ef_i32x16_load_u16(tile->high), 2 * part);
-    const ef_i32x16 six = ef_i32x16_or(ef_i32x16_and(low, ef_i32x16_set1(15)),
-                                       ef_i32x16_shift_left(ef_i32x16_and(high, ef_i32x16_set1(3)), 4));
-    return ef_f32x16_mul(ef_f32x16_load_f16(tile->scale), ef_f32x16_from_i32(ef_i32x16_sub(six, ef_i32x16_set1(32))));
+    const ef_i32x16 low = ef_i32x16_load((const int32_t *)tile->low), high = ef_i32x16_load_u16(tile->high);
+    return EF_NAME(scaled)(tile->scale, ef_i32x16_sub(EF_NAME(six_bits)(low, high, part, 0), ef_i32x16_set1(32)));
 }

@@ -39,6 +39,26 @@ EF_INLINE ef_i32x16 EF_NAME(bit_group)(const uint32_t *bits, const int g, const 
     return ef_i32x16_and(moved, ef_i32x16_set1(0x01010101 << position));
 }
 
+/* Five bits of group g: a nibble and bit 4. */
+EF_INLINE ef_i32x16 EF_NAME(five_bit_group)(const uint8_t nibbles[4][16][4], const uint32_t *bits, const int g)
+{
+    return ef_i32x16_or(EF_NAME(nibble_group)(nibbles, g), EF_NAME(bit_group)(bits, g, 4));
+}
+
+/* For types with one scale, one minimum for all columns of a block. */
+#define EF_ONE_SCALE(name) \
+    EF_INLINE ef_f32x16 EF_NAME(scale_##name)(const ef_tile_##name *tile, int part) \
+    { \
+        (void)part; \
+        return ef_f32x16_load_f16(tile->scale); \
+    }
+#define EF_ONE_MINIMUM(name) \
+    EF_INLINE ef_f32x16 EF_NAME(min_##name)(const ef_tile_##name *tile, int part) \
+    { \
+        (void)part; \
+        return ef_f32x16_load_f16(tile->minimum); \
+    }
+
 static void EF_NAME(pack_row_q4_0)(ef_tile_q4_0 *tile, const ef_block_q4_0 *block, int r)
 {
     EF_NAME(pack_nibbles)(tile->nibbles, block->nibbles, r);
@@ -49,11 +69,7 @@ EF_INLINE ef_i32x16 EF_NAME(codes_q4_0)(const ef_tile_q4_0 *tile, int b, const i
     (void)b;
     return EF_NAME(nibble_group)(tile->nibbles, g);
 }
-EF_INLINE ef_f32x16 EF_NAME(scale_q4_0)(const ef_tile_q4_0 *tile, int part)
-{
-    (void)part;
-    return ef_f32x16_load_f16(tile->scale);
-}
+EF_ONE_SCALE(q4_0)
 
 static void EF_NAME(pack_row_q4_1)(ef_tile_q4_1 *tile, const ef_block_q4_1 *block, int r)
 {
@@ -66,16 +82,8 @@ EF_INLINE ef_i32x16 EF_NAME(codes_q4_1)(const ef_tile_q4_1 *tile, int b, const i
     (void)b;
     return EF_NAME(nibble_group)(tile->nibbles, g);
 }
-EF_INLINE ef_f32x16 EF_NAME(scale_q4_1)(const ef_tile_q4_1 *tile, int part)
-{
-    (void)part;
-    return ef_f32x16_load_f16(tile->scale);
-}
-EF_INLINE ef_f32x16 EF_NAME(min_q4_1)(const ef_tile_q4_1 *tile, int part)
-{
-    (void)part;
-    return ef_f32x16_load_f16(tile->minimum);
-}
+EF_ONE_SCALE(q4_1)
+EF_ONE_MINIMUM(q4_1)
 
 static void EF_NAME(pack_row_q5_0)(ef_tile_q5_0 *tile, const ef_block_q5_0 *block, int r)
 {
@@ -86,13 +94,9 @@ static void EF_NAME(pack_row_q5_0)(ef_tile_q5_0 *tile, const ef_block_q5_0 *bloc
 EF_INLINE ef_i32x16 EF_NAME(codes_q5_0)(const ef_tile_q5_0 *tile, int b, const int g)
 {
     (void)b;
-    return ef_i32x16_or(EF_NAME(nibble_group)(tile->nibbles, g), EF_NAME(bit_group)(tile->bits, g, 4));
+    return EF_NAME(five_bit_group)(tile->nibbles, tile->bits, g);
 }
-EF_INLINE ef_f32x16 EF_NAME(scale_q5_0)(const ef_tile_q5_0 *tile, int part)
-{
-    (void)part;
-    return ef_f32x16_load_f16(tile->scale);
-}
+EF_ONE_SCALE(q5_0)
 
 static void EF_NAME(pack_row_q5_1)(ef_tile_q5_1 *tile, const ef_block_q5_1 *block, int r)
 {
@@ -104,18 +108,10 @@ static void EF_NAME(pack_row_q5_1)(ef_tile_q5_1 *tile, const ef_block_q5_1 *bloc
 EF_INLINE ef_i32x16 EF_NAME(codes_q5_1)(const ef_tile_q5_1 *tile, int b, const int g)
 {
     (void)b;
-    return ef_i32x16_or(EF_NAME(nibble_group)(tile->nibbles, g), EF_NAME(bit_group)(tile->bits, g, 4));
+    return EF_NAME(five_bit_group)(tile->nibbles, tile->bits, g);
 }
-EF_INLINE ef_f32x16 EF_NAME(scale_q5_1)(const ef_tile_q5_1 *tile, int part)
-{
-    (void)part;
-    return ef_f32x16_load_f16(tile->scale);
-}
-EF_INLINE ef_f32x16 EF_NAME(min_q5_1)(const ef_tile_q5_1 *tile, int part)
-{
-    (void)part;
-    return ef_f32x16_load_f16(tile->minimum);
-}
+EF_ONE_SCALE(q5_1)
+EF_ONE_MINIMUM(q5_1)
 
 static void EF_NAME(pack_row_q8_0)(ef_tile_q8_0 *tile, const ef_block_q8_0 *block, int r)
 {
@@ -129,11 +125,7 @@ EF_INLINE ef_i32x16 EF_NAME(codes_q8_0)(const ef_tile_q8_0 *tile, int b, const i
     const ef_i32x16 bytes = ef_i32x16_load_once((const int32_t *)(const void *)tile->q[g]);
     return ef_i32x16_xor(bytes, ef_i32x16_set1((int32_t)0x80808080));
 }
-EF_INLINE ef_f32x16 EF_NAME(scale_q8_0)(const ef_tile_q8_0 *tile, int part)
-{
-    (void)part;
-    return ef_f32x16_load_f16(tile->scale);
-}
+EF_ONE_SCALE(q8_0)
 
 /* IQ4_NL's sixteen values, -127 .. 113, plus 128; IQ4_XS has the same. */
 static const uint8_t EF_NAME(iq4_values)[16] = {1, 24, 45, 63, 79, 93, 106, 118, 129, 141, 153, 166, 181, 197, 217, 241};
@@ -146,10 +138,7 @@ EF_INLINE ef_i32x16 EF_NAME(codes_iq4_nl)(const ef_tile_iq4_nl *tile, int b, con
 {
     return ef_i32x16_lookup(EF_NAME(iq4_values), EF_NAME(codes_q4_0)(tile, b, g));
 }
-EF_INLINE ef_f32x16 EF_NAME(scale_iq4_nl)(const ef_tile_iq4_nl *tile, int part)
-{
-    return EF_NAME(scale_q4_0)(tile, part);
-}
+EF_ONE_SCALE(iq4_nl)
 
 /* MXFP4's sixteen values, doubled (0, 1, 2, 3, 4, 6, 8, 12 and their negatives), plus 12. */
 static const uint8_t EF_NAME(mxfp4_values)[16] = {12, 13, 14, 15, 16, 18, 20, 24, 12, 11, 10, 9, 8, 6, 4, 0};

@@ -9,11 +9,7 @@ EF_INLINE ef_i32x16 EF_NAME(codes_tq2_0)(const ef_tile_tq2_0 *tile, int b, const
 {
     return EF_NAME(pair_group)(tile->pairs[b], g, 0);
 }
-EF_INLINE ef_f32x16 EF_NAME(scale_tq2_0)(const ef_tile_tq2_0 *tile, int part)
-{
-    (void)part;
-    return ef_f32x16_load_f16(tile->scale);
-}
+EF_ONE_SCALE(tq2_0)
 
 static void EF_NAME(pack_row_tq1_0)(ef_tile_tq1_0 *tile, const ef_block_tq1_0 *block, int r)
 {
@@ -47,8 +43,4 @@ EF_INLINE ef_i32x16 EF_NAME(codes_tq1_0)(const ef_tile_tq1_0 *tile, int b, const
     }
     return EF_NAME(ternary_digit)(ef_i32x16_load((const int32_t *)(const void *)tile->digits[word]), place);
 }
-EF_INLINE ef_f32x16 EF_NAME(scale_tq1_0)(const ef_tile_tq1_0 *tile, int part)
-{
-    (void)part;
-    return ef_f32x16_load_f16(tile->scale);
-}
+EF_ONE_SCALE(tq1_0)
