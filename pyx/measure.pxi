@@ -32,18 +32,9 @@ def count_products(isa, kind, rounds, chunks=1, Pool pool=None):
     cdef ef_count count = kernels.count_int8
     if kind != "int8":
         count = kernels.count_int4 if kind == "int4" else kernels.count_float
-    cdef int64_t result
-    if pool is None:
-        with nogil:
-            result = ef_measure_counts(count, count_rounds, count_chunks, NULL)
-        return result
-    cdef ef_pool *native = pool.native
-    with pool.guard:
-        if not atomic_load(&exiting):
-            with nogil:
-                result = ef_measure_counts(count, count_rounds, count_chunks, native)
-            return result
-    leave_at_exit()
+    cdef ef_measure job = ef_measure_counts(count, count_rounds, count_chunks)
+    run_on(pool, ef_measure_run, &job)
+    return job.result
 
 
 cdef class ReadBuffer:
@@ -84,16 +75,6 @@ cdef class ReadBuffer:
 
     def checksum(self, isa=None, Pool pool=None):
         """Reads everything once, on the pool's threads or this one: the exclusive or of its 64-bit words."""
-        cdef const ef_kernels *kernels = kernels_of(isa)
-        cdef uint64_t result
-        if pool is None:
-            with nogil:
-                result = ef_measure_reading(kernels, self.data, self.size, NULL)
-            return result
-        cdef ef_pool *native = pool.native
-        with pool.guard:
-            if not atomic_load(&exiting):
-                with nogil:
-                    result = ef_measure_reading(kernels, self.data, self.size, native)
-                return result
-        leave_at_exit()
+        cdef ef_measure job = ef_measure_reading(kernels_of(isa), self.data, self.size)
+        run_on(pool, ef_measure_run, &job)
+        return job.result

@@ -255,13 +255,17 @@ cdef extern from "edgeformer/pack_run.h" nogil:
         void *fetch_context
         int64_t offset
         uint8_t *buffers
+        int error
     int64_t ef_pack_buffer_bytes(const ef_matrix *matrix)
-    int ef_pack_run(ef_pack *pack, ef_pool *pool)
+    void ef_pack_run(void *pack, ef_pool *pool)
 
 cdef extern from "edgeformer/measure.h" nogil:
     ctypedef int64_t (*ef_count)(int64_t rounds) noexcept nogil
-    int64_t ef_measure_counts(ef_count count, int64_t rounds, int32_t chunks, ef_pool *pool)
-    uint64_t ef_measure_reading(const ef_kernels *kernels, const uint8_t *data, int64_t bytes, ef_pool *pool)
+    ctypedef struct ef_measure:
+        uint64_t result
+    ef_measure ef_measure_counts(ef_count count, int64_t rounds, int32_t chunks)
+    ef_measure ef_measure_reading(const ef_kernels *kernels, const uint8_t *data, int64_t bytes)
+    void ef_measure_run(void *measure, ef_pool *pool)
 
 cdef extern from "edgeformer/kernels.h" nogil:
     int64_t ef_matmul_scratch(const ef_matrix *weight)

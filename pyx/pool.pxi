@@ -116,6 +116,22 @@ cdef class Pool:
                 ef_pool_stop(self.native)
 
 
+cdef int run_on(Pool pool, void (*work)(void *, ef_pool *) noexcept nogil, void *context) except -1:
+    """work(context, threads of the pool) without the GIL; None works in this thread."""
+    cdef ef_pool *native = NULL
+    if pool is None:
+        with nogil:
+            work(context, native)
+        return 0
+    with pool.guard:
+        if not atomic_load(&exiting):
+            native = pool.native
+            with nogil:
+                work(context, native)
+            return 0
+    return leave_at_exit()
+
+
 cdef class CancelFlag:
     """A flag that ends a run, settable from any thread."""
 

@@ -88,7 +88,7 @@ cdef class Matrix:
         if view.buffer.len != wanted:
             raise InvalidInputError(f"source: {wanted} bytes are needed for {num_rows} rows, not {view.buffer.len}")
         job.source = <const uint8_t *>view.buffer.buf
-        run_pack(&job, pool)
+        run_on(pool, ef_pack_run, &job)
 
     def read(self, descriptor, offset, first_row, num_rows, packed=False, Pool pool=None):
         """As `pack`, but every thread reads what it packs from a file.
@@ -108,17 +108,17 @@ cdef class Matrix:
             Reading failed, or the file ends too early (ENODATA).
         """
         cdef ef_pack job = self.job(first_row, num_rows)
-        cdef int file = descriptor, error = 0
+        cdef int file = descriptor
         job.fetch, job.fetch_context, job.offset = read_descriptor, &file, offset
         cdef size_t nbytes = 0 if packed else (1 if pool is None else pool.threads) * ef_pack_buffer_bytes(&self.native)
         if nbytes:
             job.buffers = <uint8_t *>allocate(nbytes, False, "reading weights")
         try:
-            error = run_pack(&job, pool)
+            run_on(pool, ef_pack_run, &job)
         finally:
             ef_memory_unmap(job.buffers, nbytes)
-        if error:
-            raise OSError(error, os.strerror(error))
+        if job.error:
+            raise OSError(job.error, os.strerror(job.error))
 
     cdef ef_pack job(self, first_row, num_rows) except *:
         """Rows to pack, checked."""
@@ -153,23 +153,6 @@ cdef class Matrix:
         ef_restore_denormals(mode)
         reading.end()
         return output.array()[0]
-
-
-cdef int run_pack(ef_pack *job, Pool pool) except? -1:
-    """Runs it on the pool's threads, or in this one, without the GIL; returns what ef_pack_run does."""
-    cdef ef_pool *native = NULL
-    cdef int error
-    if pool is None:
-        with nogil:
-            error = ef_pack_run(job, NULL)
-        return error
-    with pool.guard:
-        if not atomic_load(&exiting):
-            native = pool.native
-            with nogil:
-                error = ef_pack_run(job, native)
-            return error
-    return leave_at_exit()
 
 
 cdef ef_cache cache_of(num_layers, num_heads, key_dim, value_dim, type) except *:

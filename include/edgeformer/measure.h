@@ -14,8 +14,22 @@ typedef struct ef_measure {
     const ef_kernels *kernels;
     const uint8_t *data;
     int64_t amount;             /* rounds of a chunk, or bytes in all */
-    _Atomic uint64_t result;
+    int32_t chunks;
+    _Atomic uint64_t result;    /* multiply-adds that were done, or the exclusive or of the words that were read */
 } ef_measure;
+
+/* `chunks` times `rounds` rounds of one of the counting kernels. */
+static inline ef_measure ef_measure_counts(ef_count count, int64_t rounds, int32_t chunks)
+{
+    return (ef_measure){.count = count, .amount = rounds, .chunks = chunks};
+}
+
+/* Reads `bytes` once, alignment and size as `checksum` wants them. */
+static inline ef_measure ef_measure_reading(const ef_kernels *kernels, const uint8_t *data, int64_t bytes)
+{
+    const int64_t chunks = (bytes + EF_READ_CHUNK - 1) / EF_READ_CHUNK;
+    return (ef_measure){.kernels = kernels, .data = data, .amount = bytes, .chunks = (int32_t)chunks};
+}
 
 static inline void ef_measure_chunk(void *context, int32_t chunk, int32_t thread)
 {
@@ -30,37 +44,11 @@ static inline void ef_measure_chunk(void *context, int32_t chunk, int32_t thread
     atomic_fetch_xor(&measure->result, measure->kernels->checksum(measure->data + begin, bytes));
 }
 
-static inline int32_t ef_measure_over(void *context, int32_t thread)
+/* Does an ef_measure. pool: NULL measures in the calling thread. */
+static inline void ef_measure_run(void *context, ef_pool *pool)
 {
-    (void)context, (void)thread;
-    return 0;
-}
-
-/* pool: NULL measures in the calling thread. */
-static inline uint64_t ef_measure_run(ef_measure *measure, int32_t chunks, ef_pool *pool)
-{
-    if (pool) {
-        ef_pool_start(pool);
-        ef_pool_run(pool, (ef_job){ef_measure_chunk, ef_measure_over, measure}, chunks);
-    } else {
-        for (int32_t chunk = 0; chunk < chunks; chunk++)
-            ef_measure_chunk(measure, chunk, 0);
-    }
-    return atomic_load(&measure->result);
-}
-
-/* `chunks` times `rounds` rounds of one of the counting kernels; the multiply-adds that were done. */
-static inline int64_t ef_measure_counts(ef_count count, int64_t rounds, int32_t chunks, ef_pool *pool)
-{
-    ef_measure measure = {.count = count, .amount = rounds};
-    return (int64_t)ef_measure_run(&measure, chunks, pool);
-}
-
-/* Reads `bytes` once (alignment and size as `checksum` wants them); the exclusive or of its words. */
-static inline uint64_t ef_measure_reading(const ef_kernels *kernels, const uint8_t *data, int64_t bytes, ef_pool *pool)
-{
-    ef_measure measure = {.kernels = kernels, .data = data, .amount = bytes};
-    return ef_measure_run(&measure, (int32_t)((bytes + EF_READ_CHUNK - 1) / EF_READ_CHUNK), pool);
+    ef_measure *measure = context;
+    ef_pool_each(pool, ef_measure_chunk, measure, measure->chunks);
 }
 
 #endif

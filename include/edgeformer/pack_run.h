@@ -21,7 +21,7 @@ typedef struct ef_pack {
     int64_t offset;   /* of row_begin in what is read */
     uint8_t *buffers; /* 64-byte aligned, ef_pack_buffer_bytes for each thread; NULL where packed panels are read */
     int64_t chunk_rows;
-    atomic_int error; /* the first that `fetch` returned */
+    atomic_int error; /* 0, or the first that `fetch` returned */
 } ef_pack;
 
 /* Rows of one chunk: whole panels of about EF_PACK_BYTES. */
@@ -83,26 +83,13 @@ static inline void ef_pack_read_chunk(void *context, int32_t chunk, int32_t thre
         ef_pack_failed(pack, error);
 }
 
-static inline int32_t ef_pack_over(void *context, int32_t thread)
+/* Does an ef_pack; error is set then. pool: NULL works in the calling thread. */
+static inline void ef_pack_run(void *context, ef_pool *pool)
 {
-    (void)context, (void)thread;
-    return 0;
-}
-
-/* Does it; returns 0 or what `fetch` returned. pool: NULL works in the calling thread. */
-static inline int ef_pack_run(ef_pack *pack, ef_pool *pool)
-{
-    ef_job job = {pack->source || pack->buffers ? ef_pack_chunk : ef_pack_read_chunk, ef_pack_over, pack};
+    ef_pack *pack = context;
     pack->chunk_rows = ef_pack_chunk_rows(pack->matrix);
-    int32_t chunks = (int32_t)((pack->row_end - pack->row_begin + pack->chunk_rows - 1) / pack->chunk_rows);
-    if (pool && chunks > 1) {
-        ef_pool_start(pool);
-        ef_pool_run(pool, job, chunks);
-    } else {
-        for (int32_t chunk = 0; chunk < chunks; chunk++)
-            job.chunk(pack, chunk, 0);
-    }
-    return atomic_load(&pack->error);
+    const int64_t chunks = (pack->row_end - pack->row_begin + pack->chunk_rows - 1) / pack->chunk_rows;
+    ef_pool_each(pool, pack->source || pack->buffers ? ef_pack_chunk : ef_pack_read_chunk, pack, (int32_t)chunks);
 }
 
 #endif

@@ -328,6 +328,25 @@ static inline void ef_pool_run(ef_pool *pool, ef_job job, int32_t chunks)
     ef_restore_denormals(mode);
 }
 
+static inline int32_t ef_job_over(void *context, int32_t thread)
+{
+    (void)context, (void)thread;
+    return 0;
+}
+
+/* Calls chunk(context, 0 .. chunks - 1, thread) once each: on the pool's threads, started if need be, or, where pool is NULL
+ * or there is one chunk alone, in this one. */
+static inline void ef_pool_each(ef_pool *pool, void (*chunk)(void *, int32_t, int32_t), void *context, int32_t chunks)
+{
+    if (pool && chunks > 1) {
+        ef_pool_start(pool);
+        ef_pool_run(pool, (ef_job){chunk, ef_job_over, context}, chunks);
+    } else {
+        for (int32_t i = 0; i < chunks; i++)
+            chunk(context, i, 0);
+    }
+}
+
 /* Joins the threads; the next job starts them again. In a forked child there is nothing to join. */
 static inline void ef_pool_stop(ef_pool *pool)
 {
