@@ -8,7 +8,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from .parts import NIBBLES, half, inverse, single
+from .parts import NIBBLES, as_bytes, half, inverse, single
 from .types import Bytes, Float32
 
 BLOCK = 32
@@ -32,7 +32,7 @@ def encode_q8_0(blocks: Float32, importance: Float32 | None) -> Bytes:
     encoded = np.empty(len(blocks), dtype=Q8_0)
     encoded["scale"] = half(np.abs(scale), "scale")
     encoded["q"] = scaled.astype(np.int8)
-    return encoded.view(np.uint8).reshape(-1, Q8_0.itemsize)
+    return as_bytes(encoded)
 
 
 def decode_q8_0(blocks: Bytes) -> Float32:

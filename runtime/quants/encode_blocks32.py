@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .blocks32 import BLOCK, Q4_0, Q4_1, Q5_0, Q5_1
-from .parts import half, in_fields, inverse
+from .parts import as_bytes, half, in_fields, inverse
 from .searches import AffineSearch, Found, ScaleSearch, encoder
 from .threads import in_threads
 from .types import Bytes, Encoder, Float32
@@ -21,7 +21,7 @@ def _pack(layout: np.dtype[np.void], codes: NDArray[np.uint8], scale: Float32, m
         blocks["minimum"] = half(minimum, "minimum")
     if "high" in (layout.names or ()):
         blocks["high"] = np.packbits(codes >> np.uint8(4), axis=1, bitorder="little")
-    return blocks.view(np.uint8).reshape(-1, layout.itemsize)
+    return as_bytes(blocks)
 
 
 def _signed_extreme(blocks: Float32) -> Float32:
@@ -32,6 +32,15 @@ def _signed_extreme(blocks: Float32) -> Float32:
     tied = np.nonzero(highest == -lowest)[0]
     extreme[tied] = blocks[tied, np.abs(blocks[tied]).argmax(axis=1)]
     return extreme
+
+
+def _either(plain: Encoder, by_importance: Encoder) -> Encoder:
+    """`plain` where there is no importance, `by_importance` where there is."""
+
+    def encode(blocks: Float32, importance: Float32 | None) -> Bytes:
+        return (plain if importance is None else by_importance)(blocks, importance)
+
+    return encode
 
 
 def _signed(layout: np.dtype[np.void], middle: int) -> Encoder:
@@ -68,10 +77,7 @@ def _signed(layout: np.dtype[np.void], middle: int) -> Encoder:
         packed,
     )
 
-    def encode(blocks: Float32, importance: Float32 | None) -> Bytes:
-        return (by_extreme if importance is None else by_importance)(blocks, importance)
-
-    return encode
+    return _either(by_extreme, by_importance)
 
 
 def _with_minimum(layout: np.dtype[np.void], highest: int) -> Encoder:
@@ -116,10 +122,7 @@ def _with_minimum(layout: np.dtype[np.void], highest: int) -> Encoder:
         packed,
     )
 
-    def encode(blocks: Float32, importance: Float32 | None) -> Bytes:
-        return (by_range if importance is None else by_importance)(blocks, importance)
-
-    return encode
+    return _either(by_range, by_importance)
 
 
 encode_q4_0 = _signed(Q4_0, 8)

@@ -8,11 +8,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .codebooks import IQ4_NL, IQ4_VALUES, IQ4_XS, MXFP4, MXFP4_VALUES
-from .parts import half, in_fields
-from .searches import Found, PowerSearch, ScaleSearch, encoder
+from .parts import as_bytes, half, in_fields
+from .searches import Found, Iq4Search, PowerSearch, encoder
 from .types import Bytes, Float32
 
-_IQ4_NL_SEARCH = ScaleSearch(
+_IQ4_NL_SEARCH = Iq4Search(
     parts=1,
     size=32,
     lowest=-127,
@@ -27,7 +27,6 @@ _IQ4_NL_SEARCH = ScaleSearch(
     start_step=1 / 32,
     rounds=2,
     reach=0,
-    search="search_iq4",
 )
 _IQ4_XS_SEARCH = replace(_IQ4_NL_SEARCH, parts=8, smallest=-32, largest=31, starts=4, reach=1)
 _MXFP4_SEARCH = PowerSearch(parts=1, size=32, largest=2.0**-2, trials=4, largest_weight=1.5 * 2.0**127)
@@ -53,7 +52,7 @@ def _pack_iq4_nl(found: Found) -> Bytes:
     blocks = np.empty(len(found.codes), dtype=IQ4_NL)
     blocks["scale"] = half(found.scales[:, 0], "scale")
     blocks["q"] = _nibbles(found.codes, _IQ4_INDICES)[:, 0]
-    return blocks.view(np.uint8).reshape(-1, IQ4_NL.itemsize)
+    return as_bytes(blocks)
 
 
 def _pack_iq4_xs(found: Found) -> Bytes:
@@ -64,14 +63,14 @@ def _pack_iq4_xs(found: Found) -> Bytes:
     upper = (multiples >> np.uint8(4)).astype(np.uint16) << np.arange(0, 16, 2, dtype=np.uint16)
     blocks["upper"] = np.bitwise_or.reduce(upper, axis=1)
     blocks["q"] = _nibbles(found.codes, _IQ4_INDICES)
-    return blocks.view(np.uint8).reshape(-1, IQ4_XS.itemsize)
+    return as_bytes(blocks)
 
 
 def _pack_mxfp4(found: Found) -> Bytes:
     blocks = np.empty(len(found.codes), dtype=MXFP4)
     blocks["exponent"] = np.frexp(found.scales[:, 0])[1] + 127
     blocks["q"] = _nibbles(found.codes, _MXFP4_INDICES)[:, 0]
-    return blocks.view(np.uint8).reshape(-1, MXFP4.itemsize)
+    return as_bytes(blocks)
 
 
 encode_iq4_nl = encoder(_IQ4_NL_SEARCH, _pack_iq4_nl)

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .k_quants import Q2_K, Q3_K, Q4_K, Q5_K, Q6_K
-from .parts import half, in_fields
+from .parts import as_bytes, half, in_fields
 from .searches import AffineSearch, Found, ScaleSearch, encoder
 from .types import Bytes
 
@@ -79,7 +79,7 @@ def _finished(blocks: NDArray[np.void], found: Found) -> Bytes:
     blocks["scale"] = half(found.scales[:, 0], "scale")
     if found.scales.shape[1] == 2:
         blocks["minimum"] = half(found.scales[:, 1], "minimum")
-    return blocks.view(np.uint8).reshape(-1, blocks.dtype.itemsize)
+    return as_bytes(blocks)
 
 
 def _pack_q2_k(found: Found) -> Bytes:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from .parts import half, in_fields
+from .parts import as_bytes, half, in_fields
 from .searches import Found, ScaleSearch, encoder
 from .ternary import BLOCK, TQ1_0, TQ2_0
 from .types import Bytes, Float32
@@ -52,7 +52,7 @@ def _pack_tq1_0(found: Found) -> Bytes:
     blocks["first"] = _in_bytes(digits[:, :160].reshape(-1, 5, 32))
     blocks["second"] = _in_bytes(digits[:, 160:240].reshape(-1, 5, 16))
     blocks["last"] = _in_bytes(digits[:, 240:].reshape(-1, 4, 4))
-    return blocks.view(np.uint8).reshape(-1, TQ1_0.itemsize)
+    return as_bytes(blocks)
 
 
 def _pack_tq2_0(found: Found) -> Bytes:
@@ -60,7 +60,7 @@ def _pack_tq2_0(found: Found) -> Bytes:
     digits, scales = _positive(found)
     blocks["scale"] = half(scales, "scale")
     blocks["q"] = in_fields(digits.reshape(-1, 2, 4, 32), 4, 2)
-    return blocks.view(np.uint8).reshape(-1, TQ2_0.itemsize)
+    return as_bytes(blocks)
 
 
 encode_tq1_0 = encoder(_SEARCH, _pack_tq1_0)

@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import ConversionError
-from .types import Float32
+from .types import Bytes, Float32
 
 NIBBLES = np.array([[0], [4]], np.uint8)
 """Shifts that part bytes [..., 1, n] into [..., 2, n] halves: a block's first weights lie in the low ones."""
@@ -47,3 +47,8 @@ def in_fields(values: NDArray[np.uint8], fields: int, bits: int) -> NDArray[np.u
     for i in range(1, fields):
         packed |= values[..., i : i + 1, :] << np.uint8(bits * i)
     return packed
+
+
+def as_bytes(blocks: NDArray[np.void]) -> Bytes:
+    """Blocks [n] as uint8 [n, bytes of a block]."""
+    return blocks.view(np.uint8).reshape(-1, blocks.dtype.itemsize)

@@ -207,11 +207,10 @@ def search_affine(
 ) -> None:
     """For types with an offset; see `searches.py` for the parameters."""
     parts, size = int(settings[0]), int(settings[1])
-    levels, ranges = (settings[2], settings[3]), ((settings[4], settings[5]), (settings[6], settings[7]))
-    counts = (int(settings[11]), int(settings[12]))
-    trials = (settings[9], settings[10], counts[0], counts[1], settings[13], int(settings[14]))
-    starts = (int(settings[15]), settings[16], int(settings[17]))
-    limits = (settings[8], trials, starts, (int(settings[18]), int(settings[19])))
+    levels, ranges = (settings[2], settings[3]), ((settings[4], settings[5]), (settings[14], settings[15]))
+    trials = (settings[6], settings[7], int(settings[8]), int(settings[17]), settings[18], int(settings[9]))
+    starts = (int(settings[10]), settings[11], int(settings[12]))
+    limits = (settings[16], trials, starts, (int(settings[13]), int(settings[19])))
     for group in range(num_groups):
         block = (x, importance, group * parts * size, size, parts)
         result = (scales, group * (2 + 2 * parts))

@@ -9,7 +9,7 @@ one lane for every block:
 - codes: written, the codes' values
 - scales: written, the block's scale (and minimum), then the parts' multiples of it (then of the minimum)
 - scratch: as many rows for all blocks together
-- settings: numbers of the type and of the effort, from `ScaleSearch` or `AffineSearch`
+- settings: the fields of `ScaleSearch`, `AffineSearch` or `PowerSearch`, in their order
 - num_groups: how many times as many rows there are
 
 Compiled, there are sixteen lanes and a group for each sixteen blocks; in NumPy, one group and a lane for each block.
@@ -53,7 +53,7 @@ _SOURCES = (Path(search_scale.__file__), Path(search_affine.__file__), Path(roun
 
 @dataclass(frozen=True)
 class ScaleSearch:
-    """Settings of a search without offset: of the type, then of the effort.
+    """Settings of a search without offset for codes that stand for integers: of the type, then of the effort.
 
     Attributes
     ----------
@@ -88,8 +88,8 @@ class ScaleSearch:
     start_step: float
     rounds: int
     reach: int
-    search: str = "search_integers"
 
+    search: ClassVar[str] = "search_integers"
     scale_rows: ClassVar[int] = 1
     part_rows: ClassVar[int] = 1
     scratch_rows: ClassVar[int] = 2
@@ -97,8 +97,15 @@ class ScaleSearch:
 
 
 @dataclass(frozen=True)
-class AffineSearch:
-    """Settings of a search with offset; see `ScaleSearch`.
+class Iq4Search(ScaleSearch):
+    """The same for codes that stand for IQ4_NL's values."""
+
+    search: ClassVar[str] = "search_iq4"
+
+
+@dataclass(frozen=True)
+class AffineSearch(ScaleSearch):
+    """Settings of a search with offset, whose trials put a part's range, not its extreme, on a value.
 
     Attributes
     ----------
@@ -112,32 +119,17 @@ class AffineSearch:
         Multiples of the minimum tried on either side of the nearest.
     """
 
-    parts: int
-    size: int
-    lowest: int
-    highest: int
-    smallest: int
-    largest: int
     smallest_minimum: int
     largest_minimum: int
     highest_offset: float
-    first_trial: float
-    trial_step: float
-    trials: int
     shifts: int
     shift_step: float
-    refinements: int
-    starts: int
-    start_step: float
-    rounds: int
-    reach: int
     reach_minimum: int
-    search: str = "search_affine"
 
+    search: ClassVar[str] = "search_affine"
     scale_rows: ClassVar[int] = 2
     part_rows: ClassVar[int] = 2
     scratch_rows: ClassVar[int] = 6
-    largest_weight: ClassVar[float] = ScaleSearch.largest_weight
 
 
 @dataclass(frozen=True)
@@ -159,14 +151,14 @@ class PowerSearch:
     largest: float
     trials: int
     largest_weight: float
-    search: str = "search_e2m1"
 
+    search: ClassVar[str] = "search_e2m1"
     scale_rows: ClassVar[int] = 1
     part_rows: ClassVar[int] = 0
     scratch_rows: ClassVar[int] = 0
 
 
-Search = ScaleSearch | AffineSearch | PowerSearch
+Search = ScaleSearch | PowerSearch
 
 
 @dataclass(frozen=True)
@@ -259,7 +251,7 @@ def _find(settings: Search, blocks: Float32, importance: Float32 | None, numba: 
     rows = settings.scale_rows + settings.part_rows * settings.parts
     codes, scales = np.empty_like(x), np.zeros((len(x), rows, lanes), np.float32)
     scratch = np.empty((1, settings.scratch_rows * settings.parts, lanes), np.float32)
-    numbers = np.array(astuple(settings)[:-1], np.float32)
+    numbers = np.array(astuple(settings), np.float32)
     run(x, weights, units, codes, scales, scratch, numbers, len(x))
     found = _from_rows(scales, count)
     multiples = found[:, settings.scale_rows :].astype(np.int16).astype(np.uint8)
@@ -275,7 +267,7 @@ def encoder(settings: Search, pack: Callable[[Found], Bytes]) -> Encoder:
 
     Parameters
     ----------
-    settings : ScaleSearch, AffineSearch or PowerSearch
+    settings : ScaleSearch or PowerSearch
     pack : callable
         Makes blocks of bytes, uint8 [n, bytes of a block], of what the search found for n blocks.
 
