@@ -49,7 +49,7 @@ core = Extension(
 
 
 class ParallelBuild(build_ext):
-    """Compiles the sources at the same time, as many as there are CPUs and half gigabytes of memory for the compiler."""
+    """Compiles the sources at the same time: as many as there are CPUs, and half gigabytes of memory for compilers."""
 
     def build_extensions(self):
         compile_one_by_one = self.compiler.compile
@@ -58,8 +58,7 @@ class ParallelBuild(build_ext):
 
         def compile_together(sources, **options):
             with ThreadPoolExecutor(jobs) as pool:  # the last source, Cython's, takes longest
-                objects = pool.map(lambda source: compile_one_by_one([source], **options), reversed(sources))
-                return sum(objects, [])
+                return list(pool.map(lambda source: compile_one_by_one([source], **options)[0], reversed(sources)))
 
         self.compiler.compile = compile_together
         super().build_extensions()

@@ -1,20 +1,21 @@
 """ONNX Runtime, OpenVINO and CTranslate2 on int8 encoders as worker.py hosts them: hidden states of full batches."""
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from typing import Any
 
 import numpy
 from token_ids import seconds, token_ids
 
 
-class Encoder:
+class Encoder(ABC):
     """What the three share: `{"batch": b, "tokens": t}`, and the hidden states of given sentences."""
 
     version: str
 
+    @abstractmethod
     def call(self, ids: Any) -> Any:
         """Hidden states of int64 [batch, tokens], no padding."""
-        raise NotImplementedError
 
     def run(self, batch: int, tokens: int) -> float:
         ids = numpy.array([token_ids(tokens, row * tokens) for row in range(batch)], numpy.int64)

@@ -6,6 +6,7 @@ import os
 import selectors
 import subprocess
 import tempfile
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -64,18 +65,17 @@ class Worker:
     def __init__(self, python: str, engine: str, options: dict[str, Any], seconds: float) -> None:
         environment = os.environ | {"OMP_NUM_THREADS": str(options.get("threads", 1))}
         self._seconds, self._name = seconds, engine
-        self._errors = tempfile.TemporaryFile()  # noqa: SIM115 -- closed with the process
-        try:
-            self._process = subprocess.Popen([python, str(HERE / "worker.py")], stdin=subprocess.PIPE,
-                                             stdout=subprocess.PIPE, stderr=self._errors, env=environment)
-        except OSError as error:
-            self._errors.close()
-            raise PeerError(f"{python}: {error}") from error
-        try:
+        with ExitStack() as opened:
+            self._errors = opened.enter_context(tempfile.TemporaryFile())
+            try:
+                self._process = subprocess.Popen([python, str(HERE / "worker.py")], stdin=subprocess.PIPE,
+                                                 stdout=subprocess.PIPE, stderr=self._errors, env=environment)
+            except OSError as error:
+                raise PeerError(f"{python}: {error}") from error
+            opened.callback(self._process.communicate)
+            opened.callback(self._process.kill)
             self.version: str = self.ask({"engine": engine, "options": options})["version"]
-        except PeerError:
-            self.close()
-            raise
+            self._opened = opened.pop_all()
 
     def __enter__(self) -> Worker:
         return self
@@ -85,9 +85,7 @@ class Worker:
 
     def close(self) -> None:
         """End the process."""
-        self._process.kill()
-        self._process.communicate()
-        self._errors.close()
+        self._opened.close()
 
     def ask(self, request: dict[str, Any]) -> dict[str, Any]:
         """The answer to a request.

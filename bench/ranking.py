@@ -4,6 +4,7 @@ from __future__ import annotations
 import numpy as np
 from model_files import ModelFolder
 from peers import PeerError
+from rank_correlation import spearman
 from report import Check, Figure, Result
 from rows import OURS, Engine, Goal, Row, Settings, Work, encoder_engines
 from run import start
@@ -11,18 +12,6 @@ from run import start
 BOUND = 0.001
 ROWS = [Row("minilm-ranking", "minilm", Work({}, 0, 1, "rho"), (Goal("loss", BOUND),))]
 REFERENCE = "float32"
-
-
-def ranks(values: np.ndarray) -> np.ndarray:
-    """Place of every value in ascending order, ties at their mean place."""
-    _, group, count = np.unique(values, return_inverse=True, return_counts=True)
-    return (np.cumsum(count) - (count + 1) / 2)[group]
-
-
-def spearman(vectors: np.ndarray, scores: np.ndarray) -> float:
-    """Rank correlation of the cosines of the pairs (i, i + n) with what people said."""
-    first, second = np.split(vectors.astype(np.float64), 2)
-    return float(np.corrcoef(ranks((first * second).sum(axis=1)), ranks(scores))[0, 1])
 
 
 def sentences_as_ids(models: ModelFolder, sentences: list[str]) -> list[list[int]]:

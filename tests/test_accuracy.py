@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 from edgeformer.converters import convert
 from edgeformer.session import Session
+from rank_correlation import spearman
 
 WINDOW = 256  # predictions of one window of the validation text
 
@@ -96,18 +97,6 @@ def test_cached_types_cost_little(test_models: Path, tmp_path: Path) -> None:
     for kind, loss_bound, logit_bound in (("f16", 1e-5, 0.001), ("q8_0", 0.0005, 0.01)):
         assert abs(losses[kind] - losses["f32"]) < loss_bound
         assert (np.abs(logits[kind] - logits["f32"]).max(axis=1) / spread).max() < logit_bound
-
-
-def ranks(values: np.ndarray) -> np.ndarray:
-    """Place of every value in ascending order, ties at their mean place."""
-    _, group, count = np.unique(values, return_inverse=True, return_counts=True)
-    return (np.cumsum(count) - (count + 1) / 2)[group]
-
-
-def spearman(vectors: np.ndarray, scores: np.ndarray) -> float:
-    """Rank correlation of the cosines of the pairs (i, i + n) with what people said."""
-    first, second = np.split(vectors.astype(np.float64), 2)
-    return float(np.corrcoef(ranks((first * second).sum(axis=1)), ranks(scores))[0, 1])
 
 
 def test_quantized_embeddings_rank_sentences_as_well(
