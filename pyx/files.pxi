@@ -68,7 +68,8 @@ cdef class MappedFile:
     cdef object opened
 
     def __cinit__(self, descriptor, path):
-        self.path, self.descriptor = path, -1
+        self.descriptor = -1  # before anything can fail: 0 is a descriptor, and not ours to close
+        self.path = path
         self.descriptor = os.dup(descriptor)
         self.opened = os.fstat(self.descriptor)
         self.nbytes = self.opened.st_size

@@ -45,6 +45,10 @@ cdef extern from "Python.h":
     int PyErr_CheckSignals() except -1
 
 
+cdef enum:
+    COPY_FLOATS = 2048  # copied, and looked at while they are in the nearest cache
+
+
 cdef class Plan:
     """A list of ops over rows in an arena, run from token ids to results without the GIL (plan.h).
 
@@ -328,6 +332,10 @@ cdef class Plan:
 
     def read(self, buffer, column, width, domain_rows):
         """A float32 copy [domain_rows, width] of the first rows of a buffer, from `column` on."""
+        return self.read_checked(buffer, column, width, domain_rows)[0]
+
+    def read_checked(self, buffer, column, width, domain_rows):
+        """What `read` gives, and whether it holds neither infinity nor NaN."""
         with self.guard:
             self.check()
             index = checked(buffer, "buffer", 0, self.buffers.count - 1)
@@ -340,10 +348,20 @@ cdef class Plan:
             raise InvalidInputError(f"columns {column} to {column + width} are past the {buffer.stride // 4} of buffer {index}")
         result = numpy.empty((rows, width), numpy.float32)
         cdef View view = view_of(result, "result", "f", 2)
-        cdef int64_t i
-        for i in range(rows):
-            memcpy(<float *>view.buffer.buf + i * width, self.native.arena + buffer.offset + i * buffer.stride + column * 4, width * 4)
-        return result
+        cdef int64_t row, begin, count, num_rows = rows
+        cdef float *target = <float *>view.buffer.buf
+        cdef const float *source
+        cdef bint finite = True
+        with nogil:
+            for row in range(num_rows):
+                source = <const float *>(self.native.arena + buffer.offset + row * buffer.stride) + column
+                begin = 0
+                while begin < width:
+                    count = min(width - begin, <int64_t>COPY_FLOATS)
+                    memcpy(target, source + begin, count * sizeof(float))
+                    finite &= self.native.kernels.is_finite(target, count) != 0
+                    target, begin = target + count, begin + count
+        return result, finite
 
 
 cdef ef_operand operand_of(object pair) except *:

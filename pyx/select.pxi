@@ -114,6 +114,62 @@ def weigh(values, largest, temperature, least=0.0, isa=None):
     return weights, sums
 
 
+def weigh_likely(values, largest, temperature, least=0.0, enough=numpy.inf, capacity=1, isa=None):
+    """As `weigh`, without keeping all weights: only a chunk of them is ever there, in the nearest cache.
+
+    Parameters
+    ----------
+    values, largest, temperature, least
+        See `weigh`.
+    enough : float
+        Weights from here on are kept.
+    capacity : int
+        How many at most.
+
+    Returns
+    -------
+    sums : float64 [ceil(n / WEIGHT_CHUNK)]
+        Of every WEIGHT_CHUNK weights.
+    places : int32 [kept], or None
+        Where the weights kept are, in ascending order; None where they are more than `capacity`.
+    weights : float32 [kept]
+    """
+    cdef View view = numbers_of(values, "values")
+    cdef const ef_kernels *kernels = kernels_of(isa)
+    cdef FlushedDenormals flushed = FlushedDenormals()
+    cdef Py_ssize_t n = view.size(), begin = 0, count, kept = 0, most = checked(capacity, "capacity", 1, INT32_MAX)
+    cdef float shift = largest, divisor = temperature, smallest = least, bound = enough
+    cdef float chunk[EF_WEIGHT_CHUNK]
+    cdef const float *input = <const float *>view.buffer.buf
+    if not divisor > 0:
+        raise InvalidInputError(f"temperature is {temperature}; it must be a normal float32 above 0")
+    sums = numpy.empty((n + EF_WEIGHT_CHUNK - 1) // EF_WEIGHT_CHUNK, numpy.float64)
+    places, weights = numpy.empty(most + EF_WEIGHT_CHUNK, numpy.int32), numpy.empty(most + EF_WEIGHT_CHUNK, numpy.float32)
+    cdef View total = view_of(sums.view(numpy.uint8), "sums", "B", 1)
+    cdef View place = view_of(places, "places", "i", 1), weight = view_of(weights, "weights", "f", 1)
+    cdef double *sum_of_chunk = <double *>total.buffer.buf
+    with nogil:
+        while begin < n:
+            count = min(n - begin, <Py_ssize_t>EF_WEIGHT_CHUNK)
+            kernels.weigh(chunk, sum_of_chunk, input + begin, count, shift, divisor, smallest)
+            if sum_of_chunk[0] >= bound and kept <= most:  # no weight is greater than a sum of it and others
+                kept += keep_from(<int32_t *>place.buffer.buf + kept, <float *>weight.buffer.buf + kept, chunk, begin, count, bound)
+            begin, sum_of_chunk = begin + count, sum_of_chunk + 1
+    if kept > most:
+        return sums, None, None
+    return sums, places[:kept], weights[:kept]
+
+
+cdef Py_ssize_t keep_from(int32_t *places, float *kept, const float *weights, Py_ssize_t first, Py_ssize_t n, float bound) noexcept nogil:
+    """Copies those of n weights that are at least `bound`, and their places, counted from `first`; returns how many."""
+    cdef Py_ssize_t i, count = 0
+    for i in range(n):
+        if weights[i] >= bound:
+            places[count], kept[count] = first + i, weights[i]
+            count += 1
+    return count
+
+
 def reach(values, double target, double start=0.0):
     """Where a running sum gets to a target.
 

@@ -70,7 +70,7 @@ class InputFile:
 
     def __init__(self, path: PathLike) -> None:
         self._descriptor = open_input(path)
-        self.path = os.fspath(path)
+        self.path = os.fsdecode(path)
         self._opened = os.fstat(self._descriptor)
         self.size = self._opened.st_size
 
@@ -181,7 +181,10 @@ class OutputFile:
     """
 
     def __init__(self, path: PathLike, size: int, sources: Sequence[PathLike] = ()) -> None:
-        self.path = os.path.realpath(path)  # a link stays a link to the new file
+        try:
+            self.path = os.path.realpath(os.fsdecode(path))  # a link stays a link to the new file
+        except ValueError as error:
+            raise OutputError(repr(path), f"is not a path: {error}") from None
         self.size = size
         self.written = 0
         self._pending = bytearray()  # less than a block, to be written

@@ -65,7 +65,7 @@ class GGUFWriter:
     ) -> None:
         if not is_alignment(alignment):
             raise InvalidOptionError(f"alignment {quote(alignment)} is not a power of two that GGUF takes")
-        self.path = os.fspath(path)
+        self.path = os.fsdecode(path)
         self._alignment = alignment
         self._sources = sources
         self._metadata: dict[str, bytes] = {}

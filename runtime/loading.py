@@ -21,6 +21,7 @@ from edgeformer.memory import (
     cache_specs,
     check_context,
     check_kv_type,
+    check_positive,
     compile_programs,
     default_batch,
     plan_recipes,
@@ -53,10 +54,9 @@ class LoadOptions:
 
     def __post_init__(self) -> None:
         check_kv_type(self.kv_type)
-        for name in ("threads", "n_ctx", "max_memory"):
-            value = getattr(self, name)
-            if value is not None and (isinstance(value, bool) or not isinstance(value, int) or value < 1):
-                raise InvalidOptionError(f"{name} must be a positive integer, not {value!r}")
+        check_positive(threads=self.threads, n_ctx=self.n_ctx, max_memory=self.max_memory)
+        if not (self.progress is None or callable(self.progress)):
+            raise InvalidOptionError(f"progress must be a function of two numbers, not {self.progress!r}")
 
     @property
     def num_threads(self) -> int:

@@ -119,6 +119,7 @@ def plan_memory(
         As for loading.
     """
     check_kv_type(kv_type)
+    check_positive(n_ctx=n_ctx, batch=batch, sequences=sequences, threads=threads)
     with GGUFFile(path) as file:
         architecture = build_architecture(file)
         check_context(n_ctx, architecture)
@@ -146,6 +147,13 @@ def check_kv_type(kv_type: str) -> None:
     """Raises `InvalidOptionError` for a type that keys and values cannot have."""
     if kv_type not in KV_TYPES:
         raise InvalidOptionError(f"kv_type {kv_type!r} is not known; choose one of {', '.join(KV_TYPES)}")
+
+
+def check_positive(**values: int | None) -> None:
+    """Raises `InvalidOptionError` for a named value that is not a positive integer; None is left to others."""
+    for name, value in values.items():
+        if value is not None and (isinstance(value, bool) or not isinstance(value, int) or value < 1):
+            raise InvalidOptionError(f"{name} must be a positive integer, not {value!r}")
 
 
 def check_context(n_ctx: int | None, architecture: Architecture) -> None:

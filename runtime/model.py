@@ -229,7 +229,7 @@ def load(
     reject_unknown("load", unknown, LOAD_OPTIONS)
     options: dict[str, Any] = {"threads": threads, "n_ctx": n_ctx, "max_memory": max_memory}
     options |= {"kv_type": kv_type, "isa": isa}
-    location = os.path.abspath(os.fspath(path))
+    location = os.path.abspath(os.fsdecode(path))
     before = _identity(location)
     load_options = LoadOptions(**options, progress=progress)
     with GGUFFile(location) as file:
@@ -278,7 +278,7 @@ def _identity(path: str) -> tuple[int, ...] | None:
     """What changes when a file is replaced or written to; None if it is not there."""
     try:
         status = os.stat(path)
-    except OSError:
+    except (OSError, ValueError):  # a path with a null byte is none
         return None
     return status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns
 

@@ -102,8 +102,12 @@ class Program:
         )
         self._capacities = capacities
 
-    def run(self, pool: core.Pool, batch: Batch, cancel: core.CancelFlag | None = None) -> dict[str, np.ndarray]:
-        """Runs the batch; returns a copy of every named result, float32 [rows of its domain, width]."""
+    def run(
+        self, pool: core.Pool, batch: Batch, cancel: core.CancelFlag | None = None
+    ) -> dict[str, tuple[np.ndarray, bool]]:
+        """Runs the batch; returns a copy of every named result, float32 [rows of its domain, width], and whether it is
+        finite.
+        """
         names = [cache.name for cache in self.recipe.caches]
         segments = [batch.segments[name] for name in names]
         counts = (len(batch.tokens), len(batch.output_rows), len(segments[0]))
@@ -119,7 +123,7 @@ class Program:
             cancel,
         )
         return {
-            name: self._plan.read(place.buffer, place.column, width, counts[DOMAINS.index(domain)])
+            name: self._plan.read_checked(place.buffer, place.column, width, counts[DOMAINS.index(domain)])
             for name, (place, width, domain) in self.recipe.outputs.items()
         }
 

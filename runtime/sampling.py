@@ -20,8 +20,10 @@ from .options import GenerationOptions
 
 __all__ = ["Sampler", "SeenTokens", "adjust_logits", "best_token", "log_probs_of", "uniform"]
 
-# Tokens that weigh less than this, the best weighing 1, are sorted only where those above do not make up the nucleus.
+# Tokens that weigh less than this, the best weighing 1, are sorted only where those above do not make up the nucleus or
+# are too many to be worth keeping apart.
 NUCLEUS_GUESS = np.float32(2.0**-8)
+NUCLEUS_TOKENS = 1 << 15
 _MASK = (1 << 64) - 1
 _GOLDEN = 0x9E3779B97F4A7C15
 
@@ -106,17 +108,11 @@ def adjust_logits(rows: np.ndarray, seen: Callable[[int], np.ndarray], options: 
     return adjusted
 
 
-def _descending(weights: np.ndarray, total: float, share: float) -> np.ndarray:
-    """The greatest of `weights` (float32, the greatest 1), greatest first: enough of them to make up `share` of their
-    sum `total`, as good as all otherwise.
-    """
-    for some in (weights[weights >= NUCLEUS_GUESS], weights):
-        negative = np.negative(some)
-        negative.sort()
-        descending = np.negative(negative, out=negative)
-        if core.reach(descending, share * total)[0] < len(descending):
-            break
-    return descending
+def _descending(weights: np.ndarray) -> np.ndarray:
+    """The weights, greatest first."""
+    negative = np.negative(weights)
+    negative.sort()
+    return np.negative(negative, out=negative)
 
 
 def _count_above(descending: np.ndarray, value: np.float32, side: Literal["left", "right"]) -> int:
@@ -172,17 +168,14 @@ class Sampler:
         best = best_token(adjusted)
         if self._temperature == 0:
             return best
-        number, largest = uniform(self.seed, step), adjusted[best]
+        number, largest = uniform(self.seed, step), float(adjusted[best])
         if options.top_k:
             tokens = core.top(adjusted, options.top_k)
             weights, _ = core.weigh(adjusted[tokens], largest, self._temperature)
             return int(tokens[self._place(weights, core.reach(weights, math.inf)[1], number)])
         if options.top_p < 1.0:
-            weights, sums = core.weigh(adjusted, largest, self._temperature)
-            total = float(np.cumsum(sums)[-1])
-            descending = _descending(weights, total, options.top_p)
-            return _nth_index(weights, descending, self._place(descending, total, number))
-        return self._draw(*core.weigh(adjusted, largest, self._temperature, options.min_p), number)
+            return self._draw_nucleus(adjusted, largest, number)
+        return self._draw(adjusted, largest, number)
 
     def _place(self, weights: np.ndarray, total: float, number: float) -> int:
         """The place drawn by `number` among what top-p and min-p leave of descending `weights` whose sum is `total`."""
@@ -196,14 +189,26 @@ class Sampler:
             kept = core.reach(weights[:count], math.inf)[1]
         return core.reach(weights[:count], _target(number, kept))[0]
 
-    @staticmethod
-    def _draw(weights: np.ndarray, sums: np.ndarray, number: float) -> int:
-        """The index drawn by `number` among all `weights`, in order of index; `sums` are those of their chunks."""
-        totals = np.cumsum(sums)
+    def _draw_nucleus(self, logits: np.ndarray, largest: float, number: float) -> int:
+        """The token drawn by `number` from what top-p and min-p leave of all."""
+        temperature = self._temperature
+        sums, places, weights = core.weigh_likely(logits, largest, temperature, 0.0, NUCLEUS_GUESS, NUCLEUS_TOKENS)
+        total = float(np.cumsum(sums)[-1])
+        descending = np.empty(0, np.float32) if weights is None else _descending(weights)
+        if weights is None or core.reach(descending, self._options.top_p * total)[0] == len(descending):
+            places, weights = None, core.weigh(logits, largest, temperature)[0]
+            descending = _descending(weights)
+        index = _nth_index(weights, descending, self._place(descending, total, number))
+        return index if places is None else int(places[index])
+
+    def _draw(self, logits: np.ndarray, largest: float, number: float) -> int:
+        """The token drawn by `number` from what min-p leaves of all, in order of index."""
+        temperature, least = self._temperature, self._options.min_p
+        totals = np.cumsum(core.weigh_likely(logits, largest, temperature, least)[0])
         target = _target(number, float(totals[-1]))
         chunk = int(np.searchsorted(totals, target, side="left"))
         begin = chunk * core.WEIGHT_CHUNK
-        inside = weights[begin : begin + core.WEIGHT_CHUNK]
+        inside, _ = core.weigh(logits[begin : begin + core.WEIGHT_CHUNK], largest, temperature, least)
         index, _ = core.reach(inside, target, float(totals[chunk - 1]) if chunk else 0.0)
         # The chunk's sum was added in another order, so that its last weight may be missed by a rounding error.
         return begin + (index if index < len(inside) else int(np.flatnonzero(inside)[-1]))

@@ -108,6 +108,8 @@ def test_the_type_of_keys_and_values_is_taken(llama: str, capsys: pytest.Capture
     assert row["type_k"] == row["type_v"] == "q8_0"
     assert main(list(arguments)) == 1
     assert "-ctv" in capsys.readouterr().err
+    assert main([*arguments[:-1], "q9"]) == 1
+    assert "'q9' is not known" in capsys.readouterr().err
 
 
 def test_translate_takes_arguments(dates: str, capsys: pytest.CaptureFixture[str]) -> None:

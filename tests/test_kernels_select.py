@@ -65,6 +65,21 @@ def test_weights_are_close_to_float64_and_sums_are_theirs(n: int) -> None:
     np.testing.assert_allclose(sums, [math.fsum(chunk) for chunk in chunks], rtol=1e-14)
 
 
+@pytest.mark.parametrize("isa", core.isa_names())
+@pytest.mark.parametrize("n", [1, 63, core.WEIGHT_CHUNK, 5 * core.WEIGHT_CHUNK + 7])
+def test_likely_weights_are_those_of_all(isa: str, n: int) -> None:
+    values = np.random.default_rng(n).normal(0, 2, n).astype(np.float32)
+    for least, enough in ((0.0, 0.0), (0.0, 0.05), (0.1, 0.3), (0.0, 2.0)):
+        weights, sums = core.weigh(values, values.max(), 0.8, least)
+        expected = np.flatnonzero(weights >= np.float32(enough))
+        found, places, likely = core.weigh_likely(values, values.max(), 0.8, least, enough, n, isa)
+        assert places is not None and likely is not None
+        assert (found == sums).all() and (places == expected).all() and same_bits(likely, weights[expected])
+        if len(expected) > 1:
+            too_few = core.weigh_likely(values, values.max(), 0.8, least, enough, len(expected) - 1, isa)
+            assert too_few[1:] == (None, None) and (too_few[0] == sums).all()
+
+
 def test_weights_below_the_least_are_nothing() -> None:
     values = rows(3, 3000)
     weights, _ = core.weigh(values, values.max(), 1.0)
@@ -127,6 +142,9 @@ def test_wrong_arguments_are_named_errors() -> None:
         lambda: core.top(values.astype(np.float64), 1),
         lambda: core.weigh(values[::2], 1.0, 1.0),
         lambda: core.weigh(values, 1.0, 0.0),
+        lambda: core.weigh_likely(values, 1.0, 0.0),
+        lambda: core.weigh_likely(values[:0], 1.0, 1.0),
+        lambda: core.weigh_likely(values, 1.0, 1.0, 0.0, 0.5, 0),
         lambda: core.weigh(values, 1.0, 1e-40),
         lambda: core.weigh(values, 1.0, math.nan),
         lambda: core.log_sum_exp(values[:0]),

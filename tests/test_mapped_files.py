@@ -332,3 +332,11 @@ def test_faulthandler_enabled_during_a_run_does_not_loop(path: Path) -> None:
     """)  # fmt: skip
     assert result.returncode == -signal.SIGBUS
     assert result.stderr.count("Fatal Python error: Bus error") == 1
+
+
+def test_a_wrong_path_closes_no_descriptor_of_the_host(tmp_path: Path) -> None:
+    path = write_random_llama(tmp_path / "model.gguf", context=64)
+    before = os.fstat(0)
+    with open(path, "rb") as file, pytest.raises(TypeError):
+        core.MappedFile(file.fileno(), os.fsencode(path))
+    assert os.fstat(0) == before

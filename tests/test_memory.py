@@ -7,6 +7,7 @@ import subprocess
 import sys
 import weakref
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -65,12 +66,12 @@ def test_runs_take_no_more_scratch_than_was_planned(name: str, threads: int, gol
     assert plan.scratch // 4 <= taken <= plan.scratch == session.memory["scratch"]
 
 
-def test_a_process_grows_by_what_was_planned(tmp_path: Path) -> None:
+def test_a_process_grows_by_no_more_than_was_planned(tmp_path: Path) -> None:
     path = write_random_llama(tmp_path / "random.gguf", context=4096, vocabulary=400_000)  # about 100 MB
     plan = plan_memory(path)
     command = [sys.executable, "-c", GROWTH, str(path), str(plan.n_ctx)]
     grown = int(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
-    assert grown == pytest.approx(plan.total, rel=0.05)
+    assert 0.9 * plan.total < grown <= plan.total
 
 
 def test_cached_types_have_the_bytes_of_their_format() -> None:
@@ -88,6 +89,13 @@ def test_an_unknown_cached_type_is_refused(golden_gguf: cases.GoldenPath) -> Non
     for call in (plan_memory, Session.open):
         with pytest.raises(InvalidOptionError, match="f32, f16, q8_0"):
             call(golden_gguf("llama-gqa-tied"), kv_type="q4_0")
+
+
+@pytest.mark.parametrize("name", ["n_ctx", "batch", "sequences", "threads"])
+@pytest.mark.parametrize("value", [0, -3, True, "8"])
+def test_a_plan_for_less_than_one_is_refused(name: str, value: Any, golden_gguf: cases.GoldenPath) -> None:
+    with pytest.raises(InvalidOptionError, match=f"{name} must be a positive integer"):
+        plan_memory(golden_gguf("llama-gqa-tied"), **{name: value})
 
 
 def test_a_context_beyond_the_models_is_refused(golden_gguf: cases.GoldenPath) -> None:

@@ -277,6 +277,17 @@ def test_load_refuses_what_it_does_not_know(llama):
         edgeformer.load(llama.parent / "nothing.gguf")
     with pytest.raises(edgeformer.NotEnoughMemoryError):
         edgeformer.load(llama, max_memory=1000)
+    with pytest.raises(edgeformer.InvalidOptionError, match="progress"):
+        edgeformer.load(llama, progress=3)
+    with pytest.raises(edgeformer.ModelNotFoundError, match="null byte"):
+        edgeformer.load("a\0b")
+
+
+def test_paths_may_be_bytes(llama):
+    packed = edgeformer.pack(os.fsencode(llama), os.fsencode(llama.parent / "packed.gguf"))
+    with edgeformer.load(os.fsencode(packed.path)) as model:
+        assert model.path == str(llama.parent / "packed.gguf")
+        assert model.logits(PROMPT).shape[0] == len(PROMPT)
 
 
 def test_a_collected_model_is_closed(llama):

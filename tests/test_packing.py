@@ -184,6 +184,8 @@ def test_the_original_is_not_written_over(tmp_path: Path) -> None:
     with pytest.raises(OutputError, match="being read"):
         pack(plain, plain)
     assert plain.read_bytes() == before
+    with pytest.raises(OutputError, match="null byte"):
+        pack(plain, "a\0b")
 
 
 def packed_file(path: Path, *, alignment: int = 64, layout: object = PACKED_LAYOUT, rows: int = 32) -> Path:

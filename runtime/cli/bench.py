@@ -88,7 +88,10 @@ def bench(
     """
     from edgeformer.benchmark import bench as measure
     from edgeformer.errors import InvalidOptionError
+    from edgeformer.memory import check_kv_type
 
+    for cache_type in (cache_type_k, cache_type_v):
+        check_kv_type(cache_type)
     if cache_type_k != cache_type_v:
         raise InvalidOptionError(
             f"keys and values are cached in one type here: give {cache_type_k} or {cache_type_v} to both -ctk and -ctv"
