@@ -32,7 +32,7 @@ CHECKSUM_BYTES = 8
 PREFIX = "edgeformer_"
 # A part of llvmlite is missing or has another name in its version; a file cannot be had; LLVM or we refuse the code.
 EXPECTED_ERRORS = (ImportError, AttributeError, OSError, RuntimeError)
-# What code for this CPU may use, as LLVM spells it: what the kernels of its instruction set use (dispatch.h); what the
+# What code for this CPU may use, as LLVM spells it: what the kernels of its instruction set use (cpu.h); what the
 # architecture always has, for the others. To ask LLVM for all that the CPU has would be to load LLVM.
 AVX2_FEATURES = "+avx2,+fma,+f16c"
 FEATURES = {

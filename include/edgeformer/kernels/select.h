@@ -5,10 +5,16 @@
 /* Whether no value of a row of n >= 0 is infinite or NaN. */
 static int32_t EF_NAME(is_finite)(const float *input, int64_t n)
 {
-    ef_f32x16 sum = ef_f32x16_zero(); /* of x * 0: NaN once x is infinite or NaN, else 0 */
-    for (int64_t i = 0; i < n; i += 16)
-        sum = ef_f32x16_fma(EF_NAME(load_row)(input + i, n - i), ef_f32x16_zero(), sum);
-    return ef_f32x16_reduce_add(sum) == 0.0f;
+    const ef_f32x16 zero = ef_f32x16_zero();
+    ef_f32x16 even = zero, odd = zero; /* sums of x * 0: NaN once x is infinite or NaN, else 0 */
+    int64_t i = 0;
+    for (; i + 32 <= n; i += 32) {
+        even = ef_f32x16_fma(ef_f32x16_load(input + i), zero, even);
+        odd = ef_f32x16_fma(ef_f32x16_load(input + i + 16), zero, odd);
+    }
+    for (; i < n; i += 16)
+        even = ef_f32x16_fma(EF_NAME(load_row)(input + i, n - i), zero, even);
+    return ef_f32x16_reduce_add(ef_f32x16_add(even, odd)) == 0.0f;
 }
 
 /* A value and its index as one number: the greater comes first, of equal values (0 and -0 are) that of the lower index. */
