@@ -28,10 +28,10 @@ cdef tuple range_of(object pair, str name, int limit):
 
 
 cdef Rows quantized_rows(const ef_kernels *kernels, Rows x, bint row_scale):
-    """Rows whose memory holds ef_block_activation."""
+    """Rows whose memory holds ef_block_activation, and a row's total after them if `row_scale`."""
     if x.num_columns % EF_BLOCK:
         raise InvalidInputError(f"{x.num_columns} columns are not a multiple of {EF_BLOCK}")
-    cdef Rows blocks = Rows(x.num_rows, x.num_columns // EF_BLOCK * sizeof(ef_block_activation) // sizeof(float))
+    cdef Rows blocks = Rows(x.num_rows, x.num_columns // EF_BLOCK * sizeof(ef_block_activation) // sizeof(float) + row_scale)
     cdef Py_ssize_t i
     for i in range(x.num_rows):
         (kernels.quantize_row if row_scale else kernels.quantize)(<ef_block_activation *>blocks.row(i), x.row(i), x.num_columns)
@@ -106,12 +106,20 @@ def kernel_embed(isa, Matrix matrix not None, ids, scale=1.0, add=None):
     return output.array()
 
 
-def kernel_quantize(isa, x, row_scale=False):
-    """Rows as blocks of 32 (of one scale a row if `row_scale`), a structured array [n, K / 32]: scale, scaled_sum (float32), sum, low_sum (int16), q (int8 [32])."""
+BLOCK_FIELDS = numpy.dtype([("scale", "f4"), ("scaled_sum", "f4"), ("sum", "i2"), ("low_sum", "i2"), ("q", "i1", 32)])
+
+
+def kernel_quantize(isa, x):
+    """Rows as blocks of 32, a structured array [n, K / 32]: scale, scaled_sum (float32), sum, low_sum (int16), q (int8 [32])."""
     cdef FlushedDenormals flushed = FlushedDenormals()
-    cdef Rows blocks = quantized_rows(kernels_of(isa), rows_of(x, "x"), row_scale)
-    fields = numpy.dtype([("scale", "f4"), ("scaled_sum", "f4"), ("sum", "i2"), ("low_sum", "i2"), ("q", "i1", 32)])
-    return blocks.array().view(fields)
+    return quantized_rows(kernels_of(isa), rows_of(x, "x"), False).array().view(BLOCK_FIELDS)
+
+
+def kernel_quantize_row(isa, x):
+    """The same with one scale a row, and the sum of each row's q, int32 [n]."""
+    cdef FlushedDenormals flushed = FlushedDenormals()
+    words = quantized_rows(kernels_of(isa), rows_of(x, "x"), True).array()
+    return numpy.ascontiguousarray(words[:, :-1]).view(BLOCK_FIELDS), words[:, -1].view(numpy.int32)
 
 
 def kernel_unary(isa, name, x):
@@ -319,12 +327,16 @@ cdef int attention_in_parts(const ef_kernels *kernels, const ef_attention *args,
 
 
 cdef int fill_cache(const ef_kernels *kernels, Cache cache, const int32_t *pages, Rows keys, Rows values) except -1:
-    """Stores rows from position 0 on, and NaN in what is left of the last page."""
+    """Stores rows from position 0 on, page by page, and NaN in what is left of the last page."""
     cdef Rows no_key = rows_of(numpy.full((1, keys.num_columns), numpy.nan, numpy.float32), "key")
     cdef Rows no_value = rows_of(numpy.full((1, values.num_columns), numpy.nan, numpy.float32), "value")
     cdef FlushedDenormals flushed = FlushedDenormals()
+    cdef int64_t key_stride = keys.stride * sizeof(float), value_stride = values.stride * sizeof(float)
     cdef Py_ssize_t i
-    for i in range((keys.num_rows + EF_TILE - 1) // EF_TILE * EF_TILE):
-        kernels.store_kv(&cache.native, pages[i // EF_TILE], 0, i % EF_TILE, keys.row(i) if i < keys.num_rows else no_key.data,
-                         values.row(i) if i < keys.num_rows else no_value.data)
+    cdef int32_t count
+    for i in range(0, keys.num_rows, EF_TILE):
+        count = min(keys.num_rows - i, EF_TILE)
+        kernels.store_kv(&cache.native, pages[i // EF_TILE], 0, 0, count, keys.row(i), key_stride, values.row(i), value_stride)
+        for slot in range(count, EF_TILE):
+            kernels.store_kv(&cache.native, pages[i // EF_TILE], 0, slot, 1, no_key.data, 0, no_value.data, 0)
     return 0

@@ -122,8 +122,8 @@ cdef extern from "edgeformer/kernels.h" nogil:
                     uint64_t *heap) noexcept nogil
         void (*weigh)(float *weights, double *sums, const float *input, int64_t n, float largest, float temperature,
                       float least) noexcept nogil
-        void (*store_kv)(const ef_cache *cache, int32_t page, int32_t layer, int32_t slot, const float *key,
-                         const float *value) noexcept nogil
+        void (*store_kv)(const ef_cache *cache, int32_t page, int32_t layer, int32_t slot, int32_t count, const float *key,
+                         int64_t key_stride, const float *value, int64_t value_stride) noexcept nogil
         void (*attention)(const ef_attention *args, const ef_segment *segment, int32_t kv_head, int32_t row_begin,
                           int32_t row_end, float *scratch) noexcept nogil
         void (*attention_split)(const ef_attention *args, const ef_segment *segment, int32_t kv_head, int32_t span_begin,

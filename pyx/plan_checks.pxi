@@ -45,7 +45,8 @@ cdef class OpChecker:
         cdef int64_t last = operand.column + (ef_pad16(columns) if padded else columns)
         if quantized:
             self.require(operand.column == 0 and columns % EF_BLOCK == 0, f"{name}: {columns} columns from {operand.column} in blocks of {EF_BLOCK}")
-            self.require(columns // EF_BLOCK * <int64_t>sizeof(ef_block_activation) <= buffer.stride, f"{name}: {columns} columns are too wide")
+            last = columns // EF_BLOCK * <int64_t>sizeof(ef_block_activation) + (<int64_t>sizeof(int32_t) if how & ROW_SCALE else 0)
+            self.require(last <= buffer.stride, f"{name}: {columns} columns are too wide")
         else:
             self.require(not padded or operand.column % EF_TILE == 0, f"{name}: column {operand.column} is not a multiple of {EF_TILE}")
             self.require(last * 4 <= buffer.stride, f"{name}: column {last} is past the {buffer.stride // 4} of buffer {operand.buffer}")

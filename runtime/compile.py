@@ -25,6 +25,7 @@ from edgeformer.recipe import (
     ALIGNMENT,
     BLOCK_BYTES,
     BLOCK_COLUMNS,
+    ROW_TOTAL_BYTES,
     Buffer,
     Op,
     Operand,
@@ -304,7 +305,8 @@ class _Placer:
     def _quantized(self, position: int, step: Step) -> Operand:
         value = step.quantized
         assert value is not None
-        buffer = self._buffer(position, value.domain, value.width // BLOCK_COLUMNS * BLOCK_BYTES)
+        total = ROW_TOTAL_BYTES if step.row_scale else 0
+        buffer = self._buffer(position, value.domain, value.width // BLOCK_COLUMNS * BLOCK_BYTES + total)
         self.quantized[value.index] = Operand(buffer)
         return self.quantized[value.index]
 

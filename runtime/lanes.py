@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-__all__ = ["LANES", "SOURCE", "greater", "load", "lower_operation", "register", "splat", "store"]
+__all__ = ["LANES", "SOURCE", "greater", "load", "lower_access", "lower_operation", "register", "splat", "store"]
 
 LANES = 16
 SOURCE = Path(__file__)
@@ -52,6 +52,36 @@ def lower_operation(function: Any, result: Any, *arguments: Any) -> Any:
     return lower_builtin(function, *arguments)
 
 
+def lower_access(loading: Any, storing: Any, lanes: Any, step: int) -> None:
+    """Generates Numba's code of two functions that load and store sixteen lanes.
+
+    Parameters
+    ----------
+    loading, storing : function
+        Of (pointer, index) and (pointer, index, lanes).
+    lanes : numba type
+    step : int
+        Elements from one index to the next.
+    """
+    from llvmlite import ir
+    from numba import types
+
+    pointer, vector = types.CPointer(types.float32), ir.VectorType(ir.FloatType(), LANES)
+
+    def address(builder: Any, elements: Any, index: Any) -> Any:
+        start = builder.mul(index, ir.Constant(index.type, step))
+        return builder.bitcast(builder.gep(elements, [start]), vector.as_pointer())
+
+    @lower_operation(loading, lanes, pointer, types.Integer)
+    def lower_load(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        return builder.load(address(builder, *args), align=4)
+
+    @lower_operation(storing, types.none, pointer, types.Integer, lanes)
+    def lower_store(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        builder.store(args[2], address(builder, *args[:2]), align=4)
+        return context.get_dummy_value()
+
+
 def _register_arithmetic() -> Any:
     """Numba's type of sixteen lanes, an LLVM vector of floats, with +, -, * and /."""
     from llvmlite import ir  # type: ignore[import-untyped]
@@ -85,12 +115,8 @@ def register() -> Any:
     from llvmlite import ir
     from numba import types
 
-    lanes, number, pointer = _register_arithmetic(), types.float32, types.CPointer(types.float32)
+    lanes, number = _register_arithmetic(), types.float32
     vector, index_type = ir.VectorType(ir.FloatType(), LANES), ir.IntType(32)
-
-    def address(builder: Any, rows: Any, index: Any) -> Any:
-        start = builder.mul(index, ir.Constant(index.type, LANES))
-        return builder.bitcast(builder.gep(rows, [start]), vector.as_pointer())
 
     @lower_operation(splat, lanes, number)
     def lower_splat(context: Any, builder: Any, signature: Any, args: Any) -> Any:
@@ -101,13 +127,5 @@ def register() -> Any:
     def lower_greater(context: Any, builder: Any, signature: Any, args: Any) -> Any:
         return builder.select(builder.fcmp_ordered(">", args[0], args[1]), args[2], args[3])
 
-    @lower_operation(load, lanes, pointer, types.Integer)
-    def lower_load(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        return builder.load(address(builder, *args), align=4)
-
-    @lower_operation(store, types.none, pointer, types.Integer, lanes)
-    def lower_store(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        builder.store(args[2], address(builder, *args[:2]), align=4)
-        return context.get_dummy_value()
-
+    lower_access(load, store, lanes, LANES)
     return lanes

@@ -20,7 +20,7 @@ import numpy as np
 from edgeformer import jit
 from edgeformer._kernels import core
 from edgeformer.errors import InvalidOptionError
-from edgeformer.lanes import LANES, SOURCE, lower_operation, register, splat
+from edgeformer.lanes import LANES, SOURCE, lower_access, lower_operation, register, splat
 
 __all__ = ["ROW_FUNCTIONS", "row_function"]
 
@@ -171,9 +171,6 @@ def _register_operations(lanes: Any) -> None:
     vector = ir.VectorType(ir.FloatType(), LANES)
     pointer, number = types.CPointer(types.float32), types.float32
 
-    def address(builder: Any, row: Any, start: Any) -> Any:
-        return builder.bitcast(builder.gep(row, [start]), vector.as_pointer())
-
     def shuffled(builder: Any, value: Any, order: list[int]) -> Any:
         mask = ir.Constant(ir.VectorType(index_type, len(order)), order)
         return builder.shuffle_vector(value, value, mask)
@@ -182,14 +179,7 @@ def _register_operations(lanes: Any) -> None:
     def zero(context: Any, builder: Any, signature: Any, args: Any) -> Any:
         return ir.Constant(vector, [0.0] * LANES)
 
-    @lower_operation(_load, lanes, pointer, types.Integer)
-    def load(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        return builder.load(address(builder, *args), align=4)
-
-    @lower_operation(_store, types.none, pointer, types.Integer, lanes)
-    def store(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        builder.store(args[2], address(builder, *args[:2]), align=4)
-        return context.get_dummy_value()
+    lower_access(_load, _store, lanes, 1)
 
     @lower_operation(_replace_lane, lanes, lanes, types.Integer, number)
     def replace_lane(context: Any, builder: Any, signature: Any, args: Any) -> Any:

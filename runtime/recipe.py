@@ -11,6 +11,7 @@ from edgeformer.graph import OUTPUTS, ROWS, SEGMENTS, CacheSpec
 ALIGNMENT = 64  # bytes; rows start on it and kernels read whole vectors of sixteen floats
 TILE = 16
 BLOCK_COLUMNS, BLOCK_BYTES = 32, 44  # ef_block_activation
+ROW_TOTAL_BYTES = 4  # after the blocks of a row that have one scale: ef_row_total
 DOMAINS = (ROWS, OUTPUTS, SEGMENTS)  # ef_domain's order
 
 

@@ -198,6 +198,8 @@ class Session:
                 }
                 results.append(self._run_pass(("encode", (output,)), arrays[begin:end], cross, group_types)[output])
                 release([table for tables in cross.values() for table in tables])
+        if len(results) == 1:
+            return results[0]
         return np.concatenate(results) if results else np.empty((0, 0), np.float32)
 
     # -- inside -------------------------------------------------------------------------------------------------------

@@ -25,7 +25,7 @@ class Builder:
 
     def blocks(self, columns: int, domain: int = core.EF_ROWS) -> int:
         """A buffer of quantized rows."""
-        return self.floats(columns // 32 * 11, domain)
+        return self.floats(columns // 32 * 11 + 1, domain)
 
     def weight(self, kind: int, num_rows: int, num_columns: int) -> int:
         """A random matrix."""

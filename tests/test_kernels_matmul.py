@@ -37,7 +37,8 @@ def product(
     """The product in float64, of the quantized rows where the kernel takes them, and the sum of magnitudes."""
     exact = x.astype(np.float64)
     if kind in QUANTIZED:
-        blocks = core.kernel_quantize("scalar", x, kind == core.EF_I8_ROW)
+        by_row = kind == core.EF_I8_ROW
+        blocks = core.kernel_quantize_row("scalar", x)[0] if by_row else core.kernel_quantize("scalar", x)
         exact = (blocks["q"] * blocks["scale"][..., None].astype(np.float64)).reshape(x.shape)
     return exact @ values.T, np.abs(exact) @ np.abs(values.T)
 

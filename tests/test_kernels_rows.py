@@ -124,6 +124,17 @@ def test_quantize_gives_the_same_bits(isa: str) -> None:
         assert core.kernel_quantize(isa, x).tobytes() == core.kernel_quantize("scalar", x).tobytes()
 
 
+def test_quantized_rows_have_one_scale_and_their_total(isa: str) -> None:
+    for seed in range(20):
+        x = extreme_rows(seed, 3, 96, finite=True)
+        blocks, total = core.kernel_quantize_row(isa, x)
+        check_sums(blocks)
+        assert np.array_equal(blocks["scale"], np.repeat(blocks["scale"][:, :1], 3, axis=1))
+        assert np.array_equal(total, blocks["q"].sum(axis=(1, 2), dtype=np.int32))
+        wanted, wanted_total = core.kernel_quantize_row("scalar", x)
+        assert blocks.tobytes() == wanted.tobytes() and np.array_equal(total, wanted_total)
+
+
 def norm64(name: str, x: np.ndarray, weight: np.ndarray, bias: np.ndarray, epsilon: float) -> np.ndarray:
     """The norms in float64."""
     if name == "layer_norm":

@@ -51,8 +51,8 @@ enum { EF_ROW_SCALE = 4, EF_ROW_COLUMNS = 65536 /* at most: 2^16 * 2^8 * 127 < 2
 #define EF_FLOAT_TYPES(row) row(f32, EF_F32, 4) row(f16, EF_F16, 2) row(bf16, EF_BF16, 2)
 
 /* One block of a quantized activation row: x[i] ~ scale * q[i], |q| <= 127, scale = amax / 127; sum = q[0] + ... + q[31],
- * low_sum = q[0] + ... + q[15], scaled_sum = scale * sum. For I8_ROW amax is the whole row's, and all its blocks have the
- * same scale. */
+ * low_sum = q[0] + ... + q[15], scaled_sum = scale * sum. For I8_ROW amax is the whole row's, all its blocks have the
+ * same scale, and the sum of all its q follows them as an int32 (ef_row_total). */
 typedef struct { float scale, scaled_sum; int16_t sum, low_sum; int8_t q[32]; } ef_block_activation;
 _Static_assert(sizeof(ef_block_activation) == 44, "activation block");
 
@@ -60,6 +60,12 @@ _Static_assert(sizeof(ef_block_activation) == 44, "activation block");
 static inline __attribute__((always_inline)) int32_t ef_activation_sum(const ef_block_activation *block, int parts, int part)
 {
     return parts == 1 ? block->sum : part == 0 ? block->low_sum : block->sum - block->low_sum;
+}
+
+/* Where the sum of a row of `num_columns` quantized activations with one scale is kept. */
+static inline __attribute__((always_inline)) int32_t *ef_row_total(const void *blocks, int64_t num_columns)
+{
+    return (int32_t *)(void *)((const ef_block_activation *)blocks + num_columns / EF_BLOCK);
 }
 
 /* A packed matrix. `data` is 64-byte aligned. */

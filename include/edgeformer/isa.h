@@ -10,7 +10,7 @@
 #include "simd.h"
 
 #include "kernels/types.h"
-#include "kernels/matmul_row.h"
+#include "kernels/types_row.h"
 #include "kernels/pack.h"
 #include "kernels/math.h"
 #include "kernels/matmul.h"

@@ -77,7 +77,7 @@ typedef struct ef_kernels {
     void (*embed)(float *output, const ef_matrix *weight, int32_t row, float scale, const float *add);
 
     void (*quantize)(ef_block_activation *output, const float *input, int64_t n);  /* n % 32 == 0 */
-    void (*quantize_row)(ef_block_activation *output, const float *input, int64_t n); /* with one scale for all blocks */
+    void (*quantize_row)(ef_block_activation *output, const float *input, int64_t n); /* one scale for all blocks, then the row's total */
     void (*activate)(float *output, const float *input, int64_t n, int32_t activation);
     void (*gate)(float *output, const float *gate, const float *up, int64_t n, int32_t activation); /* activation(gate) * up */
     void (*add)(float *output, const float *a, const float *b, int64_t n);
@@ -98,8 +98,10 @@ typedef struct ef_kernels {
     /* weights = exp((input - largest) / temperature), 0 where below `least`; the double sum of each EF_WEIGHT_CHUNK. */
     void (*weigh)(float *weights, double *sums, const float *input, int64_t n, float largest, float temperature, float least);
 
-    /* Writes one row's keys and values at `position` of the page. key: [num_heads * key_dim], value alike. */
-    void (*store_kv)(const ef_cache *cache, int32_t page, int32_t layer, int32_t slot, const float *key, const float *value);
+    /* Writes the keys and values of `count` rows at slots slot .. slot + count - 1 of the page, rounded to the cache's type;
+     * the padding becomes zero. key: [num_heads * key_dim] of the first row, key_stride bytes from row to row; value alike. */
+    void (*store_kv)(const ef_cache *cache, int32_t page, int32_t layer, int32_t slot, int32_t count, const float *key,
+                     int64_t key_stride, const float *value, int64_t value_stride);
     /* Rows [row_begin, row_end) of the segment (0 = its first row), all query heads of one key-value head; num_heads of the
      * arguments is a multiple of the cache's. Every row must see at least one position, else its output is NaN.
      * scratch, here and below: ef_attention_scratch floats, private to the caller. */

@@ -14,9 +14,9 @@ enum ef_source { EF_TOKENS = 0, EF_POSITIONS = 1, EF_TOKEN_TYPES = 2 };
 enum ef_op_kind {
     EF_OP_EMBED,     /* output = (input[0] or 0) + real[0] * matrices[weight][source], source = integer[0] */
     EF_OP_LINEAR,    /* output = (input[1] or 0) + activation(matrices[weight] input[0] + vectors[vector[0]]), activation = integer[0];
-                      * input[0] is a quantized buffer where the weight's type is. integer[1] = 1: the matrix holds gate and
-                      * up, each from a whole tile on; output = activation(gate) * up of `width` columns, no input[1].
-                      * -> output and/or quantized */
+                      * input[0] is a quantized buffer where the weight's type is. integer[1] = 1: the matrix holds
+                      * gate and up, each from a whole tile on; output = activation(gate) * up of `width` columns, no
+                      * input[1]. -> output and/or quantized */
     EF_OP_NORM,      /* function over `width` columns, integer[0] groups a row; vectors[vector[0..1]], epsilon = real[0];
                       * writes output (floats) and, where present, quantized (groups == 1) */
     EF_OP_QUANTIZE,  /* quantized = input[0], width columns */
@@ -33,10 +33,11 @@ enum ef_op_kind {
     EF_OP_COUNT
 };
 
-/* buffer < 0: absent. column: the first float (float buffers only; a multiple of sixteen where the op is LINEAR's output). */
+/* buffer < 0: absent. column: the first float (float buffers only; a multiple of sixteen where the op is LINEAR's
+ * output). */
 typedef struct ef_operand { int32_t buffer, column; } ef_operand;
-/* Byte offset into the arena and bytes from row to row, both multiples of 64. Buffers that one chain of ops (plan_cut.h)
- * touches share no bytes. */
+/* Byte offset into the arena and bytes from row to row, both multiples of 64. Buffers that one chain of ops
+ * (plan_cut.h) touches share no bytes. */
 typedef struct ef_buffer { int64_t offset, stride; } ef_buffer;
 
 typedef struct ef_op {
@@ -70,7 +71,8 @@ typedef struct ef_plan {
     int32_t num_ops;
 } ef_plan;
 
-/* The rows of one run. Segments of every cache list the same sequences in the same order and cover the rows in order. */
+/* The rows of one run. Segments of every cache list the same sequences in the same order and cover the rows in
+ * order. */
 typedef struct ef_batch {
     const int32_t *tokens, *positions, *token_types; /* [num_rows]; token_types may be NULL: all 0 */
     const int32_t *output_rows;                      /* [num_outputs] */

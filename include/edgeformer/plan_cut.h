@@ -51,8 +51,9 @@ static inline double ef_op_nanoseconds(const ef_plan *plan, const ef_batch *batc
     }
 }
 
-/* LINEAR: rows of which the inputs that a product reads at a time, row_bytes each, stay in a core's second-level cache, times a share of the panels; chunks of the same rows come
- * one after the other. Rows are cut finer only where there are too few panels to go round. */
+/* LINEAR: rows of which the inputs that a product reads at a time, row_bytes each, stay in a core's second-level cache,
+ * times a share of the panels; chunks of the same rows come one after the other. Rows are cut finer only where there
+ * are too few panels to go round. */
 static inline ef_cut ef_linear_cut(int32_t rows, int64_t row_bytes, int32_t panels, int32_t wanted)
 {
     int32_t row_blocks = ef_divide_up(rows, EF_ROW_BLOCK), panel_blocks = ef_divide_up(panels, EF_PANEL_BLOCK);
@@ -72,8 +73,8 @@ static inline ef_cut ef_linear_cut(int32_t rows, int64_t row_bytes, int32_t pane
     return cut;
 }
 
-/* ATTENTION: how many spans to a chunk, where the heads of a few rows over long contexts are too few to go round; 0 where
- * they are not, or where the parts would not fit. */
+/* ATTENTION: how many spans to a chunk, where the heads of a few rows over long contexts are too few to go round; 0
+ * where they are not, or where the parts would not fit. */
 static inline int32_t ef_attention_split(const ef_plan *plan, const ef_batch *batch, const ef_op *op, int32_t wanted)
 {
     const int64_t heads = plan->caches[op->integer[0]].num_heads, units = heads * batch->num_segments;
@@ -106,26 +107,28 @@ static inline ef_cut ef_attention_cut(const ef_plan *plan, const ef_batch *batch
     return cut;
 }
 
-/* Whether an op works row by row, in whole rows: a row of its result needs that row of its operands alone, or values that
- * are there before its chain. */
+/* Whether an op works row by row, in whole rows: a row of its result needs that row of its operands alone, or values
+ * that are there before its chain. */
 static inline int ef_op_is_row_wise(const ef_op *op)
 {
     return op->kind != EF_OP_LINEAR && op->kind != EF_OP_ATTENTION && op->kind != EF_OP_POOL;
 }
 
-/* One past the last op of the chain from `first` on: row-wise ops of one domain, through all of which a range of rows may
- * pass at once; any other op is a chain by itself. */
+/* One past the last op of the chain from `first` on: row-wise ops of one domain, through all of which a range of rows
+ * may pass at once; any other op is a chain by itself. */
 static inline int32_t ef_chain_end(const ef_plan *plan, int32_t first)
 {
     int32_t end = first + 1;
     if (ef_op_is_row_wise(&plan->ops[first]))
-        while (end < plan->num_ops && ef_op_is_row_wise(&plan->ops[end]) && plan->ops[end].domain == plan->ops[first].domain)
+        while (end < plan->num_ops && ef_op_is_row_wise(&plan->ops[end]) &&
+               plan->ops[end].domain == plan->ops[first].domain)
             end++;
     return end;
 }
 
 /* Cuts a chain into about `wanted` >= 1 chunks, or as many as it has. */
-static inline ef_cut ef_chain_cut(const ef_plan *plan, const ef_batch *batch, int32_t first, int32_t end, int32_t wanted)
+static inline ef_cut ef_chain_cut(const ef_plan *plan, const ef_batch *batch, int32_t first, int32_t end,
+                                  int32_t wanted)
 {
     const ef_op *op = &plan->ops[first];
     int32_t rows = ef_domain_rows(batch, op->domain), unit = 1;
@@ -147,7 +150,8 @@ static inline ef_cut ef_chain_cut(const ef_plan *plan, const ef_batch *batch, in
     return (ef_cut){.rows_a_chunk = rows_a_chunk, .panel_chunks = 1, .num_chunks = ef_divide_up(rows, rows_a_chunk)};
 }
 
-/* Bytes that one thread needs to run an op: those of its family, or a row of floats where only its quantized form is kept. */
+/* Bytes that one thread needs to run an op: those of its family, or a row of floats where only its quantized form is
+ * kept. */
 static inline int64_t ef_op_scratch_bytes(const ef_plan *plan, const ef_op *op)
 {
     int64_t floats = 0;

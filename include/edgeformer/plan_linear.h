@@ -1,4 +1,5 @@
-/* LINEAR over a range of its rows and panels, and what is done to the products while they are near: gate and quantize. */
+/* LINEAR over a range of its rows and panels, and what is done to the products while they are near: gate and
+ * quantize. */
 #ifndef EDGEFORMER_PLAN_LINEAR_H
 #define EDGEFORMER_PLAN_LINEAR_H
 
@@ -31,8 +32,8 @@ static inline int64_t ef_linear_scratch(const ef_plan *plan, const ef_op *op)
     return ef_linear_kept(plan, op) + kept * EF_FINISH_BYTES;
 }
 
-/* Quantizes columns [column, column + width) of rows [begin, end) of an op's result, whole blocks, from `values`: those of
- * the first row, `stride` bytes from row to row. */
+/* Quantizes columns [column, column + width) of rows [begin, end) of an op's result, whole blocks, from `values`:
+ * those of the first row, `stride` bytes from row to row. */
 static inline void ef_quantize_columns(const ef_plan *plan, const ef_op *op, int32_t begin, int32_t end, int32_t column,
                                        int32_t width, const float *values, int64_t stride)
 {
@@ -42,8 +43,8 @@ static inline void ef_quantize_columns(const ef_plan *plan, const ef_op *op, int
     }
 }
 
-/* The product of rows [begin, end) with panels [panel, panel + panels) of the matrix, written to `output`: the first row's
- * first column, `stride` bytes from row to row. */
+/* The product of rows [begin, end) with panels [panel, panel + panels) of the matrix, written to `output`: the first
+ * row's first column, `stride` bytes from row to row. */
 static inline void ef_linear_product(const ef_plan *plan, const ef_op *op, int32_t begin, int32_t end, int32_t panel,
                                      int32_t panels, float *output, int64_t stride, uint8_t *scratch)
 {
@@ -64,7 +65,8 @@ static inline void ef_linear_product(const ef_plan *plan, const ef_op *op, int32
     plan->kernels->matmul(&args, 0, end - begin, 0, panels);
 }
 
-/* Rows [begin, end) x panels [panel, panel + panels) of the result, few enough for the scratch: products, gate, blocks. */
+/* Rows [begin, end) x panels [panel, panel + panels) of the result, few enough for the scratch: products, gate,
+ * blocks. */
 static inline void ef_linear_finished(const ef_plan *plan, const ef_op *op, int32_t begin, int32_t end, int32_t panel,
                                       int32_t panels, uint8_t *scratch)
 {
@@ -79,8 +81,8 @@ static inline void ef_linear_finished(const ef_plan *plan, const ef_op *op, int3
         ef_linear_product(plan, op, begin, end, panel, panels, gate, part, scratch);
         ef_linear_product(plan, op, begin, end, ef_linear_panels(op) + panel, panels, up, part, scratch);
         for (int32_t row = 0; row < end - begin; row++)
-            plan->kernels->gate(output + row * stride / (int64_t)sizeof(float), gate + row * width, up + row * width, width,
-                                op->integer[0]);
+            plan->kernels->gate(output + row * stride / (int64_t)sizeof(float), gate + row * width, up + row * width,
+                                width, op->integer[0]);
     } else {
         ef_linear_product(plan, op, begin, end, panel, panels, output, stride, scratch);
     }
@@ -88,8 +90,9 @@ static inline void ef_linear_finished(const ef_plan *plan, const ef_op *op, int3
         ef_quantize_columns(plan, op, begin, end, column, width, output, stride);
 }
 
-/* Runs LINEAR over rows [begin, end) and panels [panel_begin, panel_end) of its result. Where it gates or quantizes, whole
- * columns of blocks at a time; panel_begin is even then. scratch: ef_linear_scratch bytes on a 64-byte boundary. */
+/* Runs LINEAR over rows [begin, end) and panels [panel_begin, panel_end) of its result. Where it gates or quantizes,
+ * whole columns of blocks at a time; panel_begin is even then. scratch: ef_linear_scratch bytes on a 64-byte
+ * boundary. */
 static inline void ef_op_linear(const ef_plan *plan, const ef_op *op, int32_t begin, int32_t end, int32_t panel_begin,
                                 int32_t panel_end, uint8_t *scratch)
 {

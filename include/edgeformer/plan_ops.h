@@ -1,4 +1,5 @@
-/* One function for each kind of op, over a range of its rows; how an op is cut into chunks; what it is likely to cost. */
+/* One function for each kind of op, over a range of its rows; how an op is cut into chunks; what it is likely to
+ * cost. */
 #ifndef EDGEFORMER_PLAN_OPS_H
 #define EDGEFORMER_PLAN_OPS_H
 
@@ -8,8 +9,8 @@
 #include "kernels/attention_scratch.h"
 #include "plan_linear.h"
 
-/* How an op is cut. LINEAR: row_chunks x panel_chunks, panels within rows. ATTENTION: within each segment, key-value heads
- * x rows, or x spans of positions. Others: rows. */
+/* How an op is cut. LINEAR: row_chunks x panel_chunks, panels within rows. ATTENTION: within each segment, key-value
+ * heads x rows, or x spans of positions. Others: rows. */
 typedef struct ef_cut {
     int32_t rows_a_chunk, panels_a_chunk;
     int32_t panel_chunks; /* of a range of rows; 1 but for LINEAR */
@@ -53,8 +54,8 @@ static inline void ef_op_embed(const ef_plan *plan, const ef_batch *batch, const
     const int32_t *source = op->integer[0] == EF_TOKENS ? batch->tokens
                           : op->integer[0] == EF_POSITIONS ? batch->positions : batch->token_types;
     for (int32_t row = begin; row < end; row++)
-        plan->kernels->embed(ef_operand_row(plan, op->output, row), &plan->matrices[op->weight], source ? source[row] : 0,
-                             op->real[0], ef_operand_row(plan, op->input[0], row));
+        plan->kernels->embed(ef_operand_row(plan, op->output, row), &plan->matrices[op->weight],
+                             source ? source[row] : 0, op->real[0], ef_operand_row(plan, op->input[0], row));
 }
 
 /* Where a row op writes its floats: its output, or the scratch if only the quantized row is wanted. */
@@ -99,19 +100,26 @@ static inline void ef_op_rotary(const ef_plan *plan, const ef_batch *batch, cons
 static inline void ef_op_rope(const ef_plan *plan, const ef_op *op, int32_t begin, int32_t end)
 {
     for (int32_t row = begin; row < end; row++)
-        plan->kernels->rope(ef_operand_row(plan, op->output, row), ef_operand_row(plan, op->input[1], row), op->integer[0],
-                            op->integer[1], op->integer[2], op->integer[3]);
+        plan->kernels->rope(ef_operand_row(plan, op->output, row), ef_operand_row(plan, op->input[1], row),
+                            op->integer[0], op->integer[1], op->integer[2], op->integer[3]);
 }
 
-static inline void ef_op_store_kv(const ef_plan *plan, const ef_batch *batch, const ef_op *op, int32_t begin, int32_t end)
+static inline void ef_op_store_kv(const ef_plan *plan, const ef_batch *batch, const ef_op *op, int32_t begin,
+                                  int32_t end)
 {
-    int32_t cache = op->integer[0];
-    for (int32_t row = begin; row < end; row++) {
+    const int32_t cache = op->integer[0];
+    const int64_t key_stride = ef_operand_stride(plan, op->input[0]);
+    const int64_t value_stride = ef_operand_stride(plan, op->input[1]);
+    for (int32_t row = begin, count; row < end; row += count) { /* what one page takes at a time */
         const ef_segment *segment = ef_find_segment(batch->segments[cache], batch->num_segments, row);
-        int32_t position = segment->position + row - segment->first_row;
-        int32_t page = batch->page_table[cache][segment->first_page + position / EF_TILE];
-        plan->kernels->store_kv(&plan->caches[cache], page, op->integer[1], position % EF_TILE,
-                                ef_operand_row(plan, op->input[0], row), ef_operand_row(plan, op->input[1], row));
+        const int32_t position = segment->position + row - segment->first_row, slot = position % EF_TILE;
+        const int32_t page = batch->page_table[cache][segment->first_page + position / EF_TILE];
+        const int32_t segment_end = segment->first_row + segment->num_rows;
+        const int32_t last = segment_end < end ? segment_end : end;
+        count = last - row < EF_TILE - slot ? last - row : EF_TILE - slot;
+        plan->kernels->store_kv(&plan->caches[cache], page, op->integer[1], slot, count,
+                                ef_operand_row(plan, op->input[0], row), key_stride,
+                                ef_operand_row(plan, op->input[1], row), value_stride);
     }
 }
 
@@ -152,8 +160,9 @@ static inline void ef_op_pool(const ef_plan *plan, const ef_batch *batch, const 
 {
     for (int32_t row = begin; row < end; row++) {
         const ef_segment *segment = &batch->segments[0][row];
-        plan->kernels->pool(ef_operand_row(plan, op->output, row), ef_operand_row(plan, op->input[0], segment->first_row),
-                            ef_operand_stride(plan, op->input[0]), segment->num_rows, op->width, op->integer[0]);
+        const float *first = ef_operand_row(plan, op->input[0], segment->first_row);
+        plan->kernels->pool(ef_operand_row(plan, op->output, row), first, ef_operand_stride(plan, op->input[0]),
+                            segment->num_rows, op->width, op->integer[0]);
     }
 }
 
@@ -176,7 +185,8 @@ static inline int32_t ef_segment_chunks(const ef_op *op, const ef_cut *cut, cons
 {
     if (cut->spans_a_chunk == 0)
         return (segment->num_rows + cut->rows_a_chunk - 1) / cut->rows_a_chunk;
-    return (ef_attention_spans(ef_segment_positions(segment, op->integer[3])) + cut->spans_a_chunk - 1) / cut->spans_a_chunk;
+    const int32_t spans = ef_attention_spans(ef_segment_positions(segment, op->integer[3]));
+    return (spans + cut->spans_a_chunk - 1) / cut->spans_a_chunk;
 }
 
 /* Quantizes what a key-value head gave rows [begin, end) of a segment, where the op wants that. */
@@ -190,8 +200,8 @@ static inline void ef_attention_quantize(const ef_plan *plan, const ef_op *op, c
                             ef_operand_row(plan, op->output, begin) + column, args->output_stride);
 }
 
-/* Chunk `within` of the `chunks` of a key-value head of the segment, which gives one part of its spans; whoever is the last
- * merges them all. */
+/* Chunk `within` of the `chunks` of a key-value head of the segment, which gives one part of its spans; whoever is the
+ * last merges them all. */
 static inline void ef_attention_chunk(const ef_plan *plan, const ef_op *op, const ef_cut *cut, const ef_attention *args,
                                       const ef_segment *segment, int32_t kv_head, int32_t within, int32_t chunks,
                                       const ef_worker_state *state, float *scratch)
@@ -209,8 +219,8 @@ static inline void ef_attention_chunk(const ef_plan *plan, const ef_op *op, cons
     ef_attention_quantize(plan, op, args, segment, kv_head, 0, segment->num_rows);
 }
 
-/* The chunk counts over all segments: finds the one that holds `chunk`, going on from where the last one was, or from the
- * first segment where that lies behind. */
+/* The chunk counts over all segments: finds the one that holds `chunk`, going on from where the last one was, or from
+ * the first segment where that lies behind. */
 static inline void ef_op_attention(const ef_plan *plan, const ef_batch *batch, const ef_op *op, const ef_cut *cut,
                                    int32_t chunk, ef_worker_state *state)
 {
@@ -253,8 +263,8 @@ static inline void ef_op_attention(const ef_plan *plan, const ef_batch *batch, c
 }
 
 /* Runs one chunk of an op. */
-static inline void ef_op_chunk(const ef_plan *plan, const ef_batch *batch, const ef_op *op, const ef_cut *cut, int32_t chunk,
-                               ef_worker_state *state)
+static inline void ef_op_chunk(const ef_plan *plan, const ef_batch *batch, const ef_op *op, const ef_cut *cut,
+                               int32_t chunk, ef_worker_state *state)
 {
     int32_t rows = ef_domain_rows(batch, op->domain);
     int32_t begin = chunk / cut->panel_chunks * cut->rows_a_chunk;

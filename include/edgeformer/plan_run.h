@@ -1,9 +1,9 @@
 /* The loop that runs a plan on a pool of threads.
  *
- * Every op is cut into chunks: ranges of rows, for LINEAR ranges of rows x panels, for ATTENTION (segment, key-value head,
- * rows). Ops that go row by row and follow each other are one chain: each range of rows passes through all of them. A
- * chain worth it is a round of the pool's job; the thread that finishes its last chunk runs the small ops that follow
- * alone and sets up the next round. No result depends on the cut.
+ * Every op is cut into chunks: ranges of rows, for LINEAR ranges of rows x panels, for ATTENTION (segment, key-value
+ * head, rows). Ops that go row by row and follow each other are one chain: each range of rows passes through all of
+ * them. A chain worth it is a round of the pool's job; the thread that finishes its last chunk runs the small ops that
+ * follow alone and sets up the next round. No result depends on the cut.
  */
 #ifndef EDGEFORMER_PLAN_RUN_H
 #define EDGEFORMER_PLAN_RUN_H
@@ -136,8 +136,8 @@ static inline void ef_run_hint(const ef_run *run, const ef_round *round)
     }
 }
 
-/* Runs the small ops before the next round alone and makes that round the present one; returns its chunks, 0 at the end.
- * The hint at the last round is for the next run, which is likely to be of the same plan. */
+/* Runs the small ops before the next round alone and makes that round the present one; returns its chunks, 0 at the
+ * end. The hint at the last round is for the next run, which is likely to be of the same plan. */
 static inline int32_t ef_run_next(void *context, int32_t thread)
 {
     ef_run *run = context;
@@ -178,8 +178,8 @@ static inline int64_t ef_plan_scratch_bytes(const ef_plan *plan)
  * cancel: NULL, or a flag that ends the run once it is not 0.
  * poll: NULL, or called from the calling thread at most every EF_POLL_NANOSECONDS; anything but 0 ends the run.
  * The plan and the batch must be consistent; nothing is checked here. */
-static inline int ef_plan_run(const ef_plan *plan, const ef_batch *batch, ef_pool *pool, uint8_t *scratch, atomic_int *cancel,
-                              int (*poll)(void *), void *poll_context)
+static inline int ef_plan_run(const ef_plan *plan, const ef_batch *batch, ef_pool *pool, uint8_t *scratch,
+                              atomic_int *cancel, int (*poll)(void *), void *poll_context)
 {
     ef_pool_start(pool);
     ef_run run = {

@@ -24,6 +24,7 @@
  *                                            p: IEEE halves as uint16_t; exact on loading, nearest even on storing;
  *                                            half denormals are kept whatever the mode for float denormals
  *   ef_f32x16_load_bf16(p)                   p: bfloat16 as uint16_t
+ *   ef_f32x16_zip(a, b, &low, &high)         a[0] b[0] a[1] b[1] ... a[7] b[7], then those of lanes 8 .. 15
  *   ef_f32x16_reduce_add(v) reduce_max(v)    the fixed tree: lanes 8 apart, then 4, 2, 1
  *   ef_i32x16_load(p) store(p, v) set1(x)
  *   ef_i32x16_load_once(p)                   as load, for what is read once: the compiler does not merge it with others
@@ -142,6 +143,7 @@ static inline float ef_float_from_bfloat16(uint16_t bfloat16)
 #define ef_f32x16_store_f16 EF_NAME(simd_f32x16_store_f16)
 #define ef_f32x16_store_f16_part EF_NAME(simd_f32x16_store_f16_part)
 #define ef_f32x16_load_bf16 EF_NAME(simd_f32x16_load_bf16)
+#define ef_f32x16_zip EF_NAME(simd_f32x16_zip)
 #define ef_f32x16_reduce_add EF_NAME(simd_f32x16_reduce_add)
 #define ef_f32x16_reduce_max EF_NAME(simd_f32x16_reduce_max)
 #define ef_i32x16_load EF_NAME(simd_i32x16_load)

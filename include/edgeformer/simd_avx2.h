@@ -119,6 +119,18 @@ static inline ef_f32x16 ef_f32x16_load_bf16(const uint16_t *p)
     return (ef_f32x16){_mm256_castsi256_ps(_mm256_slli_epi32(lo, 16)), _mm256_castsi256_ps(_mm256_slli_epi32(hi, 16))};
 }
 
+/* `low` and `high` of eight lanes. */
+static inline ef_f32x16 EF_NAME(simd_zip)(__m256 a, __m256 b)
+{
+    const __m256 even = _mm256_unpacklo_ps(a, b), odd = _mm256_unpackhi_ps(a, b);
+    return (ef_f32x16){_mm256_permute2f128_ps(even, odd, 0x20), _mm256_permute2f128_ps(even, odd, 0x31)};
+}
+static inline void ef_f32x16_zip(ef_f32x16 a, ef_f32x16 b, ef_f32x16 *low, ef_f32x16 *high)
+{
+    *low = EF_NAME(simd_zip)(a.lo, b.lo);
+    *high = EF_NAME(simd_zip)(a.hi, b.hi);
+}
+
 static inline float ef_f32x16_reduce_add(ef_f32x16 a)
 {
     const __m256 eight = _mm256_add_ps(a.lo, a.hi);

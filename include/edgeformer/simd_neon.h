@@ -111,6 +111,16 @@ static inline ef_f32x16 ef_f32x16_load_bf16(const uint16_t *p)
     EF_QUARTERS(ef_f32x16, vreinterpretq_f32_u32(vshll_n_u16(vld1_u16(p + 4 * j), 16)));
 }
 
+static inline void ef_f32x16_zip(ef_f32x16 a, ef_f32x16 b, ef_f32x16 *low, ef_f32x16 *high)
+{
+    EF_UNROLL
+    for (int j = 0; j < 4; j++) {
+        ef_f32x16 *half = j < 2 ? low : high;
+        half->v[2 * j % 4] = vzip1q_f32(a.v[j], b.v[j]);
+        half->v[2 * j % 4 + 1] = vzip2q_f32(a.v[j], b.v[j]);
+    }
+}
+
 static inline float ef_f32x16_reduce_add(ef_f32x16 a)
 {
     const float32x4_t four = vaddq_f32(vaddq_f32(a.v[0], a.v[2]), vaddq_f32(a.v[1], a.v[3]));

@@ -90,6 +90,16 @@ static inline void ef_f32x16_store_f16_part(uint16_t *p, ef_f32x16 a, int n)
 }
 static inline void ef_f32x16_store_f16(uint16_t *p, ef_f32x16 a) { ef_f32x16_store_f16_part(p, a, 16); }
 
+static inline void ef_f32x16_zip(ef_f32x16 a, ef_f32x16 b, ef_f32x16 *low, ef_f32x16 *high)
+{
+    for (int i = 0; i < 8; i++) {
+        low->v[2 * i] = a.v[i];
+        low->v[2 * i + 1] = b.v[i];
+        high->v[2 * i] = a.v[8 + i];
+        high->v[2 * i + 1] = b.v[8 + i];
+    }
+}
+
 static inline float ef_f32x16_reduce_add(ef_f32x16 a)
 {
     for (int half = 8; half > 0; half /= 2)

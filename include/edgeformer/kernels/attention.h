@@ -102,8 +102,8 @@ static void EF_NAME(attention_merge)(EF_NAME(attention_tile) *tile, const float 
     }
 }
 
-/* One span of every query of a tile into `part`. All maxima come before all exponentials, so that the chains from scores
- * to maximum, which are long, do not wait for each other. */
+/* One span of every query of a tile into `part`. All maxima come before all exponentials, so that the chains from
+ * scores to maximum, which are long, do not wait for each other. */
 static void EF_NAME(attention_span_step)(const EF_NAME(attention_tile) *tile, const EF_NAME(attention_span) *span,
                                          float *part)
 {
@@ -151,11 +151,11 @@ EF_INLINE float *EF_NAME(attention_scratch_merged)(const ef_cache *cache, float 
     return EF_NAME(attention_scratch_part)(scratch) + ef_attention_part(cache) + ef_attention_quantized(cache);
 }
 
-/* The tile of queries (row * group + head of the group, from row_begin's first) from `begin` on, to be merged in `merged`.
- */
+/* The tile of queries (row * group + head of the group, from row_begin's first) from `begin` on, to be merged in
+ * `merged`. */
 static void EF_NAME(attention_tile_begin)(EF_NAME(attention_tile) *tile, const ef_attention *args,
-                                          const ef_segment *segment, int32_t kv_head, int32_t row_begin, int32_t row_end,
-                                          int32_t begin, float *scratch, float *merged)
+                                          const ef_segment *segment, int32_t kv_head, int32_t row_begin,
+                                          int32_t row_end, int32_t begin, float *scratch, float *merged)
 {
     const ef_cache *cache = args->cache;
     const int32_t group = args->num_heads / cache->num_heads, left = (row_end - row_begin) * group - begin;
@@ -181,10 +181,12 @@ static void EF_NAME(attention_tile_begin)(EF_NAME(attention_tile) *tile, const e
     }
     tile->scores = scratch;
     tile->merged = merged;
-    tile->quantized = (ef_block_activation *)(void *)(EF_NAME(attention_scratch_part)(scratch) + ef_attention_part(cache));
+    float *part = EF_NAME(attention_scratch_part)(scratch);
+    tile->quantized = (ef_block_activation *)(void *)(part + ef_attention_part(cache));
+    const int64_t blocks = ef_cache_blocks(cache->key_dim);
     if (cache->type == EF_Q8_0)
         for (int32_t t = 0; t < tile->num_lanes; t++)
-            EF_NAME(quantize_padded)(tile->quantized + t * ef_cache_blocks(cache->key_dim), tile->query[t], cache->key_dim);
+            EF_NAME(quantize_padded)(tile->quantized + t * blocks, tile->query[t], cache->key_dim);
 }
 
 /* Nothing is merged. */
@@ -207,9 +209,9 @@ static void EF_NAME(attention_tile_end)(const EF_NAME(attention_tile) *tile)
         }
 }
 
-/* Spans span_begin .. span_end - 1 of all tiles from query `begin` on that have room for what is merged: a block of spans
- * for one tile after the other, so that keys and values come from a core's own cache for all but the first. Returns the
- * first query that is left. */
+/* Spans span_begin .. span_end - 1 of all tiles from query `begin` on that have room for what is merged: a block of
+ * spans for one tile after the other, so that keys and values come from a core's own cache for all but the first.
+ * Returns the first query that is left. */
 static int32_t EF_NAME(attention_tiles)(const ef_attention *args, const ef_segment *segment, int32_t kv_head,
                                         int32_t row_begin, int32_t row_end, int32_t begin, int32_t span_begin,
                                         int32_t span_end, float *scratch)
@@ -231,7 +233,8 @@ static int32_t EF_NAME(attention_tiles)(const ef_attention *args, const ef_segme
             const int32_t last = EF_NAME(min_int)(span_end - block, step) + block;
             if (block == span_begin)
                 EF_NAME(attention_tile_clear)(&tile);
-            for (int32_t index = first; index < EF_NAME(min_int)(last, ef_attention_spans(tile.last_position)); index++) {
+            const int32_t end = EF_NAME(min_int)(last, ef_attention_spans(tile.last_position));
+            for (int32_t index = first; index < end; index++) {
                 EF_NAME(attention_span_part)(&tile, index, part);
                 EF_NAME(attention_merge)(&tile, part);
             }

@@ -1,10 +1,11 @@
-/* The two products of attention over keys and values of eight bits (ef_cache, EF_Q8_0). Scores are exact integer sums of
- * the keys and of queries quantized like any activations, block by block of 32 times both scales; values are multiplied
- * as floats, by weights that took on the scale of the position and its columns. */
+/* The two products of attention over keys and values of eight bits (ef_cache, EF_Q8_0). Scores are exact integer sums
+ * of the keys and of queries quantized like any activations, block by block of 32 times both scales; values are
+ * multiplied as floats, by weights that took on the scale of the position and its columns. */
 
 /* scores[query][16 p + lane] = scale * (query . key at that position), for `columns` pages from pages[0]. */
 EF_INLINE void EF_NAME(attention_dot_q8_0)(float *scores, const ef_block_activation *query, int64_t num_blocks,
-                                           const uint8_t *const *pages, float scale, const int queries, const int columns)
+                                           const uint8_t *const *pages, float scale, const int queries,
+                                           const int columns)
 {
     const int64_t stride = num_blocks * (int64_t)sizeof *query;
     const ef_f32x16 factor = ef_f32x16_set1(scale);
@@ -44,11 +45,11 @@ EF_INLINE void EF_NAME(attention_scores_q8_0)(const EF_NAME(attention_tile) *til
     const float scale = tile->args->scale;
     int32_t page = span->first_page;
     for (; page + EF_TILE_PANELS <= span->num_pages; page += EF_TILE_PANELS)
-        EF_NAME(attention_dot_q8_0)(tile->scores + page * EF_TILE, tile->quantized, num_blocks, span->keys + page, scale,
-                                    queries, EF_TILE_PANELS);
+        EF_NAME(attention_dot_q8_0)(tile->scores + page * EF_TILE, tile->quantized, num_blocks, span->keys + page,
+                                    scale, queries, EF_TILE_PANELS);
     for (; EF_TILE_PANELS > 1 && page < span->num_pages; page++)
-        EF_NAME(attention_dot_q8_0)(tile->scores + page * EF_TILE, tile->quantized, num_blocks, span->keys + page, scale,
-                                    queries, 1);
+        EF_NAME(attention_dot_q8_0)(tile->scores + page * EF_TILE, tile->quantized, num_blocks, span->keys + page,
+                                    scale, queries, 1);
 }
 
 /* Adds positions first .. last - 1 of the span to the span's output of `queries` queries from `query` on. */
@@ -71,10 +72,10 @@ EF_INLINE void EF_NAME(attention_values_q8_0)(const EF_NAME(attention_tile) *til
         }
         int64_t d = begin;
         for (; d + columns * EF_TILE <= end; d += columns * EF_TILE)
-            EF_NAME(attention_accumulate)(span->output + query * width + d, width, scaled, span->values, d, width, first,
-                                          last, queries, columns, EF_Q8_0);
+            EF_NAME(attention_accumulate)(span->output + query * width + d, width, scaled, span->values, d, width,
+                                          first, last, queries, columns, EF_Q8_0);
         for (; columns > 1 && d < end; d += EF_TILE)
-            EF_NAME(attention_accumulate)(span->output + query * width + d, width, scaled, span->values, d, width, first,
-                                          last, queries, 1, EF_Q8_0);
+            EF_NAME(attention_accumulate)(span->output + query * width + d, width, scaled, span->values, d, width,
+                                          first, last, queries, 1, EF_Q8_0);
     }
 }

@@ -11,8 +11,8 @@ enum {
     EF_ATTENTION_BLOCK_BYTES = 192 * 1024
 };
 
-/* What a span gives for a tile of queries, in floats: the largest score of each query, the sum of exp(score - largest), 0
- * where the query sees nothing of the span, then the values weighted alike, [query][value_dim padded]. */
+/* What a span gives for a tile of queries, in floats: the largest score of each query, the sum of exp(score -
+ * largest), 0 where the query sees nothing of the span, then the values weighted alike, [query][value_dim padded]. */
 enum { EF_ATTENTION_PART_SUM = EF_TILE, EF_ATTENTION_PART_OUTPUT = 2 * EF_TILE };
 
 static inline int64_t ef_attention_part(const ef_cache *cache)

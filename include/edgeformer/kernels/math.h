@@ -92,6 +92,24 @@ static inline ef_f32x16 EF_NAME(activate_vector)(ef_f32x16 x, int32_t activation
     }
 }
 
+/* Sixteen values at a time, in place; activation is a constant. */
+EF_INLINE void EF_NAME(activate_each)(float *values, int count, const int32_t activation)
+{
+    for (int i = 0; i < count; i++, values += EF_TILE)
+        ef_f32x16_store(values, EF_NAME(activate_vector)(ef_f32x16_load(values), activation));
+}
+
+/* `count` vectors in place. */
+static void EF_NAME(activate_vectors)(float *values, int count, int32_t activation)
+{
+    switch (activation) {
+    case EF_ACT_RELU: EF_NAME(activate_each)(values, count, EF_ACT_RELU); break;
+    case EF_ACT_GELU: EF_NAME(activate_each)(values, count, EF_ACT_GELU); break;
+    case EF_ACT_GELU_TANH: EF_NAME(activate_each)(values, count, EF_ACT_GELU_TANH); break;
+    case EF_ACT_SILU: EF_NAME(activate_each)(values, count, EF_ACT_SILU); break;
+    }
+}
+
 /* log(x) of a positive normal number, error <= 0.51 ulp; infinity and NaN give themselves. In double precision:
  * x = 2^e m, sqrt(1/2) <= m < sqrt(2), log m = 2 atanh(f) with f = (m - 1) / (m + 1), by the series of atanh. */
 static inline float EF_NAME(log1)(float x)

@@ -3,26 +3,6 @@
  * A tile is up to EF_TILE_ROWS rows by EF_TILE_PANELS panels, its sums held in registers while k runs over all columns
  * in ascending order; an element's bits depend on nothing else. */
 
-/* Writes sums[rows][panels][16], the finished sums of a tile, through bias, activation and residual. */
-static void EF_NAME(finish_tile)(const ef_matmul *args, const float *sums, int32_t row, int32_t panel, int rows,
-                                 int panels)
-{
-    for (int r = 0; r < rows; r++)
-        for (int p = 0; p < panels; p++) {
-            const int64_t column = (int64_t)(panel + p) * EF_TILE;
-            ef_f32x16 value = ef_f32x16_load(sums + (r * panels + p) * EF_TILE);
-            if (args->bias)
-                value = ef_f32x16_add(value, ef_f32x16_load(args->bias + column));
-            if (args->activation != EF_ACT_NONE)
-                value = EF_NAME(activate_vector)(value, args->activation);
-            if (args->residual) {
-                const uint8_t *residuals = (const uint8_t *)args->residual + (row + r) * args->residual_stride;
-                value = ef_f32x16_add(ef_f32x16_load((const float *)residuals + column), value);
-            }
-            ef_f32x16_store((float *)((uint8_t *)args->output + (row + r) * args->output_stride) + column, value);
-        }
-}
-
 #include "operands.h"
 #if EF_PRODUCT == EF_PRODUCT_SCALAR
 #include "product_scalar.h"
@@ -37,20 +17,70 @@ static void EF_NAME(finish_tile)(const ef_matmul *args, const float *sums, int32
 #ifndef EF_UNPACKED_ROWS
 #define EF_UNPACKED_ROWS EF_TILE_ROWS
 #endif
+/* Writes sums[rows][panels], the finished sums of a tile, through bias, activation and residual. `rows` and `panels`
+ * are constants: the sums go from the registers to the output, but for an activation, which would be spelled out for
+ * each. */
+EF_INLINE void EF_NAME(finish_tile)(const ef_matmul *args, ef_f32x16 *sums, int32_t row, int32_t panel, const int rows,
+                                    const int panels)
+{
+    const int64_t column = panel * (int64_t)EF_TILE, output_stride = args->output_stride;
+    const int64_t residual_stride = args->residual_stride;
+    const uint8_t *residuals =
+        args->residual ? (const uint8_t *)(args->residual + column) + row * residual_stride : NULL;
+    uint8_t *outputs = (uint8_t *)(args->output + column) + row * output_stride;
+    if (args->bias) {
+        EF_UNROLL
+        for (int p = 0; p < panels; p++) {
+            const ef_f32x16 bias = ef_f32x16_load(args->bias + column + p * EF_TILE);
+            EF_UNROLL
+            for (int r = 0; r < rows; r++)
+                sums[r * panels + p] = ef_f32x16_add(sums[r * panels + p], bias);
+        }
+    }
+    if (args->activation != EF_ACT_NONE) {
+        float values[EF_TILE_ROWS * EF_TILE_PANELS * EF_TILE] __attribute__((aligned(EF_ALIGNMENT)));
+        EF_UNROLL
+        for (int i = 0; i < rows * panels; i++)
+            ef_f32x16_store(values + i * EF_TILE, sums[i]);
+        EF_NAME(activate_vectors)(values, rows * panels, args->activation);
+        EF_UNROLL
+        for (int i = 0; i < rows * panels; i++)
+            sums[i] = ef_f32x16_load(values + i * EF_TILE);
+    }
+    EF_UNROLL
+    for (int r = 0; r < rows; r++)
+        EF_UNROLL
+        for (int p = 0; p < panels; p++) {
+            ef_f32x16 value = sums[r * panels + p];
+            if (residuals) {
+                const float *residual = (const float *)(const void *)(residuals + r * residual_stride) + p * EF_TILE;
+                value = ef_f32x16_add(ef_f32x16_load(residual), value);
+            }
+            ef_f32x16_store((float *)(void *)(outputs + r * output_stride) + p * EF_TILE, value);
+        }
+}
+
 #include "matmul_float.h"
 #include "matmul_quantized.h"
 
-/* How many bytes before its turn a weight that comes from memory is asked for. On ARM never: the hardware follows the one
- * stream, and asking took a twentieth of the instructions. */
+/* How many bytes before its turn a weight that comes from memory is asked for. On ARM never: the hardware follows the
+ * one stream, and asking took a twentieth of the instructions. */
 enum { EF_NAME(AHEAD) = EF_SIMD == EF_SIMD_NEON ? 0 : 8704 };
 
-#include "matmul_row_tile.h"
+#include "matmul_row.h"
 
-/* Calls `function` with the arguments given and constants in place of the variables rows, 1 .. EF_TILE_ROWS, and panels, 1
- * .. EF_TILE_PANELS. */
+/* Calls `function` with the arguments given and constants in place of the variables rows, 1 .. EF_TILE_ROWS, and
+ * panels, 1 .. EF_TILE_PANELS. */
 #define EF_CALL(height, width, function, ...) \
     case height: function(__VA_ARGS__, height, width); break;
-#if EF_TILE_ROWS == 6
+#if EF_TILE_ROWS == 8
+#define EF_HEIGHTS(width, ...) \
+    switch (rows) { \
+        EF_CALL(1, width, __VA_ARGS__) EF_CALL(2, width, __VA_ARGS__) EF_CALL(3, width, __VA_ARGS__) \
+        EF_CALL(4, width, __VA_ARGS__) EF_CALL(5, width, __VA_ARGS__) EF_CALL(6, width, __VA_ARGS__) \
+        EF_CALL(7, width, __VA_ARGS__) EF_CALL(8, width, __VA_ARGS__) \
+    }
+#elif EF_TILE_ROWS == 6
 #define EF_HEIGHTS(width, ...) \
     switch (rows) { \
         EF_CALL(1, width, __VA_ARGS__) EF_CALL(2, width, __VA_ARGS__) EF_CALL(3, width, __VA_ARGS__) \
@@ -167,12 +197,12 @@ static void EF_NAME(unpack)(const EF_NAME(slab) *slab, const ef_matrix *weight, 
 #undef EF_DIRECT_CASE
 #undef EF_UNPACK_CASE
 
-/* Asks for one of `parts` parts of `panels` panels, while others are being worked on; they need not exist. */
-static void EF_NAME(prefetch_panels)(const ef_matmul *args, int32_t panel, int panels, int32_t part, int32_t parts)
+/* Asks for bytes [begin, end) of `panels` panels, while others are being worked on; they need not exist. */
+EF_INLINE void EF_NAME(prefetch_panels)(const ef_matmul *args, int32_t panel, int panels, int64_t begin, int64_t end)
 {
     const uint8_t *first = args->weight.data + panel * args->weight.panel_bytes;
-    const int64_t bytes = panels * args->weight.panel_bytes, end = bytes * (part + 1) / parts;
-    for (int64_t i = bytes * part / parts; i < end; i += 64)
+    const int64_t bytes = panels * args->weight.panel_bytes;
+    for (int64_t i = begin; i < (end < bytes ? end : bytes); i += 64)
         __builtin_prefetch(first + i, 0, 2);
 }
 
@@ -192,17 +222,23 @@ static void EF_NAME(matmul_stream)(const ef_matmul *args, int32_t row_begin, int
 }
 
 /* The rows of one chunk by a group of panels: all columns, or a slab where the type has blocks. The rows are cut
- * into tiles of nearly equal height, because a tile of one row costs almost as much as one of three; meanwhile the part of
- * the next group of panels that `part` of `parts` says is fetched. */
+ * into tiles of nearly equal height, because a tile of one row costs almost as much as one of three; meanwhile the
+ * part of the next group of panels that `part` of `parts` says is fetched. */
 static void EF_NAME(matmul_group)(const ef_matmul *args, const EF_NAME(slab) *slab, int32_t row_begin, int32_t row_end,
                                   int32_t panel, int panels, int32_t part, int32_t parts)
 {
-    const int32_t height = ef_type_is_quantized(args->weight.type) ? EF_UNPACKED_ROWS : EF_TILE_ROWS;
-    const int32_t tiles = (row_end - row_begin + height - 1) / height;
+    const int32_t type = args->weight.type;
+    const int32_t height = ef_type_has_blocks(type) ? EF_UNPACKED_ROWS
+                         : type == EF_I8_ROW ? EF_BYTES_ROWS : EF_TILE_ROWS;
+    const int32_t num_rows = row_end - row_begin, tiles = (num_rows + height - 1) / height;
+    const int32_t least = num_rows / tiles, taller = num_rows % tiles;
+    const int64_t lines = panels * args->weight.panel_bytes / 64;
+    const int64_t fetched = (lines / ((int64_t)tiles * parts) + 1) * 64; /* by each tile */
     for (int32_t t = 0, row = row_begin; t < tiles; t++) {
-        const int rows = (row_end - row + tiles - t - 1) / (tiles - t);
+        const int rows = least + (t < taller);
+        const int64_t begin = ((int64_t)part * tiles + t) * fetched;
         if (tiles > 1 && EF_NAME(AHEAD))
-            EF_NAME(prefetch_panels)(args, panel + panels, panels, part * tiles + t, parts * tiles);
+            EF_NAME(prefetch_panels)(args, panel + panels, panels, begin, begin + fetched);
         EF_NAME(tile)(args, slab, row, panel, rows, panels);
         row += rows;
     }
@@ -237,8 +273,8 @@ static void EF_NAME(matmul_chunk)(const ef_matmul *args, int32_t row_begin, int3
     }
 }
 
-/* See ef_kernels.matmul. Rows go in chunks of nearly equal size whose inputs (of a quantized matrix: the slab's) stay in the
- * second-level cache while all panels pass by. */
+/* See ef_kernels.matmul. Rows go in chunks of nearly equal size whose inputs (of a quantized matrix: the slab's) stay
+ * in the second-level cache while all panels pass by. */
 static void EF_NAME(matmul)(const ef_matmul *args, int32_t row_begin, int32_t row_end, int32_t panel_begin,
                             int32_t panel_end)
 {
@@ -268,3 +304,5 @@ static void EF_NAME(matmul)(const ef_matmul *args, int32_t row_begin, int32_t ro
 #undef EF_CHUNK_BYTES
 #undef EF_UNPACKED_ROWS
 #undef EF_OWN_ADD_PRODUCTS
+#undef EF_BYTES_OFFSET
+#undef EF_BYTES_ROWS

@@ -36,9 +36,5 @@ EF_INLINE void EF_NAME(float_tile)(const ef_matmul *args, int32_t row, int32_t p
                 sums[r * panels + p] = ef_f32x16_fma(x, weight[p], sums[r * panels + p]);
         }
     }
-    float finished[EF_TILE_ROWS * EF_TILE_PANELS * EF_TILE] __attribute__((aligned(EF_ALIGNMENT)));
-    EF_UNROLL
-    for (int i = 0; i < rows * panels; i++)
-        ef_f32x16_store(finished + i * EF_TILE, sums[i]);
-    EF_NAME(finish_tile)(args, finished, row, panel, rows, panels);
+    EF_NAME(finish_tile)(args, sums, row, panel, rows, panels);
 }

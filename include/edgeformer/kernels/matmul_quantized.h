@@ -11,6 +11,9 @@
  *     EF_NAME(product)(sum, type, bits, offset, weights, input, input_stride, rows, panels, first_group, num_groups)
  *         sum[r * panels + p] = the exact integer sums, over the columns of those groups, of (codes - offset) of weights[p]
  *         times row r; input: row 0's block.
+ *     EF_NAME(add_bytes)(sum, codes, panel_bytes, input, input_stride, rows, panels)
+ *         sum[r * panels + p] += the products of thirty-two columns of I8_ROW, from `codes` on in panel 0, whose codes are
+ *         EF_BYTES_OFFSET too large
  *
  * An element is A + M (M only where the type has minima): A adds, part by part of the columns that share a scale, in
  * ascending order, fma(integer sum, weight's scale * activation's scale, A); M likewise fma(minimum, scale * sum of the
@@ -97,11 +100,12 @@ EF_INLINE void EF_NAME(direct_tile)(const ef_matmul *args, int32_t row, int32_t 
                 }
             }
         }
-    float finished[4 * EF_TILE] __attribute__((aligned(EF_ALIGNMENT)));
-    EF_UNROLL
-    for (int r = 0; r < rows; r++)
-        ef_f32x16_store(finished + r * EF_TILE, traits.has_min ? ef_f32x16_add(sums[r], minima[r]) : sums[r]);
-    EF_NAME(finish_tile)(args, finished, row, panel, rows, 1);
+    if (traits.has_min) {
+        EF_UNROLL
+        for (int r = 0; r < rows; r++)
+            sums[r] = ef_f32x16_add(sums[r], minima[r]);
+    }
+    EF_NAME(finish_tile)(args, sums, row, panel, rows, 1);
 }
 
 /* Unpacks columns of a panel, whole blocks, from its tile on: for each thirty-two columns operands, then scales of the parts;
@@ -224,10 +228,6 @@ EF_INLINE void EF_NAME(slab_tile)(const ef_matmul *args, const EF_NAME(slab) *sl
                           rows, panels);
     if (!last)
         EF_NAME(store_sums)(sums, slab, row, 0, rows, panels);
-    float finished[EF_TILE_ROWS * EF_TILE_PANELS * EF_TILE] __attribute__((aligned(EF_ALIGNMENT)));
-    EF_UNROLL
-    for (int i = 0; i < rows * panels; i++)
-        ef_f32x16_store(finished + i * EF_TILE, sums[i]);
     if (traits.has_min) {
         EF_NAME(load_sums)(totals, slab, row, 1, rows, panels);
         EF_NAME(add_minima)(totals, slab, parts, input, stride, rows, panels);
@@ -235,8 +235,8 @@ EF_INLINE void EF_NAME(slab_tile)(const ef_matmul *args, const EF_NAME(slab) *sl
             EF_NAME(store_sums)(totals, slab, row, 1, rows, panels);
         EF_UNROLL
         for (int i = 0; i < rows * panels; i++)
-            ef_f32x16_store(finished + i * EF_TILE, ef_f32x16_add(ef_f32x16_load(finished + i * EF_TILE), totals[i]));
+            sums[i] = ef_f32x16_add(sums[i], totals[i]);
     }
     if (last)
-        EF_NAME(finish_tile)(args, finished, row, panel, rows, panels);
+        EF_NAME(finish_tile)(args, sums, row, panel, rows, panels);
 }

@@ -1,26 +1,36 @@
-/* I8_ROW: bytes with one scale a row, times activation rows with one scale each. The integer sum over all columns is exact
- * for as many columns as EF_ROW_COLUMNS), so an element is float(sum) * (weight's scale * activation's scale). */
+/* Tiles of I8_ROW: bytes with one scale a row, times activation rows with one scale each. The integer sum over all
+ * columns is exact for as many columns as EF_ROW_COLUMNS, so an element is float(sum) * (weight's scale * activation's
+ * scale). */
 
-static void EF_NAME(pack_i8_row)(uint8_t *panel, const uint8_t *source, int64_t num_columns, int count)
+/* A tile of `rows` rows and `panels` panels, both constants. What add_bytes adds too much is taken away at the end:
+ * then the rows' totals are near, where waiting for them at the start cost a tenth of the time of sixteen rows. */
+EF_INLINE void EF_NAME(row_tile)(const ef_matmul *args, int32_t row, int32_t panel, const int rows, const int panels)
 {
-    const int64_t row_bytes = EF_ROW_SCALE + num_columns;
-    if (count < EF_TILE)
-        memset(panel, 0, (size_t)(EF_TILE * row_bytes));
-    for (int64_t k = 0; k < num_columns; k += 64) { /* a line of each row at a time */
-        const int64_t end = k + 64 < num_columns ? k + 64 : num_columns;
-        for (int r = 0; r < count; r++)
-            for (int64_t i = k; i < end; i += 4)
-                memcpy(panel + i * EF_TILE + 4 * r, source + r * row_bytes + EF_ROW_SCALE + i, 4);
+    const int64_t num_columns = args->weight.num_columns, skipped = args->weight.panel_bytes;
+    const int64_t stride = args->input_stride;
+    const uint8_t *codes = args->weight.data + panel * skipped;
+    const uint8_t *first_input = (const uint8_t *)args->input + row * stride, *input = first_input;
+    ef_i32x16 sums[EF_TILE_ROWS * EF_TILE_PANELS];
+    EF_UNROLL
+    for (int i = 0; i < rows * panels; i++)
+        sums[i] = ef_i32x16_set1(0);
+    for (int64_t b = 0; b < num_columns / EF_BLOCK; b++) {
+        EF_NAME(add_bytes)(sums, codes, skipped, input, stride, rows, panels);
+        input += sizeof(ef_block_activation);
+        codes += EF_UNPACKED_CODES;
     }
-    for (int r = 0; r < count; r++)
-        memcpy(panel + EF_TILE * num_columns + 4 * r, source + r * row_bytes, EF_ROW_SCALE);
-}
-
-/* Columns k .. k + 31 of lane r of a panel as floats. */
-static void EF_NAME(row_columns)(float *values, const uint8_t *panel, int64_t num_columns, int r, int64_t k)
-{
-    float scale;
-    memcpy(&scale, panel + EF_TILE * num_columns + 4 * r, 4);
-    for (int i = 0; i < EF_BLOCK; i++)
-        values[i] = scale * (float)(int8_t)panel[(k + i) / 4 * 64 + 4 * r + i % 4];
+    ef_f32x16 finished[EF_TILE_ROWS * EF_TILE_PANELS];
+    EF_UNROLL
+    for (int r = 0; r < rows; r++) {
+        const float scale = ((const ef_block_activation *)(const void *)(first_input + r * stride))->scale;
+        const ef_i32x16 excess = ef_i32x16_set1(EF_BYTES_OFFSET * *ef_row_total(first_input + r * stride, num_columns));
+        EF_UNROLL
+        for (int p = 0; p < panels; p++) {
+            const ef_f32x16 weight_scale = ef_f32x16_load((const float *)(const void *)(codes + p * skipped));
+            const ef_f32x16 scales = ef_f32x16_mul(weight_scale, ef_f32x16_set1(scale));
+            const ef_i32x16 sum = ef_i32x16_sub(sums[r * panels + p], excess);
+            finished[r * panels + p] = ef_f32x16_mul(ef_f32x16_from_i32(sum), scales);
+        }
+    }
+    EF_NAME(finish_tile)(args, finished, row, panel, rows, panels);
 }

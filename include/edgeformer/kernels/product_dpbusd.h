@@ -4,7 +4,8 @@
 #if EF_SIMD == EF_SIMD_AVX512
 /* Thirty-two registers: sixteen hold the weights of two panels' block, twelve the float sums of six rows. The rows take
  * turns, so each activation is broadcast once for two products. */
-#define EF_TILE_ROWS 6
+#define EF_TILE_ROWS 8
+#define EF_UNPACKED_ROWS 6
 #define EF_TILE_PANELS 2
 #define EF_PRODUCT_ROWS 1
 #define EF_UNPACK_ROWS 32
@@ -54,6 +55,22 @@ EF_INLINE void EF_NAME(load_weights)(EF_NAME(weights) *weights, const int type, 
     }
 }
 
+/* Adds group g of a block's columns, the codes of `panels` panels, to the sums of `rows` rows. */
+EF_INLINE void EF_NAME(add_group)(ef_i32x16 *sum, const ef_i32x16 *group, const uint8_t *input, int64_t input_stride,
+                                  const int g, const int rows, const int panels)
+{
+    EF_UNROLL
+    for (int r = 0; r < rows; r++) {
+        const ef_block_activation *block = (const ef_block_activation *)(const void *)(input + r * input_stride);
+        int32_t four;
+        memcpy(&four, block->q + 4 * g, 4);
+        const ef_i32x16 activations = ef_i32x16_set1(four);
+        EF_UNROLL
+        for (int p = 0; p < panels; p++)
+            sum[r * panels + p] = EF_NAME(dpbusd)(sum[r * panels + p], group[p], activations);
+    }
+}
+
 EF_INLINE void EF_NAME(product)(ef_i32x16 *sum, const int type, const int bits, int offset, const EF_NAME(weights) *weights,
                                 const uint8_t *input, int64_t input_stride, const int rows, const int panels,
                                 const int first_group, const int num_groups)
@@ -74,16 +91,23 @@ EF_INLINE void EF_NAME(product)(ef_i32x16 *sum, const int type, const int bits, 
         EF_UNROLL
         for (int p = 0; p < panels; p++)
             group[p] = EF_WEIGHTS_IN_REGISTERS ? weights[p].group[g] : EF_NAME(group)(type, weights[p].source, g);
+        EF_NAME(add_group)(sum, group, input, input_stride, g, rows, panels);
+    }
+}
+
+/* The codes keep their offset: it is taken away at the end, for all columns at once. */
+#define EF_BYTES_OFFSET 128
+#define EF_BYTES_ROWS EF_TILE_ROWS
+EF_INLINE void EF_NAME(add_bytes)(ef_i32x16 *sum, const uint8_t *codes, int64_t panel_bytes, const uint8_t *input,
+                                  int64_t input_stride, const int rows, const int panels)
+{
+    EF_UNROLL
+    for (int g = 0; g < 8; g++) {
+        ef_i32x16 group[EF_TILE_PANELS];
         EF_UNROLL
-        for (int r = 0; r < rows; r++) {
-            const ef_block_activation *block = (const ef_block_activation *)(const void *)(input + r * input_stride);
-            int32_t four;
-            memcpy(&four, block->q + 4 * g, 4);
-            const ef_i32x16 activations = ef_i32x16_set1(four);
-            EF_UNROLL
-            for (int p = 0; p < panels; p++)
-                sum[r * panels + p] = EF_NAME(dpbusd)(sum[r * panels + p], group[p], activations);
-        }
+        for (int p = 0; p < panels; p++)
+            group[p] = EF_NAME(group)(EF_I8_ROW, (EF_NAME(source)){codes + p * panel_bytes, 0}, g);
+        EF_NAME(add_group)(sum, group, input, input_stride, g, rows, panels);
     }
 }
 

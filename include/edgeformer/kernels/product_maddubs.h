@@ -40,16 +40,14 @@ EF_INLINE __m256i EF_NAME(broadcast_four)(const uint8_t *input, int64_t offset, 
  * a store and a load for every product. */
 #define EF_KEEP_ORDER(sum) __asm__("" : "+x"((sum).lo), "+x"((sum).hi))
 
-EF_INLINE void EF_NAME(product_signed)(ef_i32x16 *sum, const int type, const EF_NAME(weights) *weights, const uint8_t *input,
-                                       int64_t input_stride, const int rows, const int first_group, const int num_groups)
+/* Adds groups of eight-bit codes to the sums. */
+EF_INLINE void EF_NAME(add_signed)(ef_i32x16 *sum, const int type, EF_NAME(source) source, const uint8_t *input,
+                                   int64_t input_stride, const int rows, const int first_group, const int num_groups)
 {
     const __m256i ones = _mm256_set1_epi16(1);
     EF_UNROLL
-    for (int r = 0; r < rows; r++)
-        sum[r] = ef_i32x16_set1(0);
-    EF_UNROLL
     for (int g = first_group; g < first_group + num_groups; g++) {
-        const ef_i32x16 w = EF_NAME(group)(type, weights->source, g);
+        const ef_i32x16 w = EF_NAME(group)(type, source, g);
         const ef_i32x16 magnitude = {_mm256_abs_epi8(w.lo), _mm256_abs_epi8(w.hi)};
         EF_UNROLL
         for (int r = 0; r < rows; r++) {
@@ -103,7 +101,10 @@ EF_INLINE void EF_NAME(product)(ef_i32x16 *sum, const int type, const int bits, 
 {
     (void)panels;
     if (bits == 8) {
-        EF_NAME(product_signed)(sum, type, weights, input, input_stride, rows, first_group, num_groups);
+        EF_UNROLL
+        for (int r = 0; r < rows; r++)
+            sum[r] = ef_i32x16_set1(0);
+        EF_NAME(add_signed)(sum, type, weights->source, input, input_stride, rows, first_group, num_groups);
         return;
     }
     EF_NAME(product_unsigned)(sum, type, bits, weights, input, input_stride, rows, first_group, num_groups);
@@ -112,6 +113,15 @@ EF_INLINE void EF_NAME(product)(ef_i32x16 *sum, const int type, const int bits, 
         const ef_block_activation *block = (const ef_block_activation *)(const void *)(input + r * input_stride);
         sum[r] = ef_i32x16_sub(sum[r], ef_i32x16_set1(offset * ef_activation_sum(block, 8 / num_groups, first_group / 4)));
     }
+}
+
+#define EF_BYTES_OFFSET 0
+#define EF_BYTES_ROWS EF_TILE_ROWS
+EF_INLINE void EF_NAME(add_bytes)(ef_i32x16 *sum, const uint8_t *codes, int64_t panel_bytes, const uint8_t *input,
+                                  int64_t input_stride, const int rows, const int panels)
+{
+    (void)panel_bytes, (void)panels;
+    EF_NAME(add_signed)(sum, EF_I8_ROW, (EF_NAME(source)){codes, 0}, input, input_stride, rows, 0, 8);
 }
 
 #undef EF_KEEP_ORDER

@@ -363,3 +363,21 @@ EF_INLINE void EF_NAME(product)(ef_i32x16 *sum, const int type, const int bits, 
 }
 
 #endif
+
+#define EF_BYTES_OFFSET 0
+#define EF_BYTES_ROWS EF_PRODUCT_ROWS
+EF_INLINE void EF_NAME(add_bytes)(ef_i32x16 *sum, const uint8_t *codes, int64_t panel_bytes, const uint8_t *input,
+                                  int64_t input_stride, const int rows, const int panels)
+{
+    const EF_NAME(weights) weights = {{codes, 0}};
+    (void)panel_bytes;
+    EF_UNROLL
+    for (int first = 0; first < rows; first += EF_PRODUCT_ROWS) {
+        ef_i32x16 integers[EF_PRODUCT_ROWS];
+        const int count = rows - first < EF_PRODUCT_ROWS ? rows - first : EF_PRODUCT_ROWS;
+        EF_NAME(product)(integers, EF_I8_ROW, 8, 0, &weights, input + first * input_stride, input_stride, count, panels, 0, 8);
+        EF_UNROLL
+        for (int r = 0; r < count; r++)
+            sum[first + r] = ef_i32x16_add(sum[first + r], integers[r]);
+    }
+}

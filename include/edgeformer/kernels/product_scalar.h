@@ -38,3 +38,17 @@ EF_INLINE void EF_NAME(product)(ef_i32x16 *sum, const int type, const int bits, 
             }
     }
 }
+
+#define EF_BYTES_OFFSET 0
+#define EF_BYTES_ROWS EF_TILE_ROWS
+EF_INLINE void EF_NAME(add_bytes)(ef_i32x16 *sum, const uint8_t *codes, int64_t panel_bytes, const uint8_t *input,
+                                  int64_t input_stride, const int rows, const int panels)
+{
+    for (int r = 0; r < rows; r++)
+        for (int p = 0; p < panels; p++)
+            for (int i = 0; i < EF_BLOCK * EF_TILE; i++) { /* [column / 4][row][column % 4] */
+                const int8_t weight = (int8_t)codes[p * panel_bytes + i];
+                const ef_block_activation *block = (const ef_block_activation *)(const void *)(input + r * input_stride);
+                sum[r * panels + p].v[i / 4 % EF_TILE] += weight * block->q[i / (4 * EF_TILE) * 4 + i % 4];
+            }
+}

@@ -23,20 +23,24 @@ EF_INLINE ef_i32x16 EF_NAME(quantize_lanes)(ef_f32x16 x, ef_f32x16 inverse)
     return ef_f32x16_to_i32(ef_f32x16_max(scaled, ef_f32x16_set1(-127.0f)));
 }
 
-/* One block, of values whose largest magnitude is `largest` or less. */
-EF_INLINE void EF_NAME(quantize_block)(ef_block_activation *output, ef_f32x16 low, ef_f32x16 high, float largest)
+/* What values whose largest magnitude is `largest` are multiplied with to be quantized; 0 if all are 0. */
+EF_INLINE float EF_NAME(quantize_inverse)(float largest) { return largest > 0.0f ? 127.0f / largest : 0.0f; }
+
+/* One block, of values of magnitudes up to `largest`; inverse: quantize_inverse of that. Both halves are summed by one
+ * tree of floats, as low + 4096 * high, which are whole numbers: |low|, |high| <= 16 * 127 < 2048, the sum < 2^24. */
+EF_INLINE void EF_NAME(quantize_block)(ef_block_activation *output, ef_f32x16 low, ef_f32x16 high, float largest,
+                                       ef_f32x16 inverse)
 {
-    const ef_f32x16 inverse = ef_f32x16_set1(largest > 0.0f ? 127.0f / largest : 0.0f);
     const ef_i32x16 q_low = EF_NAME(quantize_lanes)(low, inverse), q_high = EF_NAME(quantize_lanes)(high, inverse);
     ef_i32x16_store_i8(output->q, q_low);
     ef_i32x16_store_i8(output->q + 16, q_high);
-    const float scale = largest / 127.0f; /* small integers as floats: exact, in any order */
-    const float sum_low = ef_f32x16_reduce_add(ef_f32x16_from_i32(q_low));
-    const float sum = sum_low + ef_f32x16_reduce_add(ef_f32x16_from_i32(q_high));
-    output->scale = scale;
-    output->scaled_sum = scale * sum;
+    const ef_i32x16 both = ef_i32x16_add(q_low, ef_i32x16_shift_left(q_high, 12));
+    const int32_t sums = (int32_t)ef_f32x16_reduce_add(ef_f32x16_from_i32(both));
+    const int32_t low_sum = ((sums + 2048) & 4095) - 2048, sum = low_sum + (sums - low_sum) / 4096;
+    output->scale = largest / 127.0f;
+    output->scaled_sum = output->scale * (float)sum;
     output->sum = (int16_t)sum;
-    output->low_sum = (int16_t)sum_low;
+    output->low_sum = (int16_t)low_sum;
 }
 
 /* n / 32 blocks; n % 32 == 0. Each block has a scale of its own, largest magnitude / 127. */
@@ -45,19 +49,24 @@ static void EF_NAME(quantize)(ef_block_activation *output, const float *input, i
     for (int64_t i = 0; i < n; i += EF_BLOCK, output++) {
         const ef_f32x16 low = ef_f32x16_load(input + i), high = ef_f32x16_load(input + i + 16);
         const float largest = ef_f32x16_reduce_max(ef_f32x16_max(ef_f32x16_abs(low), ef_f32x16_abs(high)));
-        EF_NAME(quantize_block)(output, low, high, largest);
+        EF_NAME(quantize_block)(output, low, high, largest, ef_f32x16_set1(EF_NAME(quantize_inverse)(largest)));
     }
 }
 
-/* As `quantize`, but all blocks have the row's scale. */
+/* As `quantize`, but all blocks have the row's scale, and the row's total follows them. */
 static void EF_NAME(quantize_row)(ef_block_activation *output, const float *input, int64_t n)
 {
     ef_f32x16 magnitudes = ef_f32x16_zero();
     for (int64_t i = 0; i < n; i += 16)
         magnitudes = ef_f32x16_max(ef_f32x16_abs(ef_f32x16_load(input + i)), magnitudes);
     const float largest = ef_f32x16_reduce_max(magnitudes);
-    for (int64_t i = 0; i < n; i += EF_BLOCK, output++)
-        EF_NAME(quantize_block)(output, ef_f32x16_load(input + i), ef_f32x16_load(input + i + 16), largest);
+    const ef_f32x16 inverse = ef_f32x16_set1(EF_NAME(quantize_inverse)(largest));
+    int32_t total = 0;
+    for (int64_t i = 0; i < n; i += EF_BLOCK, output++) {
+        EF_NAME(quantize_block)(output, ef_f32x16_load(input + i), ef_f32x16_load(input + i + 16), largest, inverse);
+        total += output->sum;
+    }
+    *ef_row_total(output, 0) = total;
 }
 
 /* output = activation(input); activation: enum ef_activation. */
