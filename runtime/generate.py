@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import secrets
+import os
 import time
 from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
@@ -286,5 +286,5 @@ def run_texts(
 def _seed_of(options: GenerationOptions, index: int) -> int:
     """The seed of the text at `index`: the caller's one for all, or one each, or a fresh one."""
     if options.seeds is None:
-        return secrets.randbits(63) if options.temperature > 0 else 0
+        return int.from_bytes(os.urandom(8), "little") >> 1 if options.temperature > 0 else 0
     return options.seeds[index] if len(options.seeds) > 1 else options.seeds[0]

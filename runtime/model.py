@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import hashlib
 import logging
 import os
 import weakref
 from dataclasses import dataclass
+from importlib.util import source_hash
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from ._kernels import core
@@ -260,18 +260,16 @@ def file_fingerprint(path: str) -> str:
     OSError
         If it cannot be read.
     """
-    digest = hashlib.blake2b(digest_size=16)
     with open(path, "rb") as file:
         size = file.seek(0, os.SEEK_END)
-        digest.update(size.to_bytes(8, "little"))
         file.seek(0)
-        digest.update(file.read(FINGERPRINT_BYTES))
+        digest = source_hash(size.to_bytes(8, "little") + file.read(FINGERPRINT_BYTES))
         remaining = max(size - FINGERPRINT_BYTES, 0)
         block = min(FINGERPRINT_BYTES, remaining) // FINGERPRINT_SAMPLES + 1
         for sample in range(FINGERPRINT_SAMPLES if remaining else 0):
             file.seek(max(size - block - remaining * sample // FINGERPRINT_SAMPLES, 0))
-            digest.update(file.read(block))
-    return digest.hexdigest()
+            digest = source_hash(digest + file.read(block))
+    return digest.hex()
 
 
 def _identity(path: str) -> tuple[int, ...] | None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import threading
 from collections.abc import AsyncIterator, Callable, Generator, Iterator
 from typing import TYPE_CHECKING, TypeVar
@@ -105,10 +104,12 @@ class AsyncGenerationStream(AsyncIterator[GenerationChunk]):
         return self._stream.result
 
     async def __anext__(self) -> GenerationChunk:
+        from asyncio import CancelledError
+
         # StopIteration cannot pass through a future, so the end of the stream travels as None.
         try:
             chunk = await run_in_thread(lambda: next(self._stream, None), self._stream.cancel)
-        except asyncio.CancelledError:
+        except CancelledError:
             self._stream.close()
             raise
         if chunk is None:
@@ -131,6 +132,8 @@ async def run_in_thread(function: Callable[[], Result], cancel: Callable[[], Non
     """Await `function` run in the loop's default executor. If the awaiting task is cancelled, call `cancel` and wait
     until `function` is over before the cancellation goes on: nothing is left running behind the caller's back.
     """
+    import asyncio  # whoever runs coroutines has it; others need not wait for it
+
     future = asyncio.get_running_loop().run_in_executor(None, function)
     try:
         return await asyncio.shield(future)

@@ -7,7 +7,7 @@ parsed and bounded here first, and only then handed over.
 
 from __future__ import annotations
 
-import secrets
+import os
 from dataclasses import dataclass
 from typing import Any, NoReturn
 
@@ -237,7 +237,7 @@ def seal(spec: Spec) -> dict[str, Any]:
     Each control piece is renamed, everywhere alike, to a string with a random part that no text contains, and merges
     that would build one are dropped. The post-processor names ids, so it still adds its tokens.
     """
-    nonce = secrets.token_hex(16)
+    nonce = os.urandom(16).hex()
     names = {spec.pieces[token]: f"\ufdd0{nonce}:{token}" for token in spec.control}
     description = dict(spec.description)
     model = dict(description["model"])

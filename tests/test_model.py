@@ -283,6 +283,19 @@ def test_load_refuses_what_it_does_not_know(llama):
         edgeformer.load("a\0b")
 
 
+def test_loading_and_running_are_light(llama):
+    """Neither compilers nor what only conversion and coroutines need."""
+    heavy = ("numba", "llvmlite", "asyncio", "edgeformer.quants.searches", "typer", "torch")
+    code = f"""
+import sys, edgeformer
+edgeformer.load({str(llama)!r}, n_ctx=64).generate([5, 17], max_tokens=2)
+print([name for name in {heavy} if name in sys.modules])
+"""
+    environment = {**os.environ, "EDGEFORMER_NUMBA": "0"}
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, env=environment)
+    assert (done.stdout.strip(), done.stderr) == ("[]", "")
+
+
 def test_paths_may_be_bytes(llama):
     packed = edgeformer.pack(os.fsencode(llama), os.fsencode(llama.parent / "packed.gguf"))
     with edgeformer.load(os.fsencode(packed.path)) as model:

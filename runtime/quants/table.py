@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
+from importlib import import_module
+
 from ..errors import InvalidOptionError, quote
-from . import (
-    blocks32,
-    codebooks,
-    encode_blocks32,
-    encode_codebooks,
-    encode_k_quants,
-    encode_ternary,
-    floats,
-    k_quants,
-    rows,
-    ternary,
-)
-from .types import QuantizationType, StoredType
+from . import blocks32, codebooks, floats, k_quants, rows, ternary
+from .types import Bytes, Encoder, Float32, QuantizationType, StoredType
+
+
+def _later(family: str, name: str) -> Encoder:
+    """The encoder `name` of `encode_<family>.py`, imported when it is first used: running a model needs none."""
+
+    def encode(blocks: Float32, importance: Float32 | None) -> Bytes:
+        encoder: Encoder = getattr(import_module(f"{__package__}.encode_{family}"), f"encode_{name}")
+        return encoder(blocks, importance)
+
+    return encode
+
 
 I8_ROW = 0x00656601
 """Number of edgeformer's own type: far above those that ggml gives."""
@@ -25,22 +27,22 @@ TYPES: dict[int, QuantizationType] = {
     for stored_type in (
         QuantizationType(0, "f32", 1, 4, decode=floats.decode_f32, encode=floats.encode_f32),
         QuantizationType(1, "f16", 1, 2, decode=floats.decode_f16, encode=floats.encode_f16),
-        QuantizationType(2, "q4_0", 32, 18, decode=blocks32.decode_q4_0, encode=encode_blocks32.encode_q4_0),
-        QuantizationType(3, "q4_1", 32, 20, decode=blocks32.decode_q4_1, encode=encode_blocks32.encode_q4_1),
-        QuantizationType(6, "q5_0", 32, 22, decode=blocks32.decode_q5_0, encode=encode_blocks32.encode_q5_0),
-        QuantizationType(7, "q5_1", 32, 24, decode=blocks32.decode_q5_1, encode=encode_blocks32.encode_q5_1),
+        QuantizationType(2, "q4_0", 32, 18, decode=blocks32.decode_q4_0, encode=_later("blocks32", "q4_0")),
+        QuantizationType(3, "q4_1", 32, 20, decode=blocks32.decode_q4_1, encode=_later("blocks32", "q4_1")),
+        QuantizationType(6, "q5_0", 32, 22, decode=blocks32.decode_q5_0, encode=_later("blocks32", "q5_0")),
+        QuantizationType(7, "q5_1", 32, 24, decode=blocks32.decode_q5_1, encode=_later("blocks32", "q5_1")),
         QuantizationType(8, "q8_0", 32, 34, decode=blocks32.decode_q8_0, encode=blocks32.encode_q8_0),
-        QuantizationType(10, "q2_k", 256, 84, decode=k_quants.decode_q2_k, encode=encode_k_quants.encode_q2_k),
-        QuantizationType(11, "q3_k", 256, 110, decode=k_quants.decode_q3_k, encode=encode_k_quants.encode_q3_k),
-        QuantizationType(12, "q4_k", 256, 144, decode=k_quants.decode_q4_k, encode=encode_k_quants.encode_q4_k),
-        QuantizationType(13, "q5_k", 256, 176, decode=k_quants.decode_q5_k, encode=encode_k_quants.encode_q5_k),
-        QuantizationType(14, "q6_k", 256, 210, decode=k_quants.decode_q6_k, encode=encode_k_quants.encode_q6_k),
-        QuantizationType(20, "iq4_nl", 32, 18, decode=codebooks.decode_iq4_nl, encode=encode_codebooks.encode_iq4_nl),
-        QuantizationType(23, "iq4_xs", 256, 136, decode=codebooks.decode_iq4_xs, encode=encode_codebooks.encode_iq4_xs),
+        QuantizationType(10, "q2_k", 256, 84, decode=k_quants.decode_q2_k, encode=_later("k_quants", "q2_k")),
+        QuantizationType(11, "q3_k", 256, 110, decode=k_quants.decode_q3_k, encode=_later("k_quants", "q3_k")),
+        QuantizationType(12, "q4_k", 256, 144, decode=k_quants.decode_q4_k, encode=_later("k_quants", "q4_k")),
+        QuantizationType(13, "q5_k", 256, 176, decode=k_quants.decode_q5_k, encode=_later("k_quants", "q5_k")),
+        QuantizationType(14, "q6_k", 256, 210, decode=k_quants.decode_q6_k, encode=_later("k_quants", "q6_k")),
+        QuantizationType(20, "iq4_nl", 32, 18, decode=codebooks.decode_iq4_nl, encode=_later("codebooks", "iq4_nl")),
+        QuantizationType(23, "iq4_xs", 256, 136, decode=codebooks.decode_iq4_xs, encode=_later("codebooks", "iq4_xs")),
         QuantizationType(30, "bf16", 1, 2, decode=floats.decode_bf16, encode=floats.encode_bf16),
-        QuantizationType(34, "tq1_0", 256, 54, decode=ternary.decode_tq1_0, encode=encode_ternary.encode_tq1_0),
-        QuantizationType(35, "tq2_0", 256, 66, decode=ternary.decode_tq2_0, encode=encode_ternary.encode_tq2_0),
-        QuantizationType(39, "mxfp4", 32, 17, decode=codebooks.decode_mxfp4, encode=encode_codebooks.encode_mxfp4),
+        QuantizationType(34, "tq1_0", 256, 54, decode=ternary.decode_tq1_0, encode=_later("ternary", "tq1_0")),
+        QuantizationType(35, "tq2_0", 256, 66, decode=ternary.decode_tq2_0, encode=_later("ternary", "tq2_0")),
+        QuantizationType(39, "mxfp4", 32, 17, decode=codebooks.decode_mxfp4, encode=_later("codebooks", "mxfp4")),
         QuantizationType(
             I8_ROW, "i8_row", 32, 32, row_header=rows.HEADER, decode=rows.decode_i8_row, encode=rows.encode_i8_row
         ),
