@@ -94,16 +94,18 @@ enum { EF_NAME(AHEAD) = EF_SIMD == EF_SIMD_NEON ? 0 : 8704 };
     }
 #endif
 #if EF_TILE_PANELS == 2
-#define EF_SIZES(...) \
-    if (panels == 2) \
-        EF_HEIGHTS(2, __VA_ARGS__) \
-    else \
-        EF_HEIGHTS(1, __VA_ARGS__)
+#define EF_WIDTHS(heights, ...) \
+    if (panels == 2) { \
+        heights(2, __VA_ARGS__) \
+    } else { \
+        heights(1, __VA_ARGS__) \
+    }
 #else
-#define EF_SIZES(...) \
+#define EF_WIDTHS(heights, ...) \
     (void)panels; \
-    EF_HEIGHTS(1, __VA_ARGS__)
+    heights(1, __VA_ARGS__)
 #endif
+#define EF_SIZES(...) EF_WIDTHS(EF_HEIGHTS, __VA_ARGS__)
 
 #define EF_FLOAT_FUNCTION(name, id, bytes) \
     static void EF_NAME(tile_##name)(const ef_matmul *args, int32_t row, int32_t panel, int rows, int panels) \
@@ -118,18 +120,30 @@ static void EF_NAME(tile_i8_row)(const ef_matmul *args, int32_t row, int32_t pan
     EF_SIZES(EF_NAME(row_tile), args, row, panel)
 }
 
-#define EF_FORM_FUNCTION(bits, parts) \
-    static void EF_NAME(tile_##bits##_##parts)(const ef_matmul *args, const EF_NAME(slab) *slab, int32_t row, int32_t panel, \
-                                               int rows, int panels) \
+/* Unpacked tiles have as many rows as there can be, or one less: EF_UNPACK_ROWS rows and more can always be cut so. */
+_Static_assert(EF_UNPACK_ROWS >= (EF_UNPACKED_ROWS - 1) * (EF_UNPACKED_ROWS - 2), "heights of unpacked tiles");
+#define EF_TALL(width, ...) \
+    if (rows == EF_UNPACKED_ROWS) \
+        EF_NAME(slab_tile)(__VA_ARGS__, EF_UNPACKED_ROWS, width); \
+    else \
+        EF_NAME(slab_tile)(__VA_ARGS__, EF_UNPACKED_ROWS - 1, width);
+
+#define EF_FORM_FUNCTION(bits, parts, minimum) \
+    static void EF_NAME(tile_##bits##_##parts##_##minimum)(const ef_matmul *args, const EF_NAME(slab) *slab, int32_t row, \
+                                                           int32_t panel, int rows, int panels) \
     { \
-        EF_SIZES(EF_NAME(slab_tile), args, slab, row, panel, bits, parts) \
+        EF_WIDTHS(EF_TALL, args, slab, row, panel, bits, parts, minimum) \
     }
 EF_UNPACKED_FORMS(EF_FORM_FUNCTION)
 #undef EF_FORM_FUNCTION
+#undef EF_TALL
 
 #define EF_FLOAT_CASE(name, id, bytes) case id: EF_NAME(tile_##name)(args, row, panel, rows, panels); return;
-#define EF_FORM_CASE(bits, parts) \
-    case 2 * bits + parts: EF_NAME(tile_##bits##_##parts)(args, slab, row, panel, rows, panels); return;
+#define EF_FORM(bits, parts, minimum) (4 * (bits) + 2 * (parts) + (minimum))
+#define EF_FORM_CASE(bits, parts, minimum) \
+    case EF_FORM(bits, parts, minimum): \
+        EF_NAME(tile_##bits##_##parts##_##minimum)(args, slab, row, panel, rows, panels); \
+        return;
 /* One tile of a matrix, of one with blocks over a slab; 1 <= rows <= EF_TILE_ROWS, 1 <= panels <= EF_TILE_PANELS. */
 static void EF_NAME(tile)(const ef_matmul *args, const EF_NAME(slab) *slab, int32_t row, int32_t panel, int rows, int panels)
 {
@@ -138,12 +152,13 @@ static void EF_NAME(tile)(const ef_matmul *args, const EF_NAME(slab) *slab, int3
     EF_FLOAT_TYPES(EF_FLOAT_CASE)
     case EF_I8_ROW: EF_NAME(tile_i8_row)(args, row, panel, rows, panels); return;
     }
-    switch (2 * EF_WIDTH(traits.bits) + EF_BLOCK / traits.scale_columns) {
+    switch (EF_FORM(EF_WIDTH(traits.bits), EF_BLOCK / traits.scale_columns, traits.has_min)) {
     EF_UNPACKED_FORMS(EF_FORM_CASE)
     }
 }
 #undef EF_FLOAT_CASE
 #undef EF_FORM_CASE
+#undef EF_FORM
 
 /* Tiles of `rows` rows (constant) of panels [panel, end). */
 EF_INLINE void EF_NAME(direct_tiles)(const ef_matmul *args, int32_t row, int32_t panel, int32_t end, const int type,
@@ -298,6 +313,7 @@ static void EF_NAME(matmul)(const ef_matmul *args, int32_t row_begin, int32_t ro
 #undef EF_CALL
 #undef EF_HEIGHTS
 #undef EF_SIZES
+#undef EF_WIDTHS
 #undef EF_WIDTH
 #undef EF_UNPACKED_FORMS
 #undef EF_UNPACK_ROWS

@@ -1,9 +1,10 @@
 /* Tiles of quantized matrices. Each product_*.h gives
  *     EF_TILE_ROWS, EF_TILE_PANELS   the largest tile
- *     EF_UNPACKED_ROWS               where defined, the most rows of an unpacked matrix' tile
+ *     EF_UNPACKED_ROWS               where defined, the rows of an unpacked matrix' tile: as many, or one less
  *     EF_PRODUCT_ROWS                how many rows one call of `product` takes
  *     EF_UNPACK_ROWS                 from how many rows on a panel is worth unpacking
- *     EF_UNPACKED_FORMS(form)        form(width, parts) for each kind of unpacked tile; width = EF_WIDTH(bits of the codes)
+ *     EF_UNPACKED_FORMS(form)        form(width, parts, minimum) for each kind of unpacked tile; width = EF_WIDTH(bits of
+ *                                    the codes), minimum: whether there are any
  *     EF_NAME(operand), EF_NAME(store_operands)   see operands.h
  *     EF_OWN_ADD_PRODUCTS            where defined, an EF_NAME(add_products) of its own takes the place of the one below
  *     EF_NAME(weights)               thirty-two columns of one panel, ready for the product
@@ -19,6 +20,12 @@
  * ascending order, fma(integer sum, weight's scale * activation's scale, A); M likewise fma(minimum, scale * sum of the
  * activations, M).
  */
+
+/* So that kernels of types with minima can do without offsets. */
+#define EF_ASSERT_TYPE(name, id, columns, bytes, shared, bits, offset, minimum) \
+    _Static_assert(!(minimum) || (offset) == 0, #name ": a minimum and an offset");
+EF_QUANTIZED_TYPES(EF_ASSERT_TYPE)
+#undef EF_ASSERT_TYPE
 
 /* Asks for bytes that come soon; they need not exist. */
 EF_INLINE void EF_NAME(prefetch)(const uint8_t *first, const int64_t bytes)
@@ -212,23 +219,21 @@ EF_INLINE void EF_NAME(add_products)(ef_f32x16 *sums, const uint8_t *codes, int6
 }
 #endif
 
-/* A tile of `rows` rows and `panels` panels over the columns of a slab. bits, parts, rows and panels are constants. */
+/* A tile of `rows` rows and `panels` panels over the columns of a slab. From `bits` on all are constants. */
 EF_INLINE void EF_NAME(slab_tile)(const ef_matmul *args, const EF_NAME(slab) *slab, int32_t row, int32_t panel,
-                                  const int bits, const int parts, const int rows, const int panels)
+                                  const int bits, const int parts, const int minimum, const int rows, const int panels)
 {
-    if (rows > EF_UNPACKED_ROWS) /* no such tile is cut: nothing to compile */
-        return;
-    const ef_type_traits traits = ef_traits(args->weight.type);
+    const int offset = minimum ? 0 : ef_traits(args->weight.type).offset;
     const int64_t stride = args->input_stride, first_block = slab->column / EF_BLOCK;
     const uint8_t *input = (const uint8_t *)args->input + row * stride + first_block * (int64_t)sizeof(ef_block_activation);
     const int last = slab->column + slab->num_columns == args->weight.num_columns;
     ef_f32x16 sums[EF_TILE_ROWS * EF_TILE_PANELS], totals[EF_TILE_ROWS * EF_TILE_PANELS];
     EF_NAME(load_sums)(sums, slab, row, 0, rows, panels);
-    EF_NAME(add_products)(sums, slab->codes, slab->codes_bytes, slab->num_columns, bits, parts, traits.offset, input, stride,
-                          rows, panels);
+    EF_NAME(add_products)(sums, slab->codes, slab->codes_bytes, slab->num_columns, bits, parts, offset, input, stride, rows,
+                          panels);
     if (!last)
         EF_NAME(store_sums)(sums, slab, row, 0, rows, panels);
-    if (traits.has_min) {
+    if (minimum) {
         EF_NAME(load_sums)(totals, slab, row, 1, rows, panels);
         EF_NAME(add_minima)(totals, slab, parts, input, stride, rows, panels);
         if (!last)

@@ -1,28 +1,24 @@
 /* Integer products with vpdpbusd (AVX-512-VNNI, AVX-VNNI): unsigned codes, signed activations. The codes' offset adds
  * offset * (the activations' sum), which the sums start without. Nothing can overflow: 32 * 255 * 127 < 2^31. */
 
+#define EF_UNPACK_ROWS 32
 #if EF_SIMD == EF_SIMD_AVX512
-/* Thirty-two registers: sixteen hold the weights of two panels' block, twelve the float sums of six rows. The rows take
- * turns, so each activation is broadcast once for two products. */
+/* Thirty-two registers: twelve integer sums of six rows and two panels, so that none waits for the product before it, and
+ * as many float sums. I8_ROW and floats have but one kind of sums. */
 #define EF_TILE_ROWS 8
 #define EF_UNPACKED_ROWS 6
 #define EF_TILE_PANELS 2
-#define EF_PRODUCT_ROWS 1
-#define EF_UNPACK_ROWS 32
 #define EF_CHUNK_BYTES (768 * 1024)
-#define EF_WEIGHTS_IN_REGISTERS 1
 #else
-/* Sixteen registers: twelve hold the integer sums of six rows, so each group of weights is read once for six rows; the
- * float sums wait in memory. */
+/* Sixteen registers: eight hold the integer sums of four rows; the float sums wait in memory. */
 #define EF_TILE_ROWS 6
+#define EF_UNPACKED_ROWS 4
 #define EF_TILE_PANELS 1
-#define EF_PRODUCT_ROWS EF_TILE_ROWS
-#define EF_UNPACK_ROWS 32
 #define EF_CHUNK_BYTES (384 * 1024)
-#define EF_WEIGHTS_IN_REGISTERS 0
 #endif
+#define EF_PRODUCT_ROWS EF_UNPACKED_ROWS
 #define EF_WIDTH(bits) 8 /* of codes as far as products care: all alike */
-#define EF_UNPACKED_FORMS(form) form(8, 1) form(8, 2)
+#define EF_UNPACKED_FORMS(form) form(8, 1, 0) form(8, 1, 1) form(8, 2, 0) form(8, 2, 1)
 
 EF_INLINE ef_i32x16 EF_NAME(dpbusd)(ef_i32x16 sum, ef_i32x16 weights, ef_i32x16 activations)
 {
@@ -40,19 +36,12 @@ EF_INLINE ef_i32x16 EF_NAME(operand)(ef_i32x16 codes, int bits, int offset)
     return codes;
 }
 
-typedef struct {
-    EF_NAME(source) source;
-    ef_i32x16 group[8]; /* only where EF_WEIGHTS_IN_REGISTERS */
-} EF_NAME(weights);
+typedef struct { EF_NAME(source) source; } EF_NAME(weights);
 
 EF_INLINE void EF_NAME(load_weights)(EF_NAME(weights) *weights, const int type, EF_NAME(source) source)
 {
+    (void)type;
     weights->source = source;
-    if (EF_WEIGHTS_IN_REGISTERS) {
-        EF_UNROLL
-        for (int g = 0; g < 8; g++)
-            weights->group[g] = EF_NAME(group)(type, source, g);
-    }
 }
 
 /* Adds group g of a block's columns, the codes of `panels` panels, to the sums of `rows` rows. */
@@ -90,7 +79,7 @@ EF_INLINE void EF_NAME(product)(ef_i32x16 *sum, const int type, const int bits, 
         ef_i32x16 group[EF_TILE_PANELS];
         EF_UNROLL
         for (int p = 0; p < panels; p++)
-            group[p] = EF_WEIGHTS_IN_REGISTERS ? weights[p].group[g] : EF_NAME(group)(type, weights[p].source, g);
+            group[p] = EF_NAME(group)(type, weights[p].source, g);
         EF_NAME(add_group)(sum, group, input, input_stride, g, rows, panels);
     }
 }
@@ -110,5 +99,3 @@ EF_INLINE void EF_NAME(add_bytes)(ef_i32x16 *sum, const uint8_t *codes, int64_t 
         EF_NAME(add_group)(sum, group, input, input_stride, g, rows, panels);
     }
 }
-
-#undef EF_WEIGHTS_IN_REGISTERS

@@ -6,14 +6,17 @@
  *     Codes of eight bits become signed and give their sign to the activation. A pair is at most 2 * 128 * 127 = 32512 <
  *     2^15 (-128 occurs only in odd files), so pairs are widened at once. */
 
-/* Sixteen registers: twelve hold the integer sums of six rows; the float sums wait in memory. */
+/* Sixteen registers: eight hold the integer sums of four rows, two a group of weights; six rows left none to spare, and gained
+ * nothing by reading a group once for more of them. The float sums wait in memory. */
 #define EF_TILE_ROWS 6
+#define EF_UNPACKED_ROWS 4
 #define EF_TILE_PANELS 1
 #define EF_PRODUCT_ROWS EF_TILE_ROWS
 #define EF_UNPACK_ROWS 24
 #define EF_CHUNK_BYTES (384 * 1024)
 #define EF_WIDTH(bits) (bits)
-#define EF_UNPACKED_FORMS(form) form(4, 1) form(5, 1) form(8, 1) form(4, 2) form(6, 2)
+#define EF_UNPACKED_FORMS(form) \
+    form(4, 1, 0) form(4, 1, 1) form(5, 1, 0) form(5, 1, 1) form(8, 1, 0) form(4, 2, 0) form(4, 2, 1) form(6, 2, 0)
 
 EF_INLINE ef_i32x16 EF_NAME(operand)(ef_i32x16 codes, const int bits, int offset)
 {

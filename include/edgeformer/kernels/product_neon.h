@@ -12,7 +12,7 @@
 #define EF_UNPACK_ROWS 4
 #define EF_CHUNK_BYTES (256 * 1024)
 #define EF_WIDTH(bits) ((bits) == 8 ? 8 : 6) /* codes below eight bits are summed alike: see smull_pairs */
-#define EF_UNPACKED_FORMS(form) form(6, 1) form(8, 1) form(6, 2)
+#define EF_UNPACKED_FORMS(form) form(6, 1, 0) form(6, 1, 1) form(8, 1, 0) form(6, 2, 0) form(6, 2, 1)
 
 EF_INLINE ef_i32x16 EF_NAME(operand)(ef_i32x16 codes, const int bits, const int offset)
 {

@@ -6,7 +6,7 @@
 #define EF_UNPACK_ROWS 8
 #define EF_CHUNK_BYTES (256 * 1024)
 #define EF_WIDTH(bits) 8
-#define EF_UNPACKED_FORMS(form) form(8, 1) form(8, 2)
+#define EF_UNPACKED_FORMS(form) form(8, 1, 0) form(8, 1, 1) form(8, 2, 0) form(8, 2, 1)
 
 EF_INLINE ef_i32x16 EF_NAME(operand)(ef_i32x16 codes, int bits, int offset)
 {
