@@ -127,10 +127,13 @@ def convert(
     OutputError
         The file cannot be written.
     """
-    weights = read_importance(importance) if isinstance(importance, (str, os.PathLike)) else importance or {}
+    files: list[PathLike] = []  # read from, beside the source
+    if isinstance(importance, (str, os.PathLike)):
+        files, importance = [importance], read_importance(importance)
+    weights = importance or {}
     policy = Policy(type, overrides, weighted=bool(weights))
     if Path(source).suffix.lower() == ".gguf":
-        return _requantize(Path(source), out, policy, weights, progress)
+        return _requantize(Path(source), out, policy, weights, files, progress)
     with open_checkpoint(source) as checkpoint:
         folder = Path(checkpoint.folder)
         if checkpoint.config is None:
@@ -143,7 +146,7 @@ def convert(
         choices = policy.choose(shapes, _heads_per_value(metadata, architecture.name))
         job = _Job(out, architecture.name, policy, plan.tensors, choices, weights, progress)
         notes = [*plan.notes, *(note for vocabulary in plan.vocabularies.values() for note in vocabulary.notes)]
-        return job.run(metadata, list(dict.fromkeys(notes)), checkpoint.files())
+        return job.run(metadata, list(dict.fromkeys(notes)), [*checkpoint.files(), *files])
 
 
 def _metadata(name: str, plan: Plan, policy: Policy, source: Source) -> dict[str, Any]:
@@ -178,9 +181,17 @@ def _heads_per_value(metadata: Mapping[str, Any], architecture: str) -> int:
 
 
 def _requantize(
-    source: Path, out: PathLike, policy: Policy, importance: Importance, progress: Progress | None
+    source: Path,
+    out: PathLike,
+    policy: Policy,
+    importance: Importance,
+    files: Sequence[PathLike],
+    progress: Progress | None,
 ) -> ConversionReport:
-    """From one GGUF file to another, with other types; weights that are quantized already stay what they are."""
+    """From one GGUF file to another, with other types; weights that are quantized already stay what they are.
+
+    `files` are read from, too.
+    """
     with GGUFFile(source) as file:
         if file.get("split.count", int, 1) > 1:
             raise ConversionError(f"{source}: one part of several; join them with llama-gguf-split first")
@@ -191,7 +202,7 @@ def _requantize(
         metadata = {k: v for k, v in file.metadata.items() if k not in ("general.architecture", "general.alignment")}
         metadata["general.file_type"] = policy.mix.file_type
         job = _Job(out, architecture, policy, tensors, choices, importance, progress)
-        return job.run(metadata, [], [source])
+        return job.run(metadata, [], [source, *files])
 
 
 def _from_gguf(file: GGUFFile, name: str, choice: Choice) -> PlannedTensor:

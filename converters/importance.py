@@ -6,7 +6,7 @@ squared activation that it was multiplied with, and ``<name>.counts``, the numbe
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -66,16 +66,20 @@ def read_importance(path: PathLike) -> dict[str, NDArray[np.float32]]:
             if counts.size != 1 or sums.size != sums.shape[-1]:
                 what = f"shapes {sums.shape} and {counts.shape} are not those of one matrix"
                 raise ModelFormatError(file.path, None, f"tensor {quote(name)}", what)
-            if not (np.isfinite(sums).all() and (sums >= 0).all() and np.isfinite(counts).all()):
-                raise ModelFormatError(
-                    file.path, None, f"tensor {quote(name)}", "holds NaN, infinity or a negative sum"
-                )
-            if counts.reshape(-1)[0] > 0:
-                means[name] = sums.reshape(-1) / counts.reshape(-1)[0]
+            count = counts.reshape(-1)[0]
+            with np.errstate(over="ignore"):
+                mean = sums.reshape(-1) / (count or np.float32(1))
+            if not (np.isfinite(mean).all() and (sums >= 0).all() and 0 <= count < np.inf):
+                what = "holds NaN, infinity or a negative number, or its means are too large"
+                raise ModelFormatError(file.path, None, f"tensor {quote(name)}", what)
+            if count > 0:
+                means[name] = mean
         return means
 
 
-def write_importance(path: PathLike, architecture: str, activations: Mapping[str, Activations]) -> None:
+def write_importance(
+    path: PathLike, architecture: str, activations: Mapping[str, Activations], sources: Sequence[PathLike] = ()
+) -> None:
     """Write an importance file.
 
     Parameters
@@ -85,6 +89,8 @@ def write_importance(path: PathLike, architecture: str, activations: Mapping[str
         Of the model; other readers do not need it.
     activations : mapping of str to Activations
         By the name of the matrix.
+    sources : sequence of path-like
+        Files that this one comes from; writing over one of them is refused.
 
     Raises
     ------
@@ -95,7 +101,7 @@ def write_importance(path: PathLike, architecture: str, activations: Mapping[str
     for name, seen in activations.items():
         arrays[name + _SUMS] = seen.sums.astype(np.float32)[None]
         arrays[name + _COUNTS] = np.array([[seen.count]], np.float32)
-    with GGUFWriter(path, architecture) as writer:
+    with GGUFWriter(path, architecture, sources=sources) as writer:
         writer.add("general.type", "imatrix")
         writer.add("imatrix.datasets", ["calibration text"])
         writer.add("imatrix.chunk_count", 1)

@@ -54,8 +54,10 @@ def measure_activations(
     UnsupportedModelError
         The model is an encoder-decoder, which needs pairs of texts, or has no tokenizer.
     InvalidInputError
-        The text has no tokens.
+        The text has no tokens, or none may be used.
     """
+    if max_tokens < 1:
+        raise InvalidInputError(f"max_tokens is {max_tokens}: at least one token is needed")
     with GGUFFile(path) as file:
         tokenizer = Tokenizer.from_metadata(file.metadata, path=file.path)
     if tokenizer is None:
@@ -95,8 +97,13 @@ def _lines(tokenizer: Tokenizer, text: str, longest: int) -> list[list[int]]:
 
 
 def _at_most(sequences: list[list[int]], max_tokens: int) -> list[list[int]]:
-    """The first sequences that together have no more tokens; at least one."""
+    """The first sequences that together have no more tokens, the last of them cut."""
     if not sequences:
         raise InvalidInputError("the text to calibrate with has no tokens")
-    fitting = int(np.searchsorted(np.cumsum([len(ids) for ids in sequences]), max_tokens, side="right"))
-    return sequences[: max(fitting, 1)]
+    kept = []
+    for ids in sequences:
+        kept.append(ids[:max_tokens])
+        max_tokens -= len(kept[-1])
+        if max_tokens == 0:
+            break
+    return kept

@@ -21,7 +21,7 @@ from .errors import (
     PathLike,
 )
 
-__all__ = ["InputFile", "OutputFile", "open_input"]
+__all__ = ["InputFile", "OutputFile", "check_output", "open_input"]
 
 _MAX_READ = 1 << 30  # Linux moves at most 2 GiB - 4 KiB a call
 # Written at a time, from multiples of it: Linux then caches the file in large pages, which pays where it is mapped.
@@ -160,6 +160,41 @@ class InputFile:
             raise InvalidInputError(f"{self.path}: the file was closed")
 
 
+def check_output(path: PathLike, sources: Sequence[PathLike] = ()) -> str:
+    """Whether a file can be meant to be written there; for programs whose work comes before the writing.
+
+    Parameters
+    ----------
+    path : path-like
+    sources : sequence of path-like
+        Files that are being read and must not be replaced.
+
+    Returns
+    -------
+    str
+        Where the file will be: a link stays a link to the new file.
+
+    Raises
+    ------
+    OutputError
+        It is no path, its folder is not there, or it is a folder or device or one of the sources.
+    """
+    try:
+        target = os.path.realpath(os.fsdecode(path))
+    except ValueError as error:
+        raise OutputError(repr(path), f"is not a path: {error}") from None
+    if not os.path.isdir(os.path.dirname(target)):
+        raise OutputError(target, "cannot be written: its folder is not there")
+    if not os.path.exists(target):
+        return target
+    if not os.path.isfile(target):
+        raise OutputError(target, "is a folder or device: give the name of a file")
+    for source in sources:
+        if os.path.exists(source) and os.path.samefile(source, target):
+            raise OutputError(target, "is being read from: write to another file")
+    return target
+
+
 class OutputFile:
     """A file that appears at its path whole, or not at all.
 
@@ -181,16 +216,11 @@ class OutputFile:
     """
 
     def __init__(self, path: PathLike, size: int, sources: Sequence[PathLike] = ()) -> None:
-        try:
-            self.path = os.path.realpath(os.fsdecode(path))  # a link stays a link to the new file
-        except ValueError as error:
-            raise OutputError(repr(path), f"is not a path: {error}") from None
+        self.path = check_output(path, sources)
         self.size = size
         self.written = 0
         self._pending = bytearray()  # less than a block, to be written
         self._descriptor = -1
-        self._partial = ""
-        self._check_target(sources)
         self._partial = os.path.join(os.path.dirname(self.path), f".edgeformer-{os.urandom(6).hex()}.partial")
         try:
             self._descriptor = os.open(self._partial, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)
@@ -201,19 +231,6 @@ class OutputFile:
         except BaseException:
             self.abort()
             raise
-
-    def _check_target(self, sources: Sequence[PathLike]) -> None:
-        try:
-            mode = os.stat(self.path).st_mode
-        except FileNotFoundError:
-            return
-        except OSError as error:
-            raise self._error(error) from None
-        if not stat.S_ISREG(mode):
-            raise OutputError(self.path, "is a folder or device: give the name of a file")
-        for source in sources:
-            if os.path.exists(source) and os.path.samefile(source, self.path):
-                raise OutputError(self.path, "is being read from: write to another file")
 
     def _reserve(self) -> None:
         if self.size == 0 or not hasattr(os, "posix_fallocate"):

@@ -18,6 +18,7 @@ from edgeformer.errors import (
     InvalidInputError,
     ModelFormatError,
     ModelNotFoundError,
+    OutputError,
     UnsupportedModelError,
 )
 from edgeformer.gguf import GGUFFile
@@ -64,6 +65,7 @@ def test_what_is_written_is_read(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(("sums", "counts"), [
     ([[1.0, np.nan]], [[1.0]]), ([[1.0, -1.0]], [[1.0]]), ([[1.0, 1.0]], [[np.inf]]), ([[1.0], [1.0]], [[1.0], [1.0]]),
+    ([[1.0, 1.0]], [[-1.0]]), ([[1e30, 1.0]], [[1e-30]]),
 ])  # fmt: skip
 def test_damaged_files_are_named(tmp_path: Path, sums: list[list[float]], counts: list[list[float]]) -> None:
     write_like_llama_cpp(tmp_path / "i.gguf", {"a": np.array(sums)}, {"a": np.array(counts)})
@@ -138,3 +140,32 @@ def test_texts_that_cannot_be_used_are_errors(stories: Path, tmp_path: Path) -> 
     convert(folder, tmp_path / "no-vocabulary.gguf")
     with pytest.raises(UnsupportedModelError, match="no tokenizer"):
         measure_activations(tmp_path / "no-vocabulary.gguf", TEXT)
+
+
+@pytest.mark.parametrize("max_tokens", [1, 7, 30])
+def test_no_more_tokens_are_taken_than_asked_for(stories: Path, max_tokens: int) -> None:
+    seen = measure_activations(stories, TEXT, max_tokens=max_tokens)
+    assert {activations.count for activations in seen.values()} == {max_tokens}
+    with pytest.raises(InvalidInputError, match="at least one token"):
+        measure_activations(stories, TEXT, max_tokens=0)
+
+
+def test_what_is_read_is_not_written_over(stories: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    model, text, importance = tmp_path / "model.gguf", tmp_path / "text.txt", tmp_path / "i.gguf"
+    model.write_bytes(stories.read_bytes())
+    text.write_text(TEXT)
+    write_importance(importance, "llama", {"blk.0.attn_q.weight": Activations(np.ones(64), 1)})
+    before = {path: path.read_bytes() for path in (model, text, importance)}
+    for out in (model, text):
+        assert main(["calibrate", str(model), str(text), str(out)]) == 1
+        assert "is being read from" in capsys.readouterr().err
+    with pytest.raises(OutputError, match="is being read from"):
+        convert(model, importance, type="q4_0", importance=importance)
+    assert {path: path.read_bytes() for path in before} == before
+    assert sorted(tmp_path.iterdir()) == sorted(before)
+
+
+def test_a_missing_folder_shows_before_the_work(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    missing = str(tmp_path / "missing" / "i.gguf")
+    assert main(["calibrate", str(tmp_path / "no-model.gguf"), str(tmp_path / "no-text.txt"), missing]) == 1
+    assert capsys.readouterr().err.count("its folder is not there") == 1

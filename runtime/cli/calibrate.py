@@ -28,8 +28,10 @@ def calibrate(
     from edgeformer.calibration import MAX_TOKENS, measure_activations
     from edgeformer.converters.importance import write_importance
     from edgeformer.errors import InvalidInputError, ModelNotFoundError
+    from edgeformer.files import check_output
     from edgeformer.gguf import GGUFFile
 
+    check_output(out, [file, text])
     try:
         content = Path(text).read_text("utf-8")
     except OSError as error:
@@ -40,6 +42,6 @@ def calibrate(
         architecture = model.get("general.architecture", str)
     with progress("calibrating") as report:
         seen = measure_activations(file, content, max_tokens=max_tokens or MAX_TOKENS, progress=report)
-    write_importance(out, architecture, seen)
+    write_importance(out, architecture, seen, sources=[file, text])
     tokens = max((activations.count for activations in seen.values()), default=0)
     print(f"{out}: {len(seen)} matrices, {tokens:,} tokens")
