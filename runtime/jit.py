@@ -125,7 +125,7 @@ def _key(names: Iterable[str], sources: Iterable[Path]) -> str:
 
 def _target_machine() -> Any:
     """What makes machine code for this CPU that runs wherever it lies."""
-    import llvmlite.binding as llvm  # type: ignore[import-untyped]
+    import llvmlite.binding as llvm
 
     llvm.initialize_native_target()
     llvm.initialize_native_asmprinter()

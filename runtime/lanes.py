@@ -84,7 +84,7 @@ def lower_access(loading: Any, storing: Any, lanes: Any, step: int) -> None:
 
 def _register_arithmetic() -> Any:
     """Numba's type of sixteen lanes, an LLVM vector of floats, with +, -, * and /."""
-    from llvmlite import ir  # type: ignore[import-untyped]
+    from llvmlite import ir
     from numba import types
     from numba.extending import lower_builtin, models, register_model, type_callable
 

@@ -164,7 +164,7 @@ ROW_FUNCTIONS = {"layer_norm": layer_norm, "rms_norm": rms_norm, "l2_norm": l2_n
 
 def _register_operations(lanes: Any) -> None:
     """Teaches Numba the operations on lanes and pointers that this module spells for NumPy."""
-    from llvmlite import ir  # type: ignore[import-untyped]
+    from llvmlite import ir
     from numba import types
 
     index_type = ir.IntType(32)
