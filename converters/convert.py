@@ -195,6 +195,9 @@ def _requantize(
     with GGUFFile(source) as file:
         if file.get("split.count", int, 1) > 1:
             raise ConversionError(f"{source}: one part of several; join them with llama-gguf-split first")
+        kind = file.get("general.type", str, "model")
+        if kind != "model":
+            raise ConversionError(f"{source}: is of the kind {quote(kind)}, not a model")
         architecture = file.get("general.architecture", str)
         shapes = {name: info.shape for name, info in file.tensors.items()}
         choices = policy.choose(shapes, _heads_per_value(file.metadata, architecture))

@@ -165,6 +165,12 @@ def test_what_is_read_is_not_written_over(stories: Path, tmp_path: Path, capsys:
     assert sorted(tmp_path.iterdir()) == sorted(before)
 
 
+def test_an_importance_file_is_no_model(tmp_path: Path) -> None:
+    write_importance(tmp_path / "i.gguf", "llama", {"a.weight": Activations(np.ones(64), 1)})
+    with pytest.raises(ConversionError, match="'imatrix', not a model"):
+        convert(tmp_path / "i.gguf", tmp_path / "out.gguf")
+
+
 def test_a_missing_folder_shows_before_the_work(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     missing = str(tmp_path / "missing" / "i.gguf")
     assert main(["calibrate", str(tmp_path / "no-model.gguf"), str(tmp_path / "no-text.txt"), missing]) == 1
