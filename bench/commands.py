@@ -85,7 +85,7 @@ def new_report(settings: dict[str, Any], threads: int) -> Report:
 
 
 def run(options: argparse.Namespace) -> int:
-    """Time rows; 1 if any of our own engines failed."""
+    """Time rows, and say which fell short or failed; 2 if there is no such row."""
     import machine
 
     settings = settings_of(options)
