@@ -252,7 +252,7 @@ static void EF_NAME(matmul_group)(const ef_matmul *args, const EF_NAME(slab) *sl
     for (int32_t t = 0, row = row_begin; t < tiles; t++) {
         const int rows = least + (t < taller);
         const int64_t begin = ((int64_t)part * tiles + t) * fetched;
-        if (tiles > 1 && EF_NAME(AHEAD))
+        if (tiles > 1 && EF_NAME(AHEAD) > 0)
             EF_NAME(prefetch_panels)(args, panel + panels, panels, begin, begin + fetched);
         EF_NAME(tile)(args, slab, row, panel, rows, panels);
         row += rows;
