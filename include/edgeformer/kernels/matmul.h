@@ -129,8 +129,8 @@ _Static_assert(EF_UNPACK_ROWS >= (EF_UNPACKED_ROWS - 1) * (EF_UNPACKED_ROWS - 2)
         EF_NAME(slab_tile)(__VA_ARGS__, EF_UNPACKED_ROWS - 1, width);
 
 #define EF_FORM_FUNCTION(bits, parts, minimum) \
-    static void EF_NAME(tile_##bits##_##parts##_##minimum)(const ef_matmul *args, const EF_NAME(slab) *slab, int32_t row, \
-                                                           int32_t panel, int rows, int panels) \
+    static void EF_NAME(tile_##bits##_##parts##_##minimum)(const ef_matmul *args, const EF_NAME(slab) *slab, \
+                                                           int32_t row, int32_t panel, int rows, int panels) \
     { \
         EF_WIDTHS(EF_TALL, args, slab, row, panel, bits, parts, minimum) \
     }
@@ -145,7 +145,8 @@ EF_UNPACKED_FORMS(EF_FORM_FUNCTION)
         EF_NAME(tile_##bits##_##parts##_##minimum)(args, slab, row, panel, rows, panels); \
         return;
 /* One tile of a matrix, of one with blocks over a slab; 1 <= rows <= EF_TILE_ROWS, 1 <= panels <= EF_TILE_PANELS. */
-static void EF_NAME(tile)(const ef_matmul *args, const EF_NAME(slab) *slab, int32_t row, int32_t panel, int rows, int panels)
+static void EF_NAME(tile)(const ef_matmul *args, const EF_NAME(slab) *slab, int32_t row, int32_t panel, int rows,
+                          int panels)
 {
     const ef_type_traits traits = ef_traits(args->weight.type);
     switch (args->weight.type) {
@@ -199,7 +200,8 @@ static void EF_NAME(direct)(const ef_matmul *args, int32_t row, int32_t panel, i
 /* Unpacks the slab's columns of `panels` panels. */
 static void EF_NAME(unpack)(const EF_NAME(slab) *slab, const ef_matrix *weight, int32_t panel, int panels)
 {
-    const uint8_t *first = weight->data + panel * weight->panel_bytes + EF_TILE * ef_row_bytes(weight->type, slab->column);
+    const int64_t skipped = EF_TILE * ef_row_bytes(weight->type, slab->column);
+    const uint8_t *first = weight->data + panel * weight->panel_bytes + skipped;
     for (int p = 0; p < panels; p++) {
         const uint8_t *tile = first + p * weight->panel_bytes;
         uint8_t *codes = slab->codes + p * slab->codes_bytes;
@@ -271,7 +273,8 @@ static void EF_NAME(matmul_chunk)(const ef_matmul *args, int32_t row_begin, int3
     const int64_t blocks = slab_columns / EF_BLOCK;
     const int32_t slabs = has_blocks ? (int32_t)((num_columns + slab_columns - 1) / slab_columns) : 1;
     EF_NAME(slab) slab = {.codes_bytes = blocks * (EF_UNPACKED_CODES + 2 * EF_UNPACKED_PART),
-                          .minima_bytes = blocks * 2 * EF_UNPACKED_PART, .codes = args->scratch, .first_row = row_begin};
+                          .minima_bytes = blocks * 2 * EF_UNPACKED_PART,
+                          .codes = args->scratch, .first_row = row_begin};
     if (has_blocks) {
         slab.minima = slab.codes + EF_TILE_PANELS * slab.codes_bytes;
         slab.sums = (float *)(void *)(slab.minima + EF_TILE_PANELS * slab.minima_bytes);

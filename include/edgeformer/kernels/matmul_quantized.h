@@ -3,18 +3,18 @@
  *     EF_UNPACKED_ROWS               where defined, the rows of an unpacked matrix' tile: as many, or one less
  *     EF_PRODUCT_ROWS                how many rows one call of `product` takes
  *     EF_UNPACK_ROWS                 from how many rows on a panel is worth unpacking
- *     EF_UNPACKED_FORMS(form)        form(width, parts, minimum) for each kind of unpacked tile; width = EF_WIDTH(bits of
- *                                    the codes), minimum: whether there are any
+ *     EF_UNPACKED_FORMS(form)        form(width, parts, minimum) for each kind of unpacked tile; width =
+ *                                    EF_WIDTH(bits of the codes), minimum: whether there are any
  *     EF_NAME(operand), EF_NAME(store_operands)   see operands.h
- *     EF_OWN_ADD_PRODUCTS            where defined, an EF_NAME(add_products) of its own takes the place of the one below
+ *     EF_OWN_ADD_PRODUCTS            where defined, an EF_NAME(add_products) of its own takes the place of that below
  *     EF_NAME(weights)               thirty-two columns of one panel, ready for the product
  *     EF_NAME(load_weights)(weights, type, source)
  *     EF_NAME(product)(sum, type, bits, offset, weights, input, input_stride, rows, panels, first_group, num_groups)
- *         sum[r * panels + p] = the exact integer sums, over the columns of those groups, of (codes - offset) of weights[p]
- *         times row r; input: row 0's block.
+ *         sum[r * panels + p] = the exact integer sums, over the columns of those groups, of (codes - offset) of
+ *         weights[p] times row r; input: row 0's block.
  *     EF_NAME(add_bytes)(sum, codes, panel_bytes, input, input_stride, rows, panels)
- *         sum[r * panels + p] += the products of thirty-two columns of I8_ROW, from `codes` on in panel 0, whose codes are
- *         EF_BYTES_OFFSET too large
+ *         sum[r * panels + p] += the products of thirty-two columns of I8_ROW, from `codes` on in panel 0, whose codes
+ *         are EF_BYTES_OFFSET too large
  *
  * An element is A + M (M only where the type has minima): A adds, part by part of the columns that share a scale, in
  * ascending order, fma(integer sum, weight's scale * activation's scale, A); M likewise fma(minimum, scale * sum of the
@@ -72,8 +72,8 @@ EF_INLINE float EF_NAME(part_sum)(const uint8_t *input, const int parts, int h)
 
 /* A tile of `rows` rows (constant) of one panel, its weights taken from memory as they are stored. They are asked for
  * ahead_bytes before their turn (0: never); past the end of a panel that means the next one. */
-EF_INLINE void EF_NAME(direct_tile)(const ef_matmul *args, int32_t row, int32_t panel, const int ahead_bytes, const int type,
-                                    const int rows)
+EF_INLINE void EF_NAME(direct_tile)(const ef_matmul *args, int32_t row, int32_t panel, const int ahead_bytes,
+                                    const int type, const int rows)
 {
     const ef_type_traits traits = ef_traits(type);
     const int64_t tile_bytes = (int64_t)traits.block_bytes * EF_TILE, stride = args->input_stride;
@@ -96,7 +96,8 @@ EF_INLINE void EF_NAME(direct_tile)(const ef_matmul *args, int32_t row, int32_t 
             EF_UNROLL
             for (int h = 0; h < parts; h++)
                 scales[h] = EF_NAME(scales)(type, tile, b * parts + h);
-            EF_NAME(accumulate)(sums, type, traits.bits, traits.offset, &weights, scales, parts, input, stride, rows, 1);
+            EF_NAME(accumulate)(sums, type, traits.bits, traits.offset, &weights, scales, parts, input, stride, rows,
+                                1);
             EF_UNROLL
             for (int h = 0; h < parts * traits.has_min; h++) {
                 const ef_f32x16 minimum = EF_NAME(minima)(type, tile, b * parts + h);
@@ -115,14 +116,15 @@ EF_INLINE void EF_NAME(direct_tile)(const ef_matmul *args, int32_t row, int32_t 
     EF_NAME(finish_tile)(args, sums, row, panel, rows, 1);
 }
 
-/* Unpacks columns of a panel, whole blocks, from its tile on: for each thirty-two columns operands, then scales of the parts;
- * minima go to `minima`. */
+/* Unpacks columns of a panel, whole blocks, from its tile on: for each thirty-two columns operands, then scales of the
+ * parts; minima go to `minima`. */
 EF_INLINE void EF_NAME(unpack_columns)(uint8_t *output, float *minima, const int type, const uint8_t *tile,
                                        int64_t num_columns)
 {
     const ef_type_traits traits = ef_traits(type);
     const int parts = EF_BLOCK / traits.scale_columns, blocks = traits.block_columns / EF_BLOCK;
-    const int64_t tile_bytes = (int64_t)traits.block_bytes * EF_TILE, step = EF_UNPACKED_CODES + parts * EF_UNPACKED_PART;
+    const int64_t tile_bytes = (int64_t)traits.block_bytes * EF_TILE;
+    const int64_t step = EF_UNPACKED_CODES + parts * EF_UNPACKED_PART;
     for (int64_t t = 0; t < num_columns / traits.block_columns; t++, tile += tile_bytes)
         for (int b = 0; b < blocks; b++, output += step) {
             EF_NAME(store_operands)(output, type, (EF_NAME(source)){tile, b});
@@ -138,8 +140,8 @@ EF_INLINE void EF_NAME(unpack_columns)(uint8_t *output, float *minima, const int
         }
 }
 
-/* A slab: columns [column, column + num_columns) of a group of panels, unpacked to `codes` and `minima`, each `.._bytes` a
- * panel. Between slabs the sums A and M of row r of the pass and panel p wait in sums[r][p][A, M][16]. */
+/* A slab: columns [column, column + num_columns) of a group of panels, unpacked to `codes` and `minima`, each
+ * `.._bytes` a panel. Between slabs the sums A and M of row r of the pass and panel p wait in sums[r][p][A, M][16]. */
 typedef struct {
     uint8_t *codes, *minima;
     int64_t codes_bytes, minima_bytes;
@@ -161,8 +163,8 @@ EF_INLINE void EF_NAME(load_sums)(ef_f32x16 *sums, const EF_NAME(slab) *slab, in
                                                      : ef_f32x16_load(waiting + (r * EF_SLAB_PANELS + p) * 2 * EF_TILE);
 }
 
-EF_INLINE void EF_NAME(store_sums)(const ef_f32x16 *sums, const EF_NAME(slab) *slab, int32_t row, int which, const int rows,
-                                   const int panels)
+EF_INLINE void EF_NAME(store_sums)(const ef_f32x16 *sums, const EF_NAME(slab) *slab, int32_t row, int which,
+                                   const int rows, const int panels)
 {
     float *waiting = slab->sums + ((int64_t)(row - slab->first_row) * EF_SLAB_PANELS * 2 + which) * EF_TILE;
     EF_UNROLL
@@ -192,8 +194,8 @@ EF_INLINE void EF_NAME(add_minima)(ef_f32x16 *totals, const EF_NAME(slab) *slab,
 }
 
 #ifndef EF_OWN_ADD_PRODUCTS
-/* A's next columns for a tile; input as above. codes: of the first panel, codes_bytes before the next's. bits, parts, rows
- * and panels are constants. */
+/* A's next columns for a tile; input as above. codes: of the first panel, codes_bytes before the next's. bits, parts,
+ * rows and panels are constants. */
 EF_INLINE void EF_NAME(add_products)(ef_f32x16 *sums, const uint8_t *codes, int64_t codes_bytes, int64_t num_columns,
                                      const int bits, const int parts, const int offset, const uint8_t *input,
                                      int64_t stride, const int rows, const int panels)
@@ -225,12 +227,13 @@ EF_INLINE void EF_NAME(slab_tile)(const ef_matmul *args, const EF_NAME(slab) *sl
 {
     const int offset = minimum ? 0 : ef_traits(args->weight.type).offset;
     const int64_t stride = args->input_stride, first_block = slab->column / EF_BLOCK;
-    const uint8_t *input = (const uint8_t *)args->input + row * stride + first_block * (int64_t)sizeof(ef_block_activation);
+    const uint8_t *first = (const uint8_t *)args->input + row * stride;
+    const uint8_t *input = first + first_block * (int64_t)sizeof(ef_block_activation);
     const int last = slab->column + slab->num_columns == args->weight.num_columns;
     ef_f32x16 sums[EF_TILE_ROWS * EF_TILE_PANELS], totals[EF_TILE_ROWS * EF_TILE_PANELS];
     EF_NAME(load_sums)(sums, slab, row, 0, rows, panels);
-    EF_NAME(add_products)(sums, slab->codes, slab->codes_bytes, slab->num_columns, bits, parts, offset, input, stride, rows,
-                          panels);
+    EF_NAME(add_products)(sums, slab->codes, slab->codes_bytes, slab->num_columns, bits, parts, offset, input, stride,
+                          rows, panels);
     if (!last)
         EF_NAME(store_sums)(sums, slab, row, 0, rows, panels);
     if (minimum) {

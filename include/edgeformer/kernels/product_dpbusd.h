@@ -3,8 +3,8 @@
 
 #define EF_UNPACK_ROWS 32
 #if EF_SIMD == EF_SIMD_AVX512
-/* Thirty-two registers: twelve integer sums of six rows and two panels, so that none waits for the product before it, and
- * as many float sums. I8_ROW and floats have but one kind of sums. */
+/* Thirty-two registers: twelve integer sums of six rows and two panels, so that none waits for the product before it,
+ * and as many float sums. I8_ROW and floats have but one kind of sums. */
 #define EF_TILE_ROWS 8
 #define EF_UNPACKED_ROWS 6
 #define EF_TILE_PANELS 2
@@ -60,9 +60,9 @@ EF_INLINE void EF_NAME(add_group)(ef_i32x16 *sum, const ef_i32x16 *group, const 
     }
 }
 
-EF_INLINE void EF_NAME(product)(ef_i32x16 *sum, const int type, const int bits, int offset, const EF_NAME(weights) *weights,
-                                const uint8_t *input, int64_t input_stride, const int rows, const int panels,
-                                const int first_group, const int num_groups)
+EF_INLINE void EF_NAME(product)(ef_i32x16 *sum, const int type, const int bits, int offset,
+                                const EF_NAME(weights) *weights, const uint8_t *input, int64_t input_stride,
+                                const int rows, const int panels, const int first_group, const int num_groups)
 {
     (void)bits;
     EF_UNROLL

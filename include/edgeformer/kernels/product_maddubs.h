@@ -1,13 +1,13 @@
-/* Integer products with vpmaddubsw (AVX2), which multiplies unsigned by signed bytes and saturates the sum of a pair at 16
- * bits.
- *     Codes of b < 8 bits stay unsigned, and several groups are summed in 16 bits: 2 * 127 * (2^b - 1) each, so that eight
- *     fit for b = 4 (30480 < 2^15), four for 5, two for 6. What their offset adds is taken away at the end, with the
- *     activations' sum.
- *     Codes of eight bits become signed and give their sign to the activation. A pair is at most 2 * 128 * 127 = 32512 <
- *     2^15 (-128 occurs only in odd files), so pairs are widened at once. */
+/* Integer products with vpmaddubsw (AVX2), which multiplies unsigned by signed bytes and saturates the sum of a pair at
+ * 16 bits.
+ *     Codes of b < 8 bits stay unsigned, and several groups are summed in 16 bits: 2 * 127 * (2^b - 1) each, so that
+ *     eight fit for b = 4 (30480 < 2^15), four for 5, two for 6. What their offset adds is taken away at the end, with
+ *     the activations' sum.
+ *     Codes of eight bits become signed and give their sign to the activation. A pair is at most 2 * 128 * 127 = 32512
+ *     < 2^15 (-128 occurs only in odd files), so pairs are widened at once. */
 
-/* Sixteen registers: eight hold the integer sums of four rows, two a group of weights; six rows left none to spare, and gained
- * nothing by reading a group once for more of them. The float sums wait in memory. */
+/* Sixteen registers: eight hold the integer sums of four rows, two a group of weights; six rows left none to spare, and
+ * gained nothing by reading a group once for more of them. The float sums wait in memory. */
 #define EF_TILE_ROWS 6
 #define EF_UNPACKED_ROWS 4
 #define EF_TILE_PANELS 1
@@ -39,8 +39,8 @@ EF_INLINE __m256i EF_NAME(broadcast_four)(const uint8_t *input, int64_t offset, 
     return _mm256_set1_epi32(four);
 }
 
-/* No instruction: the compiler may not move this sum's additions apart. It would multiply first and add in pairs later, with
- * a store and a load for every product. */
+/* No instruction: the compiler may not move this sum's additions apart. It would multiply first and add in pairs later,
+ * with a store and a load for every product. */
 #define EF_KEEP_ORDER(sum) __asm__("" : "+x"((sum).lo), "+x"((sum).hi))
 
 /* Adds groups of eight-bit codes to the sums. */
@@ -72,9 +72,9 @@ EF_INLINE ef_i32x16 EF_NAME(widened)(ef_i32x16 words, ef_i32x16 sum, const int f
     return first ? wide : ef_i32x16_add(sum, wide);
 }
 
-EF_INLINE void EF_NAME(product_unsigned)(ef_i32x16 *sum, const int type, const int bits, const EF_NAME(weights) *weights,
-                                         const uint8_t *input, int64_t input_stride, const int rows, const int first_group,
-                                         const int num_groups)
+EF_INLINE void EF_NAME(product_unsigned)(ef_i32x16 *sum, const int type, const int bits,
+                                         const EF_NAME(weights) *weights, const uint8_t *input, int64_t input_stride,
+                                         const int rows, const int first_group, const int num_groups)
 {
     const int together = bits <= 4 ? 8 : bits == 5 ? 4 : 2, run = together < num_groups ? together : num_groups;
     EF_UNROLL
@@ -98,9 +98,9 @@ EF_INLINE void EF_NAME(product_unsigned)(ef_i32x16 *sum, const int type, const i
     }
 }
 
-EF_INLINE void EF_NAME(product)(ef_i32x16 *sum, const int type, const int bits, int offset, const EF_NAME(weights) *weights,
-                                const uint8_t *input, int64_t input_stride, const int rows, const int panels,
-                                const int first_group, const int num_groups)
+EF_INLINE void EF_NAME(product)(ef_i32x16 *sum, const int type, const int bits, int offset,
+                                const EF_NAME(weights) *weights, const uint8_t *input, int64_t input_stride,
+                                const int rows, const int panels, const int first_group, const int num_groups)
 {
     (void)panels;
     if (bits == 8) {
@@ -114,7 +114,8 @@ EF_INLINE void EF_NAME(product)(ef_i32x16 *sum, const int type, const int bits, 
     EF_UNROLL
     for (int r = 0; r < rows; r++) {
         const ef_block_activation *block = (const ef_block_activation *)(const void *)(input + r * input_stride);
-        sum[r] = ef_i32x16_sub(sum[r], ef_i32x16_set1(offset * ef_activation_sum(block, 8 / num_groups, first_group / 4)));
+        const int32_t sum_of_part = ef_activation_sum(block, 8 / num_groups, first_group / 4);
+        sum[r] = ef_i32x16_sub(sum[r], ef_i32x16_set1(offset * sum_of_part));
     }
 }
 

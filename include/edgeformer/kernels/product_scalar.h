@@ -22,9 +22,9 @@ EF_INLINE void EF_NAME(load_weights)(EF_NAME(weights) *weights, const int type, 
         ef_i32x16_store((int32_t *)(void *)weights->codes[g], EF_NAME(group)(type, source, g));
 }
 
-EF_INLINE void EF_NAME(product)(ef_i32x16 *sum, const int type, const int bits, int offset, const EF_NAME(weights) *weights,
-                                const uint8_t *input, int64_t input_stride, const int rows, const int panels,
-                                const int first_group, const int num_groups)
+EF_INLINE void EF_NAME(product)(ef_i32x16 *sum, const int type, const int bits, int offset,
+                                const EF_NAME(weights) *weights, const uint8_t *input, int64_t input_stride,
+                                const int rows, const int panels, const int first_group, const int num_groups)
 {
     (void)type, (void)bits;
     for (int r = 0; r < rows; r++) {
@@ -48,7 +48,8 @@ EF_INLINE void EF_NAME(add_bytes)(ef_i32x16 *sum, const uint8_t *codes, int64_t 
         for (int p = 0; p < panels; p++)
             for (int i = 0; i < EF_BLOCK * EF_TILE; i++) { /* [column / 4][row][column % 4] */
                 const int8_t weight = (int8_t)codes[p * panel_bytes + i];
-                const ef_block_activation *block = (const ef_block_activation *)(const void *)(input + r * input_stride);
+                const uint8_t *row = input + r * input_stride;
+                const ef_block_activation *block = (const ef_block_activation *)(const void *)row;
                 sum[r * panels + p].v[i / 4 % EF_TILE] += weight * block->q[i / (4 * EF_TILE) * 4 + i % 4];
             }
 }
