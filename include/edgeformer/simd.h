@@ -179,6 +179,7 @@ static inline float ef_float_from_bfloat16(uint16_t bfloat16)
 #else
 #define EF_INLINE static inline __attribute__((always_inline))
 #if defined(__clang__)
+#pragma clang diagnostic warning "-Wpass-failed" /* a loop that it cannot unroll is slower, and no error */
 #define EF_UNROLL _Pragma("clang loop unroll(full)")
 #else
 #define EF_UNROLL _Pragma("GCC unroll 16")
