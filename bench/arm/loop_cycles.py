@@ -1,6 +1,6 @@
 """Cycles of the integer products' loops on ARM cores, as llvm-mca models them.
 
-usage: python bench/arm/loop_cycles.py [--cc aarch64-linux-gnu-gcc] [--mca llvm-mca] [--match direct_q4] [--json OUT.json]
+usage: python bench/arm/loop_cycles.py [--cc aarch64-linux-gnu-gcc] [--mca llvm-mca] [--match NAME] [--json OUT.json]
 
 One line for each innermost loop that multiplies eight-bit integers: instruction set, modelled core, function, products
 of sixteen weight rows by thirty-two columns by one activation row that the loop does in a turn (counted from its
@@ -45,26 +45,25 @@ def assembly(compiler: str, isa: str) -> dict[str, list[str]]:
 def innermost_loops(lines: list[str]) -> Iterator[list[str]]:
     """Instructions between a label and a branch back to it, where no other such loop lies within."""
     labels = {line[:-1]: place for place, line in enumerate(lines) if re.fullmatch(r"\.L\w+:", line)}
-    branches = ((labels[found[1]], place) for place, line in enumerate(lines)
-                if (found := BRANCH.match(line)) and labels.get(found[1], place) < place)
-    loops = list(branches)
+    loops = [(labels[found[1]], place) for place, line in enumerate(lines)
+             if (found := BRANCH.match(line)) and labels.get(found[1], place) < place]
     for first, last in loops:
         if not any((first, last) != other and first <= other[0] and other[1] <= last for other in loops):
             yield [line for line in lines[first:last + 1] if re.match(r"\s+[a-z]", line)]
 
 
 def products(loop: list[str]) -> float:
-    """Products of sixteen by thirty-two bytes in a turn of the loop."""
+    """Products of sixteen by thirty-two bytes in a turn of the loop; `smull` of halves (.4h) multiplies no bytes."""
     return sum(MULTIPLICATIONS.get(line.split()[0], 0) for line in loop if ".4h," not in line) / PRODUCT
 
 
 def cycles(analyzer: str, core: str, loop: list[str]) -> float:
     """Cycles that a turn of the loop takes in the long run."""
-    totals = []
+    totals: list[int] = []
     for turns in (SHORT_RUN, LONG_RUN):
         command = [analyzer, "-mtriple=aarch64-linux-gnu", f"-mcpu={core}", f"-iterations={turns}"]
         done = subprocess.run(command, input="\n".join(loop), capture_output=True, text=True, check=True)
-        totals.append(int(re.search(r"Total Cycles:\s+(\d+)", done.stdout)[1]))
+        totals += [int(total) for total in re.findall(r"Total Cycles:\s+(\d+)", done.stdout)]
     return (totals[1] - totals[0]) / (LONG_RUN - SHORT_RUN)
 
 
