@@ -12,7 +12,14 @@ import weakref
 
 import numpy
 
-from edgeformer.errors import EdgeformerError, GenerationCancelled, InvalidInputError, ModelFileChangedError, NotEnoughMemoryError, UnsupportedCPUError
+from edgeformer.errors import (
+    EdgeformerError,
+    GenerationCancelled,
+    InvalidInputError,
+    ModelFileChangedError,
+    NotEnoughMemoryError,
+    UnsupportedCPUError,
+)
 
 cimport cython
 from cpython.buffer cimport PyBUF_C_CONTIGUOUS, PyBUF_FORMAT, PyBuffer_Release, PyObject_GetBuffer

@@ -12,7 +12,10 @@
 #include "tiles.h"
 
 enum ef_activation { EF_ACT_NONE = 0, EF_ACT_RELU = 1, EF_ACT_GELU = 2 /* erf */, EF_ACT_GELU_TANH = 3, EF_ACT_SILU = 4 };
-enum ef_pairing { EF_PAIR_HALVES = 0 /* (i, i + d/2), GPT-NeoX and Hugging Face */, EF_PAIR_NEIGHBOURS = 1 /* (2i, 2i + 1), GGUF llama */ };
+enum ef_pairing {
+    EF_PAIR_HALVES = 0,     /* (i, i + d/2), GPT-NeoX and Hugging Face */
+    EF_PAIR_NEIGHBOURS = 1, /* (2i, 2i + 1), GGUF llama */
+};
 enum { EF_WEIGHT_CHUNK = 1024 }; /* weights whose sum `weigh` gives */
 enum ef_pool_kind { EF_POOL_MEAN = 0, EF_POOL_FIRST = 1, EF_POOL_LAST = 2 };
 
@@ -64,22 +67,26 @@ typedef struct ef_attention {
 } ef_attention;
 
 /* One row: LayerNorm, RMSNorm and kin. `output` may be `input`; nothing past n is written; bias may be NULL. */
-typedef void (*ef_row_function)(float *output, const float *input, const float *weight, const float *bias, int64_t n, float epsilon);
+typedef void (*ef_row_function)(float *output, const float *input, const float *weight, const float *bias, int64_t n,
+                                float epsilon);
 
 typedef struct ef_kernels {
     const char *name;
 
     /* Packs GGUF rows [row_begin, row_end) of a matrix into `panels`; row_begin is a multiple of sixteen; source points to
      * row_begin's bytes. Rows from row_end to the next multiple of sixteen are written as zeros. */
-    void (*pack)(uint8_t *panels, int32_t type, int64_t num_columns, const uint8_t *source, int64_t row_begin, int64_t row_end);
+    void (*pack)(uint8_t *panels, int32_t type, int64_t num_columns, const uint8_t *source, int64_t row_begin,
+                 int64_t row_end);
     void (*matmul)(const ef_matmul *args, int32_t row_begin, int32_t row_end, int32_t panel_begin, int32_t panel_end);
     /* One row of a packed matrix as floats: output[k] = (add ? add[k] : 0) + scale * weight[row][k], k < num_columns. */
     void (*embed)(float *output, const ef_matrix *weight, int32_t row, float scale, const float *add);
 
-    void (*quantize)(ef_block_activation *output, const float *input, int64_t n);  /* n % 32 == 0 */
-    void (*quantize_row)(ef_block_activation *output, const float *input, int64_t n); /* one scale for all blocks, then the row's total */
+    void (*quantize)(ef_block_activation *output, const float *input, int64_t n); /* n % 32 == 0 */
+    /* One scale for all blocks, and after them the row's total. */
+    void (*quantize_row)(ef_block_activation *output, const float *input, int64_t n);
     void (*activate)(float *output, const float *input, int64_t n, int32_t activation);
-    void (*gate)(float *output, const float *gate, const float *up, int64_t n, int32_t activation); /* activation(gate) * up */
+    /* activation(gate) * up */
+    void (*gate)(float *output, const float *gate, const float *up, int64_t n, int32_t activation);
     void (*add)(float *output, const float *a, const float *b, int64_t n);
     ef_row_function layer_norm, rms_norm, l2_norm;
     /* cos_sin[i] = cos(position * frequency[i]) * scale, cos_sin[half + i] the sine, i < half. */
@@ -96,7 +103,8 @@ typedef struct ef_kernels {
      * heap: `count` numbers of scratch. */
     void (*top)(int32_t *indices, int32_t count, const float *values, int32_t n, uint64_t *heap);
     /* weights = exp((input - largest) / temperature), 0 where below `least`; the double sum of each EF_WEIGHT_CHUNK. */
-    void (*weigh)(float *weights, double *sums, const float *input, int64_t n, float largest, float temperature, float least);
+    void (*weigh)(float *weights, double *sums, const float *input, int64_t n, float largest, float temperature,
+                  float least);
 
     /* Writes the keys and values of `count` rows at slots slot .. slot + count - 1 of the page, rounded to the cache's type;
      * the padding becomes zero. key: [num_heads * key_dim] of the first row, key_stride bytes from row to row; value alike. */
@@ -105,11 +113,14 @@ typedef struct ef_kernels {
     /* Rows [row_begin, row_end) of the segment (0 = its first row), all query heads of one key-value head; num_heads of the
      * arguments is a multiple of the cache's. Every row must see at least one position, else its output is NaN.
      * scratch, here and below: ef_attention_scratch floats, private to the caller. */
-    void (*attention)(const ef_attention *args, const ef_segment *segment, int32_t kv_head, int32_t row_begin, int32_t row_end, float *scratch);
+    void (*attention)(const ef_attention *args, const ef_segment *segment, int32_t kv_head, int32_t row_begin,
+                      int32_t row_end, float *scratch);
     /* The same for all rows of the segment in two steps: parts of spans, in any order, then all of them merged into the
      * output. parts: [span][ef_attention_tiles of the queries][ef_attention_part] floats, spans from position 0 on. */
-    void (*attention_split)(const ef_attention *args, const ef_segment *segment, int32_t kv_head, int32_t span_begin, int32_t span_end, float *parts, float *scratch);
-    void (*attention_join)(const ef_attention *args, const ef_segment *segment, int32_t kv_head, int32_t num_spans, const float *parts, float *scratch);
+    void (*attention_split)(const ef_attention *args, const ef_segment *segment, int32_t kv_head, int32_t span_begin,
+                            int32_t span_end, float *parts, float *scratch);
+    void (*attention_join)(const ef_attention *args, const ef_segment *segment, int32_t kv_head, int32_t num_spans,
+                           const float *parts, float *scratch);
     /* mean, first or last of rows [0, num_rows) of width n. */
     void (*pool)(float *output, const float *input, int64_t input_stride, int32_t num_rows, int64_t n, int32_t kind);
 

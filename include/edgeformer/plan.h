@@ -8,20 +8,25 @@
 enum { EF_MAX_CACHES = 4 };
 
 /* Which count of rows an op runs over. */
-enum ef_domain { EF_ROWS = 0 /* every row of the batch */, EF_OUTPUTS = 1 /* the selected rows */, EF_SEGMENTS = 2 /* one row a sequence */ };
+enum ef_domain {
+    EF_ROWS = 0,     /* every row of the batch */
+    EF_OUTPUTS = 1,  /* the selected rows */
+    EF_SEGMENTS = 2, /* one row a sequence */
+};
 enum ef_source { EF_TOKENS = 0, EF_POSITIONS = 1, EF_TOKEN_TYPES = 2 };
 
 enum ef_op_kind {
     EF_OP_EMBED,     /* output = (input[0] or 0) + real[0] * matrices[weight][source], source = integer[0] */
-    EF_OP_LINEAR,    /* output = (input[1] or 0) + activation(matrices[weight] input[0] + vectors[vector[0]]), activation = integer[0];
-                      * input[0] is a quantized buffer where the weight's type is. integer[1] = 1: the matrix holds
-                      * gate and up, each from a whole tile on; output = activation(gate) * up of `width` columns, no
-                      * input[1]. -> output and/or quantized */
+    EF_OP_LINEAR,    /* output = (input[1] or 0) + activation(matrices[weight] input[0] + vectors[vector[0]]),
+                      * activation = integer[0]; input[0] is a quantized buffer where the weight's type is. integer[1] = 1:
+                      * the matrix holds gate and up, each from a whole tile on; output = activation(gate) * up of `width`
+                      * columns, no input[1]. -> output and/or quantized */
     EF_OP_NORM,      /* function over `width` columns, integer[0] groups a row; vectors[vector[0..1]], epsilon = real[0];
                       * writes output (floats) and, where present, quantized (groups == 1) */
     EF_OP_QUANTIZE,  /* quantized = input[0], width columns */
     EF_OP_ROTARY,    /* output = cos and sin of position * vectors[vector[0]]; width = 2 * half; scale = real[0] */
-    EF_OP_ROPE,      /* output = input[0] rotated by input[1] (the rotary), in place (same operand); integer: num_heads, head_dim, half, pairing */
+    EF_OP_ROPE,      /* output = input[0] rotated by input[1] (the rotary), in place (same operand); integer: num_heads,
+                      * head_dim, half, pairing */
     EF_OP_STORE_KV,  /* cache integer[0], layer integer[1]; input[0] keys, input[1] values */
     EF_OP_ATTENTION, /* output = attention(input[0]); integer: cache, layer, num_heads, causal, window; scale = real[0];
                       * quantized: where present, the same values (whole blocks for each head of the cache) */

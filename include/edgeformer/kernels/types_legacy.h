@@ -35,7 +35,8 @@ EF_INLINE ef_i32x16 EF_NAME(nibble_group)(const uint8_t nibbles[4][16][4], const
 EF_INLINE ef_i32x16 EF_NAME(bit_group)(const uint32_t *bits, const int g, const int position)
 {
     const ef_i32x16 all = ef_i32x16_load((const int32_t *)bits);
-    const ef_i32x16 moved = g < position ? ef_i32x16_shift_left(all, position - g) : ef_i32x16_shift_right_logical(all, g - position);
+    const ef_i32x16 moved = g < position ? ef_i32x16_shift_left(all, position - g)
+                                         : ef_i32x16_shift_right_logical(all, g - position);
     return ef_i32x16_and(moved, ef_i32x16_set1(0x01010101 << position));
 }
 
