@@ -175,7 +175,10 @@ EF_INLINE void EF_NAME(direct_tiles)(const ef_matmul *args, int32_t row, int32_t
         switch (rows) { \
         case 1: EF_NAME(direct_tiles)(args, row, panel, end, id, 1); break; \
         case 2: EF_NAME(direct_tiles)(args, row, panel, end, id, 2); break; \
-        case 4: EF_NAME(direct_tiles)(args, row, panel, end, id, 4); break; \
+        case 4: \
+            if (EF_UNPACK_ROWS > 4) /* else four rows are unpacked: nothing to compile */ \
+                EF_NAME(direct_tiles)(args, row, panel, end, id, 4); \
+            break; \
         } \
     } \
     static void EF_NAME(unpack_##name)(uint8_t *output, float *minima, const uint8_t *tile, int64_t num_columns) \
