@@ -18,10 +18,11 @@ def rows(options: argparse.Namespace) -> int:
     import footprint
     import kernel_efficiency
     import ranking
+    import sampling
     from rows import Settings, contests
 
     timed = [row for contest in contests(Settings(None)) for row in contest.rows]
-    for row in (*timed, *ranking.ROWS, *footprint.ROWS, *kernel_efficiency.rows()):
+    for row in (*timed, *ranking.ROWS, *footprint.ROWS, *sampling.ROWS, *kernel_efficiency.rows()):
         print(f"{row.name:26} {row.group:14} {', '.join(map(str, row.goals))}")
     return 0
 
@@ -46,6 +47,7 @@ def results_of(patterns: list[str], settings: Any) -> Iterator[Result]:
     import footprint
     import kernel_efficiency
     import ranking
+    import sampling
     from rows import chosen, contests
     from run import run_contest
 
@@ -54,7 +56,7 @@ def results_of(patterns: list[str], settings: Any) -> Iterator[Result]:
         if wanted:
             yield from run_contest(contest, wanted, settings)
     for rows, run in ((ranking.ROWS, ranking.run), (footprint.ROWS, footprint.run),
-                      (kernel_efficiency.rows(), kernel_efficiency.run)):
+                      (sampling.ROWS, sampling.run), (kernel_efficiency.rows(), kernel_efficiency.run)):
         for row in rows:
             if chosen(row.name, row.group, patterns):
                 yield alone(row, run, settings)

@@ -7,7 +7,7 @@ llama.cpp's own quantizer makes of the F16 file, its fallbacks for rows that 256
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -78,6 +78,7 @@ SHAPES = {
     "llama-135m": LlamaShape(576, 1536, 30, 9, 3, 64, 49152, 1e5),  # SmolLM-135M
     "llama-1b": LlamaShape(2048, 8192, 16, 32, 8, 64, 128256, 5e5),  # Llama-3.2-1B
 }
+SHAPES |= {f"{name}-150k": replace(shape, vocab_size=150_000) for name, shape in SHAPES.items()}
 
 
 class RandomBlocks:

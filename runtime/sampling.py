@@ -20,10 +20,10 @@ from .options import GenerationOptions
 
 __all__ = ["Sampler", "SeenTokens", "adjust_logits", "best_token", "log_probs_of", "uniform"]
 
-# Tokens that weigh less than this, the best weighing 1, are sorted only where those above do not make up the nucleus or
-# are too many to be worth keeping apart.
-NUCLEUS_GUESS = np.float32(2.0**-8)
-NUCLEUS_TOKENS = 1 << 15
+# Tokens that weigh less than the first of these, the best weighing 1, are sorted only where those above do not make up
+# the nucleus; those below the second only where that does not do either, or too many are above to be kept apart.
+NUCLEUS_GUESSES = (np.float32(2.0**-8), np.float32(2.0**-14))
+NUCLEUS_TOKENS = 1 << 14
 _MASK = (1 << 64) - 1
 _GOLDEN = 0x9E3779B97F4A7C15
 
@@ -191,15 +191,18 @@ class Sampler:
 
     def _draw_nucleus(self, logits: np.ndarray, largest: float, number: float) -> int:
         """The token drawn by `number` from what top-p and min-p leave of all."""
-        temperature = self._temperature
-        sums, places, weights = core.weigh_likely(logits, largest, temperature, 0.0, NUCLEUS_GUESS, NUCLEUS_TOKENS)
-        total = float(np.cumsum(sums)[-1])
-        descending = np.empty(0, np.float32) if weights is None else _descending(weights)
-        if weights is None or core.reach(descending, self._options.top_p * total)[0] == len(descending):
-            places, weights = None, core.weigh(logits, largest, temperature)[0]
-            descending = _descending(weights)
-        index = _nth_index(weights, descending, self._place(descending, total, number))
-        return index if places is None else int(places[index])
+        for guess in NUCLEUS_GUESSES:
+            sums, places, likely = core.weigh_likely(logits, largest, self._temperature, 0.0, guess, NUCLEUS_TOKENS)
+            total = float(np.cumsum(sums)[-1])
+            if places is None or likely is None:
+                break
+            descending = _descending(likely)
+            if core.reach(descending, self._options.top_p * total)[0] < len(descending):
+                place = self._place(descending, total, number)
+                return int(places[_nth_index(likely, descending, place)])
+        weights = core.weigh(logits, largest, self._temperature)[0]
+        descending = _descending(weights)
+        return _nth_index(weights, descending, self._place(descending, total, number))
 
     def _draw(self, logits: np.ndarray, largest: float, number: float) -> int:
         """The token drawn by `number` from what min-p leaves of all, in order of index."""
