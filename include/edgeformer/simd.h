@@ -179,7 +179,9 @@ static inline float ef_float_from_bfloat16(uint16_t bfloat16)
 #else
 #define EF_INLINE static inline __attribute__((always_inline))
 #if defined(__clang__)
-#pragma clang diagnostic warning "-Wpass-failed" /* a loop that it cannot unroll is slower, and no error */
+#if __clang_major__ < 16
+#pragma clang diagnostic warning "-Wpass-failed" /* it cannot unroll every loop: slower there, and no error */
+#endif
 #define EF_UNROLL _Pragma("clang loop unroll(full)")
 #else
 #define EF_UNROLL _Pragma("GCC unroll 16")
