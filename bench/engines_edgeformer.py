@@ -4,7 +4,7 @@ from __future__ import annotations
 from importlib.metadata import version
 
 from edgeformer._kernels import core
-from edgeformer.session import Session
+from edgeformer.engine.session import Session
 from token_ids import seconds, token_ids
 
 

@@ -21,19 +21,19 @@ def import_milliseconds() -> float:
 
 
 def opened(path: str, threads: str, context: str) -> Any:
-    from edgeformer.session import Session
+    from edgeformer.engine.session import Session
 
     return Session.open(path, threads=int(threads), n_ctx=int(context))
 
 
 def load_seconds(path: str, threads: str, prompt: str, context: str) -> float:
-    from edgeformer.session import Session  # noqa: F401 -- importing is another row
+    from edgeformer.engine.session import Session  # noqa: F401 -- importing is another row
 
     return seconds(lambda: opened(path, threads, context))
 
 
 def peak_megabytes(path: str, threads: str, prompt: str, context: str) -> float:
-    from edgeformer.results import peak_memory_bytes
+    from edgeformer.generation.results import peak_memory_bytes
 
     session = opened(path, threads, context)
     sequence = session.new_sequence()

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 from edgeformer import quants
-from edgeformer.gguf_writer import GGUFWriter
+from edgeformer.files.gguf.writer import GGUFWriter
 from peers import prepare
 
 POOL_BLOCKS = 1 << 14

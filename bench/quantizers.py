@@ -17,8 +17,8 @@ from collections.abc import Callable
 import gguf
 import numpy as np
 from edgeformer.quants import TYPES, by_name
-from ggml_quantizer import GgmlQuantizer, library_path
-from quantizer_tensors import weighted_rmse
+from support.ggml_quantizer import GgmlQuantizer, library_path
+from support.quantizer_tensors import weighted_rmse
 
 NAMES = ("q4_0", "q4_1", "q5_0", "q5_1", "q2_k", "q3_k", "q4_k", "q5_k", "q6_k", "iq4_nl", "iq4_xs", "mxfp4")
 TERNARY = ("tq1_0", "tq2_0")

@@ -9,9 +9,9 @@ import time
 from contextlib import closing
 from statistics import median
 
-from edgeformer.options import GenerationOptions
-from edgeformer.sampling import Sampler
-from edgeformer.session import Session
+from edgeformer.engine.session import Session
+from edgeformer.generation.options import GenerationOptions
+from edgeformer.generation.sampling import Sampler
 from report import Check, Figure, Result
 from rows import OURS, SHAPES, SLACK, Goal, Row, Settings, Work
 

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 from edgeformer.converters import convert
-from edgeformer.session import Session
+from edgeformer.engine.session import Session
 from model_files import write_model
 from token_ids import token_ids
 

@@ -12,16 +12,16 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from edgeformer.errors import ConversionError, ModelNotFoundError, PathLike, quote
-from edgeformer.gguf import GGUFFile, GGUFWriter
-from edgeformer.quants import TYPES, QuantizationType
 from numpy.typing import NDArray
 
-from .checkpoint import open_checkpoint
-from .huggingface import Config, Plan, PlannedTensor, ReadRows, Source
-from .importance import read_importance
-from .policy import Choice, Policy
-from .registry import architecture_of, planner_of
+from ..errors import ConversionError, ModelNotFoundError, PathLike, quote
+from ..files.gguf.reader import GGUFFile, GGUFWriter
+from ..quants import TYPES, QuantizationType
+from .architectures.huggingface import Config, Plan, PlannedTensor, ReadRows, Source
+from .architectures.registry import architecture_of, planner_of
+from .sources.checkpoint import open_checkpoint
+from .types.importance import read_importance
+from .types.policy import Choice, Policy
 
 __all__ = ["ConversionReport", "TensorReport", "convert"]
 

@@ -7,7 +7,7 @@ cdef extern from "<unistd.h>" nogil:
     int close(int descriptor)
     Py_ssize_t pread(int descriptor, void *target, size_t bytes, int64_t offset)
 
-cdef extern from "edgeformer/blocks.h" nogil:
+cdef extern from "edgeformer/types/blocks.h" nogil:
     enum:
         EF_TILE
         EF_BLOCK
@@ -43,7 +43,7 @@ cdef extern from "edgeformer/blocks.h" nogil:
     int64_t ef_panel_bytes(int32_t type, int64_t num_columns)
     int64_t ef_row_bytes(int32_t type, int64_t num_columns)
 
-cdef extern from "edgeformer/kernels.h" nogil:
+cdef extern from "edgeformer/kernels/kernels.h" nogil:
     enum:
         EF_ACT_NONE
         EF_ACT_RELU
@@ -139,7 +139,7 @@ cdef extern from "edgeformer/kernels.h" nogil:
     int64_t ef_pad16(int64_t n)
     int64_t ef_cache_layer_bytes(const ef_cache *cache)
 
-cdef extern from "edgeformer/plan.h" nogil:
+cdef extern from "edgeformer/plan/plan.h" nogil:
     enum:
         EF_MAX_CACHES
         EF_ROWS
@@ -204,17 +204,17 @@ cdef extern from "edgeformer/plan.h" nogil:
         int32_t num_outputs
         int32_t num_segments
 
-cdef extern from "edgeformer/memory.h" nogil:
+cdef extern from "edgeformer/host/memory.h" nogil:
     void *ef_memory_map(size_t bytes, int large_pages)
     void *ef_memory_map_file(int descriptor, size_t bytes)
     void *ef_memory_map_code(const void *code, size_t bytes)
     void ef_memory_trim_heap()
     void ef_memory_unmap(void *memory, size_t bytes)
 
-cdef extern from "edgeformer/plan_memory.h" nogil:
+cdef extern from "edgeformer/plan/memory.h" nogil:
     int64_t ef_plan_most_scratch(const ef_cache *cache)
 
-cdef extern from "edgeformer/threads.h" nogil:
+cdef extern from "edgeformer/host/threads.h" nogil:
     enum:
         EF_MAX_THREADS
     ctypedef struct atomic_int:  # opaque
@@ -231,7 +231,7 @@ cdef extern from "edgeformer/threads.h" nogil:
     uint64_t ef_flush_denormals()
     void ef_restore_denormals(uint64_t mode)
 
-cdef extern from "edgeformer/guard.h" nogil:
+cdef extern from "edgeformer/host/guard.h" nogil:
     ctypedef struct sigset_t:  # opaque
         pass
     ctypedef struct ef_mapping:
@@ -243,7 +243,7 @@ cdef extern from "edgeformer/guard.h" nogil:
     void ef_guard_watch(ef_mapping *mapping, const void *base, size_t bytes)
     void ef_guard_forget(ef_mapping *mapping)
 
-cdef extern from "edgeformer/pack_run.h" nogil:
+cdef extern from "edgeformer/types/pack_run.h" nogil:
     ctypedef int (*ef_fetch)(void *context, uint8_t *target, int64_t offset, int64_t bytes) noexcept nogil
     ctypedef struct ef_pack:
         const ef_kernels *kernels
@@ -259,7 +259,7 @@ cdef extern from "edgeformer/pack_run.h" nogil:
     int64_t ef_pack_buffer_bytes(const ef_matrix *matrix)
     void ef_pack_run(void *pack, ef_pool *pool)
 
-cdef extern from "edgeformer/measure.h" nogil:
+cdef extern from "edgeformer/host/measure.h" nogil:
     ctypedef int64_t (*ef_count)(int64_t rounds) noexcept nogil
     ctypedef struct ef_measure:
         uint64_t result
@@ -267,16 +267,16 @@ cdef extern from "edgeformer/measure.h" nogil:
     ef_measure ef_measure_reading(const ef_kernels *kernels, const uint8_t *data, int64_t bytes)
     void ef_measure_run(void *measure, ef_pool *pool)
 
-cdef extern from "edgeformer/kernels.h" nogil:
+cdef extern from "edgeformer/kernels/kernels.h" nogil:
     int64_t ef_matmul_scratch(const ef_matrix *weight)
 
-cdef extern from "edgeformer/kernels/attention_scratch.h" nogil:
+cdef extern from "edgeformer/kernels/attention/attention_scratch.h" nogil:
     int64_t ef_attention_scratch(const ef_cache *cache)
     int64_t ef_attention_part(const ef_cache *cache)
     int32_t ef_attention_tiles(int32_t num_queries)
     int32_t ef_attention_spans(int32_t positions)
 
-cdef extern from "edgeformer/plan_run.h" nogil:
+cdef extern from "edgeformer/plan/run.h" nogil:
     enum:
         EF_RUN_DONE
         EF_RUN_CANCELLED
@@ -285,7 +285,7 @@ cdef extern from "edgeformer/plan_run.h" nogil:
     int ef_plan_run(const ef_plan *plan, const ef_batch *batch, ef_pool *pool, uint8_t *scratch, atomic_int *cancel,
                     int (*poll)(void *) noexcept nogil, void *poll_context)
 
-cdef extern from "edgeformer/dispatch.h" nogil:
+cdef extern from "edgeformer/isa/dispatch.h" nogil:
     const ef_kernels *ef_kernels_for(const char *name)
     int ef_isa_count()
     const char *ef_isa_name(int index)

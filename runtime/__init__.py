@@ -40,38 +40,38 @@ from .errors import (
 
 if TYPE_CHECKING:
     from ._kernels.core import CancelFlag as CancelFlag
+    from .engine.packing import pack as pack
+    from .engine.session import Session as Session
+    from .generation.results import GenerationChunk as GenerationChunk
+    from .generation.results import GenerationResult as GenerationResult
+    from .generation.results import Hypothesis as Hypothesis
+    from .generation.results import Timings as Timings
+    from .generation.results import TokenLogprob as TokenLogprob
+    from .generation.results import Usage as Usage
+    from .generation.streams import AsyncGenerationStream as AsyncGenerationStream
+    from .generation.streams import GenerationStream as GenerationStream
     from .model import Model as Model
     from .model import load as load
-    from .packing import pack as pack
-    from .results import GenerationChunk as GenerationChunk
-    from .results import GenerationResult as GenerationResult
-    from .results import Hypothesis as Hypothesis
-    from .results import Timings as Timings
-    from .results import TokenLogprob as TokenLogprob
-    from .results import Usage as Usage
-    from .session import Session as Session
-    from .streaming import AsyncGenerationStream as AsyncGenerationStream
-    from .streaming import GenerationStream as GenerationStream
-    from .tokenizer import Tokenizer as Tokenizer
+    from .text.tokenizer import Tokenizer as Tokenizer
 
 __version__ = "0.1.0"
 
 # Public name -> the module that has it.
 _LAZY = {
-    "AsyncGenerationStream": "streaming",
+    "AsyncGenerationStream": "generation.streams",
     "CancelFlag": "_kernels.core",
-    "GenerationChunk": "results",
-    "GenerationResult": "results",
-    "GenerationStream": "streaming",
-    "Hypothesis": "results",
+    "GenerationChunk": "generation.results",
+    "GenerationResult": "generation.results",
+    "GenerationStream": "generation.streams",
+    "Hypothesis": "generation.results",
     "Model": "model",
-    "Session": "session",
-    "Timings": "results",
-    "TokenLogprob": "results",
-    "Tokenizer": "tokenizer",
-    "Usage": "results",
+    "Session": "engine.session",
+    "Timings": "generation.results",
+    "TokenLogprob": "generation.results",
+    "Tokenizer": "text.tokenizer",
+    "Usage": "generation.results",
     "load": "model",
-    "pack": "packing",
+    "pack": "engine.packing",
 }
 
 __all__ = [

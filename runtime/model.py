@@ -10,15 +10,15 @@ from importlib.util import source_hash
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from ._kernels import core
+from .engine.loading import LoadOptions, load_model
+from .engine.session import Session
 from .errors import InvalidInputError, ModelFileChangedError
-from .gguf import GGUFFile
-from .loading import LoadOptions, load_model
-from .models import build_architecture
-from .options import GenerationDefaults, reject_unknown
-from .session import Session
+from .files.gguf.reader import GGUFFile
+from .generation.options import GenerationDefaults, reject_unknown
+from .models.registry import build_architecture
 from .tasks import EmbeddingVerbs, InspectionVerbs, TranslationVerbs
 from .tasks.base import VERBS
-from .tokenizer import Tokenizer
+from .text.tokenizer import Tokenizer
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping

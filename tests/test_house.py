@@ -1,11 +1,12 @@
 """Mechanical rules of the source tree: what must not be in it, and what importing the package must not bring in."""
 from __future__ import annotations
 
+import ast
 import re
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Iterator
 from pathlib import Path
 
 import edgeformer
@@ -18,6 +19,8 @@ needs_tree = pytest.mark.skipif(not IN_TREE, reason="the C sources are not besid
 COMMENT = re.compile(r"/\*.*?\*/|//[^\n]*", re.DOTALL)
 FORBIDDEN_CALLS = re.compile(r"\b(assert|abort|exit|_Exit|printf|fprintf|puts|perror|fopen|open|read|write)\s*\(")
 FORBIDDEN_SYMBOLS = {"abort", "exit", "_exit", "_Exit", "quick_exit", "__assert_fail", "printf", "puts", "perror"}
+MOST_LINES = 400
+SOURCE_SUFFIXES = {".c", ".h", ".py", ".pyi", ".pyx", ".pxi", ".pxd"}
 HEAVY_MODULES = ("numba", "torch", "tokenizers", "typer", "transformers")
 
 
@@ -54,12 +57,68 @@ def test_every_public_name_has_a_docstring() -> None:
     assert not bare
 
 
+# Each floor imports only floors before it. The face is what `import edgeformer` gives: `__init__` and `model`.
+FLOORS = (
+    "errors", "host", "jit", "quants", "files", "text", "features", "graph", "models", "engine", "generation", "tasks",
+    "face", "tools", "serve", "cli", "__main__",
+)  # fmt: skip
+# `converters` stands beside `models`: what it may use, and who may use it.
+BELOW_CONVERTERS = {"errors", "host", "quants", "files", "text", "models", "_kernels"}
+ABOVE_CONVERTERS = {"tools", "cli"}
+
+
+def floor_of(parts: tuple[str, ...]) -> str:
+    """The floor of a module or package of edgeformer, by its path below the package."""
+    return "face" if not parts or parts[0] in ("__init__", "model") else parts[0]
+
+
+def imported_modules(path: Path, package: tuple[str, ...]) -> Iterator[tuple[str, ...]]:
+    """What a module of `package` imports from edgeformer, at its top or later, as paths below the package."""
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            assert not any(alias.name.split(".")[0] == "edgeformer" for alias in node.names), f"{path}: not relative"
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level or (node.module or "").split(".")[0] != "edgeformer", f"{path}: not relative"
+            if node.level:
+                base = (*package[: len(package) - (node.level - 1)], *(node.module.split(".") if node.module else ()))
+                yield from [base] if base else [(alias.name,) for alias in node.names]
+
+
+def source_modules() -> Iterator[tuple[Path, tuple[str, ...]]]:
+    """Every Python file of the package, and its path below it."""
+    for root, prefix in (("runtime", ()), ("converters", ("converters",))):
+        for path in sorted((ROOT / root).rglob("*.py")):
+            yield path, (*prefix, *path.relative_to(ROOT / root).with_suffix("").parts)
+
+
 @needs_tree
-def test_file_lengths_are_known(record_property: Callable[[str, object], None]) -> None:
-    patterns = ("include/**/*.[ch]", "pyx/*.p*", "runtime/**/*.py", "converters/*.py", "tests/*.py", "bench/*.py")
+def test_no_import_goes_up() -> None:
+    wrong = []
+    for path, parts in source_modules():
+        mine = floor_of(parts)
+        for target in imported_modules(path, parts[:-1]):
+            theirs = floor_of(target) if target[0] in FLOORS or target[0] in ("converters", "_kernels") else "face"
+            if mine == "converters":
+                allowed = theirs in BELOW_CONVERTERS | {"converters"}
+            elif theirs == "converters":
+                allowed = mine in ABOVE_CONVERTERS
+            else:
+                allowed = theirs == "_kernels" or FLOORS.index(theirs) <= FLOORS.index(mine)
+            if not allowed:
+                wrong.append(f"{'.'.join(parts)} imports {'.'.join(target)}")
+    assert not wrong
+
+
+@needs_tree
+def test_no_file_stands_between_the_floors() -> None:
+    loose = {path.name for path in (ROOT / "runtime").glob("*.py")}
+    assert loose == {"__init__.py", "__main__.py", "errors.py", "model.py"}
+
+
+@needs_tree
+def test_files_fit_in_the_head() -> None:
+    folders = ("include", "pyx", "runtime", "converters", "tests", "bench")
+    paths = [path for folder in folders for path in (ROOT / folder).rglob("*")]
     lengths = {str(path.relative_to(ROOT)): len(path.read_text().splitlines())
-               for pattern in patterns for path in ROOT.glob(pattern)}
-    assert lengths
-    for name, length in sorted(lengths.items(), key=lambda item: -item[1])[:10]:
-        record_property(name, length)
-        print(f"{length:5} {name}")
+               for path in paths if path.suffix in SOURCE_SUFFIXES and path.name != "core.c"}
+    assert not {name: length for name, length in lengths.items() if length > MOST_LINES}

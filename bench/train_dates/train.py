@@ -1,6 +1,6 @@
 """Train the demo's model: dates in many spellings to ISO 8601, character by character.
 
-    python bench/train_dates/train.py --out runtime/demo
+    python bench/train_dates/train.py --out runtime/tools/demo
 
 Needs torch (edgeformer itself does not). Writes ``dates.pt`` (a float16 state dict), ``config.json``, the two
 vocabularies and ``samples.json`` (held-out examples, never seen in training).

@@ -69,7 +69,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     arguments : sequence of str, optional
         Without the program's name; default ``sys.argv[1:]``.
     """
-    from edgeformer.errors import EdgeformerError
+    from ..errors import EdgeformerError
 
     _escape_what_cannot_be_printed()
     try:

@@ -48,9 +48,9 @@ for name, function in COMMANDS.items():
 
 def _print_version(wanted: bool) -> None:
     if wanted:
-        import edgeformer
+        from .. import __version__
 
-        print(f"edgeformer {edgeformer.__version__}")
+        print(f"edgeformer {__version__}")
         raise typer.Exit
 
 

@@ -86,9 +86,9 @@ def bench(
 
     Example: edgeformer bench -m my-model.gguf -p 512 -n 128 -t 2 -r 5 -o json
     """
-    from edgeformer.benchmark import bench as measure
-    from edgeformer.errors import InvalidOptionError
-    from edgeformer.memory import check_kv_type
+    from ..engine.memory_plan import check_kv_type
+    from ..errors import InvalidOptionError
+    from ..tools.benchmark import bench as measure
 
     for cache_type in (cache_type_k, cache_type_v):
         check_kv_type(cache_type)

@@ -25,11 +25,11 @@ def calibrate(
 
     Example: edgeformer calibrate my-model-f16.gguf text.txt my-model-importance.gguf
     """
-    from edgeformer.calibration import MAX_TOKENS, measure_activations
-    from edgeformer.converters.importance import write_importance
-    from edgeformer.errors import InvalidInputError, ModelNotFoundError
-    from edgeformer.files import check_output
-    from edgeformer.gguf import GGUFFile
+    from ..converters.types.importance import write_importance
+    from ..errors import InvalidInputError, ModelNotFoundError
+    from ..files.gguf.reader import GGUFFile
+    from ..files.storage import check_output
+    from ..tools.calibration import MAX_TOKENS, measure_activations
 
     check_output(out, [file, text])
     try:

@@ -46,7 +46,7 @@ def convert(
 
     Example: edgeformer convert ./my-model my-model.gguf --type q4_0
     """
-    from edgeformer.converters import convert as convert_checkpoint
+    from ..converters import convert as convert_checkpoint
 
     with progress("converting") as report:
         result = convert_checkpoint(

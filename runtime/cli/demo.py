@@ -10,7 +10,7 @@ from . import options
 from .output import human_bytes, print_json, print_rows, progress
 
 if TYPE_CHECKING:
-    from edgeformer.demo import DemoReport
+    from ..tools.demo import DemoReport
 
 
 def demo(
@@ -26,7 +26,7 @@ def demo(
 
     Example: edgeformer demo "the 4th of March, 1997" "12. Mai 2031"
     """
-    from edgeformer.demo import run_demo
+    from ..tools.demo import run_demo
 
     with progress("demo") as report:
         found = run_demo(texts or (), threads=threads, progress=report)

@@ -31,14 +31,14 @@ def _versions() -> dict[str, str | None]:
 
 def diagnose() -> dict[str, Any]:
     """What decides how models run on this machine."""
-    import edgeformer
-    from edgeformer._kernels import core
-    from edgeformer.benchmark import cpu_name
-    from edgeformer.memory import available_memory
+    from .. import __version__
+    from .._kernels import core
+    from ..host.limits import available_memory
+    from ..tools.benchmark import cpu_name
 
     versions = _versions()
     return {
-        "edgeformer": edgeformer.__version__,
+        "edgeformer": __version__,
         "python": platform.python_version(),
         "system": f"{platform.system()} {platform.release()} {platform.machine()}",
         "cpu": cpu_name(),

@@ -47,7 +47,7 @@ def write_npy(path: str, array: np.ndarray) -> None:
     """
     import numpy as np
 
-    from ..files import OutputFile
+    from ..files.storage import OutputFile
 
     content = io.BytesIO()
     np.save(content, array)

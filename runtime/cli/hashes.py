@@ -14,7 +14,7 @@ from .output import print_json, progress
 if TYPE_CHECKING:
     import numpy as np
 
-    from ..session import Session
+    from ..engine.session import Session
 
 THREADS = (1, 2)
 LENGTH = 24
@@ -42,7 +42,7 @@ def _variants() -> Iterator[dict[str, Any]]:
     """Every way of computing that must not matter: instruction set, threads, Numba or the C twins."""
     from importlib.util import find_spec
 
-    from edgeformer._kernels import core
+    from .._kernels import core
 
     for isa in core.isa_names():
         for threads in THREADS:
@@ -52,7 +52,7 @@ def _variants() -> Iterator[dict[str, Any]]:
 
 def hash_file(path: str) -> list[dict[str, Any]]:
     """SHA-256 of the model's outputs for `fixed_tokens` in every variant that this machine can run."""
-    from ..session import Session
+    from ..engine.session import Session
 
     rows = []
     variants = list(_variants())

@@ -10,7 +10,7 @@ from . import options
 from .output import human_bytes, print_json, print_rows
 
 if TYPE_CHECKING:
-    from edgeformer.gguf import GGUFFile
+    from ..files.gguf.reader import GGUFFile
 
 LONGEST_VALUE = 60
 
@@ -47,7 +47,7 @@ def inspect(file: options.ModelFile, json: options.Json = False) -> None:
 
     Example: edgeformer inspect my-model.gguf
     """
-    from edgeformer.gguf import GGUFFile
+    from ..files.gguf.reader import GGUFFile
 
     with GGUFFile(file) as opened:
         summary = _summary(opened)

@@ -10,12 +10,13 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Protocol
 
-from edgeformer.errors import InvalidInputError
+from ..errors import InvalidInputError
 
 if TYPE_CHECKING:
-    from edgeformer import Model
     from rich.console import Console
     from rich.progress import Progress
+
+    from .. import Model
 
 SECONDS_BEFORE_A_BAR = 2.0
 
@@ -137,7 +138,7 @@ def print_rows(title: str, columns: Iterable[str], rows: Iterable[Iterable[objec
 
 def load_model(path: str, **options: Any) -> Model:
     """`edgeformer.load` with a bar."""
-    import edgeformer
+    from ..model import load
 
     with progress("loading") as report:
-        return edgeformer.load(path, progress=report, **options)
+        return load(path, progress=report, **options)

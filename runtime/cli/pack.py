@@ -23,7 +23,7 @@ def pack(
 
     Example: edgeformer pack my-model.gguf my-model.packed.gguf
     """
-    from edgeformer.packing import pack as pack_model
+    from ..engine.packing import pack as pack_model
 
     with progress("packing") as report:
         result = pack_model(file, out, threads=threads, progress=lambda done, total: report(done, total, file))

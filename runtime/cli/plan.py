@@ -30,7 +30,7 @@ def plan(
 
     Example: edgeformer plan my-model.gguf --context 4096 --sequences 4
     """
-    from edgeformer.memory import plan_memory
+    from ..engine.memory_plan import plan_memory
 
     memory = plan_memory(file, context, batch, sequences, kv_type, threads)
     if json:

@@ -9,8 +9,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from edgeformer.errors import ModelFormatError, UnsupportedModelError
-from edgeformer.graph import ACTIVATIONS, MAX_CONTEXT, MAX_LAYERS, Architecture, Graph, Metadata
+from ..errors import ModelFormatError, UnsupportedModelError
+from ..graph.graph import ACTIVATIONS, MAX_CONTEXT, MAX_LAYERS, Architecture, Graph, Metadata
 
 POOLING_TYPES = {0: None, 1: "mean", 2: "first", 3: "last"}  # llama.cpp's numbers
 

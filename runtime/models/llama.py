@@ -10,8 +10,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from edgeformer.errors import ModelFormatError, UnsupportedModelError
-from edgeformer.graph import MAX_CONTEXT, MAX_LAYERS, Architecture, Graph, Metadata, rotary_frequencies
+from ..errors import ModelFormatError, UnsupportedModelError
+from ..graph.graph import MAX_CONTEXT, MAX_LAYERS, Architecture, Graph, Metadata, rotary_frequencies
 
 
 @dataclass(frozen=True)

@@ -10,8 +10,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from edgeformer.errors import ModelFormatError
-from edgeformer.graph import ACTIVATIONS, MAX_CONTEXT, MAX_LAYERS, Architecture, CacheSpec, Graph, Metadata, Value
+from ..errors import ModelFormatError
+from ..graph.graph import ACTIVATIONS, MAX_CONTEXT, MAX_LAYERS, Architecture, CacheSpec, Graph, Metadata, Value
 
 
 @dataclass(frozen=True)

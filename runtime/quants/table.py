@@ -10,10 +10,10 @@ from .types import Bytes, Encoder, Float32, QuantizationType, StoredType
 
 
 def _later(family: str, name: str) -> Encoder:
-    """The encoder `name` of `encode_<family>.py`, imported when it is first used: running a model needs none."""
+    """The encoder `name` of `encode/<family>.py`, imported when it is first used: running a model needs none."""
 
     def encode(blocks: Float32, importance: Float32 | None) -> Bytes:
-        encoder: Encoder = getattr(import_module(f"{__package__}.encode_{family}"), f"encode_{name}")
+        encoder: Encoder = getattr(import_module(f"{__package__}.encode.{family}"), f"encode_{name}")
         return encoder(blocks, importance)
 
     return encode

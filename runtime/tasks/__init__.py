@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from .embedding import EmbeddingVerbs
-from .generation import GenerationVerbs
+from .encode import EmbeddingVerbs
+from .generate import GenerationVerbs
 from .inspection import InspectionVerbs
-from .translation import TranslationVerbs
+from .translate import TranslationVerbs
 
 __all__ = ["EmbeddingVerbs", "GenerationVerbs", "InspectionVerbs", "TranslationVerbs"]

@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ..errors import InvalidInputError, UnsupportedModelError, quote
-from ..options import GenerationDefaults
+from ..generation.options import GenerationDefaults
 
 if TYPE_CHECKING:
-    from ..session import Session
-    from ..tokenizer import Tokenizer
+    from ..engine.session import Session
+    from ..text.tokenizer import Tokenizer
 
 __all__ = ["VERBS", "Prompt", "Prompts", "VerbBase", "decoder_start", "is_single"]
 

@@ -12,8 +12,8 @@ import json
 from pathlib import Path
 
 import gguf
-from ggml_quantizer import GgmlQuantizer, library_path
-from quantizer_tensors import TENSORS, importance, tensor, weighted_rmse
+from support.ggml_quantizer import GgmlQuantizer, library_path
+from support.quantizer_tensors import TENSORS, importance, tensor, weighted_rmse
 
 NAMES = "Q4_0 Q4_1 Q5_0 Q5_1 Q2_K Q3_K Q4_K Q5_K Q6_K IQ4_NL IQ4_XS MXFP4 TQ1_0 TQ2_0"
 

@@ -1,5 +1,5 @@
 /* AArch64 with dot products and matrix products of eight-bit integers. */
-#include "../targets.h"
+#include "edgeformer/isa/targets.h"
 
 #ifdef EF_TARGETS_DOTPROD
 #if defined(__clang__)
@@ -10,6 +10,6 @@ EF_REGION_BEGIN("arch=armv8.2-a+dotprod+i8mm")
 #define EF_ISA i8mm
 #define EF_SIMD EF_SIMD_NEON
 #define EF_PRODUCT EF_PRODUCT_SMMLA
-#include "../isa.h"
+#include "edgeformer/isa/isa.h"
 EF_REGION_END
 #endif

@@ -1,0 +1,1 @@
+"""One converter an architecture, and the configuration they share."""

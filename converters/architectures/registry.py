@@ -1,0 +1,37 @@
+"""Which architecture a checkpoint's configuration means."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from importlib import import_module
+
+from ...models.registry import ARCHITECTURES, ArchitectureRow
+from .huggingface import Config, Plan, Source
+
+__all__ = ["architecture_of", "planner_of"]
+
+
+def planner_of(row: ArchitectureRow) -> Callable[[Source], Plan]:
+    """The function that plans a file of this architecture from a checkpoint."""
+    planner: Callable[[Source], Plan] = import_module(f".{row.name}", __package__).plan
+    return planner
+
+
+def architecture_of(config: Config) -> ArchitectureRow:
+    """The row for a configuration, by `model_type`, and by `architectures` where it is given.
+
+    Raises
+    ------
+    ConversionError
+        Neither is known, or the class has a head that would be lost.
+    """
+    model_type = config.get("model_type", str, "")
+    classes = [str(name) for name in config.get("architectures", list, [])]
+    for row in ARCHITECTURES:
+        if model_type in row.model_types or (not model_type and set(classes) & set(row.classes)):
+            if classes and not set(classes) & set(row.classes):
+                known = ", ".join(row.classes)
+                raise config.fail("architectures", f"not supported; known are {known}")
+            return row
+    known = ", ".join(name for row in ARCHITECTURES for name in row.model_types)
+    raise config.fail("model_type", f"not supported; known are {known}")

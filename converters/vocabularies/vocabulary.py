@@ -1,0 +1,238 @@
+"""The vocabulary of a source folder, as metadata of a GGUF file.
+
+Whatever form the source has, two things come out: llama.cpp's arrays, so that other readers of GGUF tokenize alike,
+and the source's own `tokenizer.json`, which is what edgeformer follows where there is one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from ...errors import ConversionError, quote
+from ...files.json_file import read_json, read_json_object
+from ...files.storage import InputFile
+from ...text.specification import TokenType, VocabularyArrays, description_of, sentencepiece_bpe
+from ...text.tokenizer import Tokenizer
+from .record import Vocabulary
+from .sentencepiece_model import read_sentencepiece_model
+from .tokenizer_json import describe_wordpiece, from_description
+
+__all__ = ["Vocabulary", "character_vocabulary", "read_vocabulary"]
+
+TEXT_LIMIT = 1 << 28  # bytes of a vocabulary file
+_ROLES = {
+    "bos": ("bos_token", "cls_token"),
+    "eos": ("eos_token", "sep_token"),
+    "unknown": ("unk_token",),
+    "padding": ("pad_token",),
+    "cls": ("cls_token",),
+    "seperator": ("sep_token",),  # GGUF's spelling
+    "mask": ("mask_token",),
+}
+
+
+def read_vocabulary(folder: Path, config: Mapping[str, Any]) -> Vocabulary:
+    """Read whatever vocabulary files a folder has.
+
+    Parameters
+    ----------
+    folder : Path
+        The checkpoint's folder.
+    config : mapping
+        Its `config.json`, for the special tokens' ids where nothing else names them.
+
+    Returns
+    -------
+    Vocabulary
+        Of the model "no_vocab" where the folder has none: such a model takes token ids only.
+
+    Raises
+    ------
+    ConversionError, CheckpointFormatError, ModelFormatError, UnsupportedModelError
+        Where the files contradict each other, are damaged, or of a kind that is not known.
+    """
+    settings = _object(folder / "tokenizer_config.json")
+    for name, reader in (
+        ("tokenizer.json", _from_description_file),
+        ("tokenizer.model", _from_sentencepiece_file),
+        ("vocab.txt", _from_wordpiece_file),
+        ("vocab.json", _from_bpe_files),
+    ):
+        if (folder / name).is_file():
+            vocabulary = reader(folder / name, settings)
+            _name_roles(vocabulary, settings, _object(folder / "special_tokens_map.json"), config)
+            _observe_ends(vocabulary, settings)
+            template = settings.get("chat_template")
+            vocabulary.chat_template = template if isinstance(template, str) else None
+            return vocabulary
+    ids = {role: config.get(f"{role}_token_id") for role in ("bos", "eos")}
+    roles = {role: token for role, token in ids.items() if isinstance(token, int) and token >= 0}
+    return Vocabulary("no_vocab", [], [], roles=roles, notes=["no vocabulary: the model takes token ids only"])
+
+
+def character_vocabulary(path: Path, roles: Mapping[str, int]) -> Vocabulary:
+    """A file with one token a line: single characters, and longer control tokens.
+
+    Raises
+    ------
+    ConversionError
+        If a role's id is outside the file's tokens, or a token occurs twice.
+    """
+    tokens = _text_of(path).split("\n")
+    tokens = tokens[:-1] if tokens[-1] == "" else tokens
+    types = [TokenType.NORMAL if len(token) == 1 else TokenType.CONTROL for token in tokens]
+    if len(set(tokens)) != len(tokens):
+        raise ConversionError(f"{path}: a token occurs twice")
+    for name, token in roles.items():
+        if not 0 <= token < len(tokens):
+            raise ConversionError(f"{path}: {name} is token {token}, and there are {len(tokens)}")
+    flags = {"add_bos_token": False, "add_eos_token": False}
+    return Vocabulary("characters", tokens, types, roles=dict(roles), flags=flags)
+
+
+def _object(path: Path) -> dict[str, Any]:
+    """A JSON object, empty where there is no file."""
+    return read_json_object(path) if path.is_file() else {}
+
+
+def _text_of(path: Path) -> str:
+    with InputFile(path) as file:
+        if file.size > TEXT_LIMIT:
+            raise ConversionError(f"{path}: more than the {TEXT_LIMIT} bytes that are read")
+        data = bytes(file.read(0, file.size))
+    try:
+        return data.decode("utf-8-sig").replace("\r\n", "\n")
+    except UnicodeDecodeError as error:
+        raise ConversionError(f"{path}: not UTF-8 at byte {error.start}: {error.reason}") from None
+
+
+def _from_description_file(path: Path, settings: Mapping[str, Any]) -> Vocabulary:
+    return from_description(read_json(path), path)
+
+
+def _from_sentencepiece_file(path: Path, settings: Mapping[str, Any]) -> Vocabulary:
+    source = read_sentencepiece_model(path)
+    vocabulary = Vocabulary(source.model, source.pieces, source.types, scores=source.scores, charsmap=source.charsmap)
+    vocabulary.roles = {role: token for role, token in source.roles.items() if 0 <= token < len(source.pieces)}
+    vocabulary.flags = {
+        "add_space_prefix": source.add_space_prefix,
+        "add_bos_token": bool(settings.get("add_bos_token", source.model == "llama")),
+        "add_eos_token": bool(settings.get("add_eos_token", source.model == "t5")),
+    }
+    vocabulary.flags["remove_extra_whitespaces"] = source.remove_extra_whitespaces
+    _add_tokens(vocabulary, settings.get("added_tokens_decoder") or {}, path)
+    if source.model == "llama" and (source.charsmap or source.remove_extra_whitespaces):
+        arrays = VocabularyArrays(vocabulary.metadata(""), "", str(path))
+        vocabulary.description = description_of(arrays) | sentencepiece_bpe(arrays, normalized=True)
+        vocabulary.notes.append("llama.cpp does not normalize texts for this tokenizer; its ids may differ")
+    return vocabulary
+
+
+def _add_tokens(vocabulary: Vocabulary, added: Any, path: Path) -> None:
+    """Append the tokens of `added_tokens_decoder`, which must go on where the model's pieces end."""
+    entries = added.items() if isinstance(added, dict) else [("", added)]
+    for key, entry in sorted(entries, key=lambda item: (len(item[0]), item[0])):  # by number, without parsing it
+        token = int(key) if key.isdecimal() and len(key) < 9 else -1
+        content = _content(entry, key)
+        if content is not None and token == len(vocabulary.tokens):
+            special = isinstance(entry, dict) and entry.get("special")
+            vocabulary.tokens.append(content)
+            vocabulary.types.append(TokenType.CONTROL if special else TokenType.USER_DEFINED)
+            vocabulary.scores = [*(vocabulary.scores or []), 0.0]
+        elif not 0 <= token < len(vocabulary.tokens) or vocabulary.tokens[token] != content:
+            raise ConversionError(f"{path}: tokenizer_config.json adds {quote(entry)} as token {quote(key)}: no place")
+
+
+def _from_wordpiece_file(path: Path, settings: Mapping[str, Any]) -> Vocabulary:
+    """From BERT's `vocab.txt`: one piece a line."""
+    tokens = _text_of(path).rstrip("\n").split("\n")
+    special = {_content(settings.get(name), name) for names in _ROLES.values() for name in names}
+    special |= {"[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"}
+    types = [TokenType.CONTROL if token in special else TokenType.NORMAL for token in tokens]
+    unknown = _content(settings.get("unk_token"), "unk_token") or "[UNK]"
+    if unknown not in tokens:
+        raise ConversionError(f"{path}: the unknown token {quote(unknown)} is not in the vocabulary")
+    keys = {"model": "bert", "tokens": tokens, "token_type": types, "unknown_token_id": tokens.index(unknown)}
+    for role, token in (("cls", "[CLS]"), ("seperator", "[SEP]")):
+        content = _content(settings.get(_ROLES[role][0]), role) or token
+        if content in tokens:
+            keys[f"{role}_token_id"] = tokens.index(content)
+    description = description_of(VocabularyArrays(keys, "", str(path)))
+    lowercase = bool(settings.get("do_lower_case", True))
+    description["normalizer"] |= {
+        "lowercase": lowercase,
+        "strip_accents": settings.get("strip_accents"),
+        "handle_chinese_chars": bool(settings.get("tokenize_chinese_chars", True)),
+    }
+    vocabulary = Vocabulary("bert", tokens, types, description=description)
+    describe_wordpiece(vocabulary, description["model"])
+    if not lowercase:
+        vocabulary.notes.append("llama.cpp lowers the case of every WordPiece text; its ids will differ")
+    return vocabulary
+
+
+def _from_bpe_files(path: Path, settings: Mapping[str, Any]) -> Vocabulary:
+    """From GPT-2's `vocab.json` and `merges.txt`."""
+    ids = read_json(path)
+    if not isinstance(ids, dict) or sorted(ids.values()) != list(range(len(ids))):
+        raise ConversionError(f"{path}: the ids are not 0 to the number of tokens")
+    lines = _text_of(path.with_name("merges.txt")).split("\n")
+    merges = [line for line in lines if line and not line.startswith("#version")]
+    known = {"GPT2": "gpt-2", "Qwen2": "qwen2", "Roberta": "roberta-bpe", "": "gpt-2"}
+    name = str(settings.get("tokenizer_class") or "").removesuffix("Fast").removesuffix("Tokenizer")
+    if name not in known:
+        raise ConversionError(f"{path.parent}: tokenizer_class {quote(name)} has no tokenizer.json; save one with it")
+    tokens = sorted(ids, key=ids.__getitem__)
+    special = {_content(settings.get(name), name) for names in _ROLES.values() for name in names} | {"<|endoftext|>"}
+    types = [TokenType.CONTROL if token in special else TokenType.NORMAL for token in tokens]
+    return Vocabulary("gpt2", tokens, types, known[name], merges=merges)
+
+
+def _content(token: Any, name: str) -> str | None:
+    """A special token's text, from the text itself or an object with `content`."""
+    content = token.get("content") if isinstance(token, dict) else token
+    if content is not None and not isinstance(content, str):
+        raise ConversionError(f"{name}: {quote(token)} is not a token")
+    return content
+
+
+def _name_roles(
+    vocabulary: Vocabulary, settings: Mapping[str, Any], specials: Mapping[str, Any], config: Mapping[str, Any]
+) -> None:
+    """Fill in the ids of the special tokens: by their texts, else by the ids in `config.json`."""
+    ids = {token: index for index, token in enumerate(vocabulary.tokens)}
+    for role, names in _ROLES.items():
+        for name in names:
+            content = _content(settings.get(name, specials.get(name)), name)
+            identifier = ids.get(content) if content is not None else config.get(f"{name}_id")
+            identifiers = identifier if isinstance(identifier, list) else [identifier]
+            usable = [i for i in identifiers if isinstance(i, int) and 0 <= i < len(vocabulary.tokens)]
+            if usable and role not in vocabulary.roles:
+                vocabulary.roles[role] = usable[0]
+                if role == "eos":
+                    vocabulary.roles.update(zip(("eot", "eom"), usable[1:], strict=False))
+
+
+def _observe_ends(vocabulary: Vocabulary, settings: Mapping[str, Any]) -> None:
+    """See what the tokenizer itself puts around a text, and tell llama.cpp the same."""
+    tokenizer = Tokenizer.from_metadata(vocabulary.metadata()) if vocabulary.description is not None else None
+    if tokenizer is None:
+        return
+    bare, full = tokenizer.encode("a", add_special_tokens=False), tokenizer.encode("a")
+    start = next((i for i in range(len(full)) if full[i : i + len(bare)] == bare), 0)
+    before, after = full[:start], full[start + len(bare) :]
+    roles = vocabulary.roles
+    vocabulary.flags["add_bos_token"] = bool(before)
+    vocabulary.flags["add_eos_token"] = bool(after) and after != [roles.get("seperator")]
+    if after and after == [roles.get("seperator")]:
+        vocabulary.flags["add_sep_token"] = True
+    if before:
+        roles["bos"] = before[-1]
+    for name, added in (("add_bos_token", bool(before)), ("add_eos_token", bool(after))):
+        if isinstance(settings.get(name), bool) and settings[name] != added:
+            verb = "adds" if added else "does not add"
+            vocabulary.notes.append(f"tokenizer_config.json says {name}={settings[name]}, tokenizer.json {verb} it")
+    if len(before) > 1 or len(after) > 1:
+        vocabulary.notes.append("llama.cpp cannot put more than one token before or after a text")

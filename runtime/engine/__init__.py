@@ -1,0 +1,1 @@
+"""What a loaded model holds, and its runs."""

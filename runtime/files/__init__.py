@@ -1,0 +1,1 @@
+"""Files: storage, bounded JSON and the GGUF container."""

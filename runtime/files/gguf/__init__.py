@@ -1,0 +1,1 @@
+"""GGUF: its layout, its reader and its writer."""

@@ -1,0 +1,176 @@
+"""Beam search: several texts of one prompt grown side by side, sharing the pages of their common beginning.
+
+The rule, equal to CTranslate2's: every step, of all one-token continuations of a prompt's `n` beams, the `2 n` with the
+greatest sum of log probabilities are looked at. Those of the first `n` that end (an end token, or the last step that
+`max_tokens` allows) become hypotheses, and the best of the other `n` that do not end take their places. The search of
+a prompt ends once it has `n` hypotheses. Then they are ranked by `log_prob / length ** length_penalty`, where the end
+token counts in both.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+
+from .._kernels import core
+from .options import GenerationOptions
+from .results import FinishReason
+from .sampling import adjust_logits, best_token
+
+if TYPE_CHECKING:
+    from ..engine.session import Sequence as CachedSequence
+    from ..engine.session import Session
+
+__all__ = ["BeamSearch", "FinishedBeam", "run_beams"]
+
+
+@dataclass
+class _Beam:
+    """A text that grows: its cached sequence, the tokens not yet fed, the new tokens, the sum of their log probs."""
+
+    sequence: CachedSequence
+    pending: list[int]
+    token_ids: list[int]
+    log_prob: float
+
+
+@dataclass(frozen=True)
+class FinishedBeam:
+    """A hypothesis: new tokens without the end token; `length` counts it."""
+
+    token_ids: list[int]
+    log_prob: float
+    length: int
+    finish_reason: FinishReason
+
+    def score(self, length_penalty: float) -> float:
+        return self.log_prob / self.length**length_penalty
+
+
+class _Candidate(NamedTuple):
+    beam: int
+    token: int
+    log_prob: float
+
+
+@dataclass
+class BeamSearch:
+    """The search of one prompt.
+
+    Parameters
+    ----------
+    prompt : list of int
+        Tokens to feed first.
+    options : GenerationOptions
+    max_tokens : int
+    end_token_ids : frozenset of int
+    """
+
+    prompt: list[int]
+    options: GenerationOptions
+    max_tokens: int
+    end_token_ids: frozenset[int]
+    steps: int = 0
+    beams: list[_Beam] = field(default_factory=list)
+    finished: list[FinishedBeam] = field(default_factory=list)
+
+    def start(self, sequence: CachedSequence) -> None:
+        """Begin in `sequence`, which this search will free, as its forks."""
+        self.beams = [_Beam(sequence, list(self.prompt), [], 0.0)]
+
+    def ranked(self) -> list[FinishedBeam]:
+        """The best hypotheses found, best first, at most `num_beams`."""
+        penalty = self.options.length_penalty
+        ordered = sorted(self.finished, key=lambda beam: beam.score(penalty), reverse=True)
+        return ordered[: self.options.num_beams]
+
+    def advance(self, logits: np.ndarray) -> None:
+        """Take one step; `logits` is float32 [beams, vocab], a row for each of `beams` after its pending tokens."""
+        self.steps += 1
+        candidates = self._candidates(logits)
+        is_last = self.steps >= self.max_tokens
+        count = self.options.num_beams
+        spare = iter([item for item in candidates[count:] if item.token not in self.end_token_ids])
+        growing: list[_Candidate] = []
+        for candidate in candidates[:count]:
+            ends = candidate.token in self.end_token_ids
+            if ends or is_last:
+                self._register(candidate, ends)
+                growing.extend(item for item in [next(spare, None)] if item is not None)
+            else:
+                growing.append(candidate)
+        if is_last or len(self.finished) >= count:
+            growing = []
+        self._replace_beams(growing)
+
+    def free(self) -> None:
+        """Give the pages of all beams back. May be called again."""
+        self._replace_beams([])
+
+    def _candidates(self, logits: np.ndarray) -> list[_Candidate]:
+        """The 2 n best continuations of all beams, best first; of equals, the earlier beam and the lower token."""
+        count = 2 * self.options.num_beams
+        adjusted = adjust_logits(logits, self._seen_by, self.options)
+        tokens, log_probs = core.top_log_probs(adjusted, count)
+        if np.isnan(log_probs).any():
+            for row in adjusted:
+                best_token(row)  # refuses the one to blame
+        sums = np.array([beam.log_prob for beam in self.beams])[:, None] + log_probs.astype(np.float64)
+        beams = np.repeat(np.arange(len(self.beams)), tokens.shape[1])
+        order = np.lexsort((tokens.ravel(), beams, -sums.ravel()))[:count]
+        columns = (values.ravel()[order].tolist() for values in (beams, tokens, sums))
+        found = map(_Candidate, *columns)
+        return [candidate for candidate in found if candidate.log_prob > -math.inf]  # suppressed tokens are none
+
+    def _seen_by(self, index: int) -> np.ndarray:
+        return np.unique([*self.prompt, *self.beams[index].token_ids])
+
+    def _register(self, candidate: _Candidate, ends: bool) -> None:
+        tokens = self.beams[candidate.beam].token_ids
+        tokens = list(tokens) if ends else [*tokens, candidate.token]
+        self.finished.append(FinishedBeam(tokens, candidate.log_prob, self.steps, "stop" if ends else "length"))
+
+    def _replace_beams(self, growing: Sequence[_Candidate]) -> None:
+        """Let `growing` continue: a beam's sequence goes to its first child, forks go to the others."""
+        old, self.beams = self.beams, []
+        taken: set[int] = set()
+        try:
+            for candidate in growing:
+                parent = old[candidate.beam]
+                sequence = parent.sequence.fork() if candidate.beam in taken else parent.sequence
+                taken.add(candidate.beam)
+                tokens = [*parent.token_ids, candidate.token]
+                self.beams.append(_Beam(sequence, [candidate.token], tokens, candidate.log_prob))
+        finally:
+            for index, beam in enumerate(old):
+                if index not in taken:
+                    beam.sequence.free()
+
+
+def run_beams(session: Session, searches: Sequence[BeamSearch], cancel: Any, on_step: Callable[[], None]) -> None:
+    """Run `searches`, started, to their ends, all beams of all prompts in one ragged forward a step.
+
+    However it ends, the pages of all beams are free afterwards.
+
+    Raises
+    ------
+    GenerationCancelled
+        If the `cancel` flag is set.
+    """
+    try:
+        while active := [search for search in searches if search.beams]:
+            feeds = [(beam.sequence, beam.pending) for search in active for beam in search.beams]
+            logits = session.forward(feeds, outputs="last", cancel=cancel)
+            start = 0
+            for search in active:
+                end = start + len(search.beams)
+                search.advance(logits[start:end])
+                start = end
+            on_step()
+    finally:
+        for search in searches:
+            search.free()

@@ -1,0 +1,241 @@
+"""The loop that turns prompts into texts: one ragged forward a step for all texts that still run."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable, Iterator, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from .._kernels import core
+from ..errors import GenerationCancelled
+from ..text.stop_strings import StopStrings
+from .options import GenerationOptions
+from .results import FinishReason, GenerationChunk, GenerationResult, Timings, TokenLogprob, Usage, peak_memory_bytes
+from .sampling import Sampler, log_probs_of
+
+if TYPE_CHECKING:
+    from ..engine.session import Sequence as CachedSequence
+    from ..engine.session import Session
+    from ..text.tokenizer import Tokenizer
+
+__all__ = ["Stopwatch", "TextRun", "prime_stream", "run_texts"]
+
+# A decoder of streams needs to know what stood before the first new token (a leading space is dropped only at the start
+# of a text), for which the tail of the prompt is enough.
+PROMPT_TAIL = 16
+
+
+class Stopwatch:
+    """Wall-clock times of one call over a batch."""
+
+    def __init__(self) -> None:
+        self._start = self._first = self._last = time.perf_counter()
+        self._steps = 0
+
+    def step(self) -> None:
+        """A forward pass ended and its tokens are chosen."""
+        self._last = time.perf_counter()
+        if self._steps == 0:
+            self._first = self._last
+        self._steps += 1
+
+    def timings(self, prompt_tokens: int, completion_tokens: int, batch: int) -> Timings:
+        """Rates are of the whole batch: `prompt_tokens` and `completion_tokens` are its sums, `batch` its size."""
+        first = self._first - self._start
+        later = self._last - self._first
+        return Timings(
+            time_to_first_token_ms=first * 1e3,
+            generation_ms=later * 1e3,
+            total_ms=(self._last - self._start) * 1e3,
+            prompt_tokens_per_second=prompt_tokens / first if first > 0 else 0.0,
+            tokens_per_second=max(completion_tokens - batch, 0) / later if later > 0 else 0.0,
+            peak_memory_bytes=peak_memory_bytes(),
+        )
+
+
+def prime_stream(tokenizer: Tokenizer | None, prompt: Sequence[int]) -> Any:
+    """A stream decoder of `tokenizer` that knows what the new text continues; None without a tokenizer."""
+    if tokenizer is None:
+        return None
+    stream = tokenizer.stream()
+    for token in prompt[-PROMPT_TAIL:]:
+        stream.push(token)
+    return stream
+
+
+class TextRun:
+    """One text being generated: its cached sequence, its tokens, and what of it may be shown.
+
+    Parameters
+    ----------
+    prompt : list of int
+        Tokens to feed first. For an encoder-decoder, the decoder's start token.
+    options : GenerationOptions
+    max_tokens : int
+        At most so many new tokens; at least 1.
+    end_token_ids : frozenset of int
+    tokenizer : Tokenizer or None
+    index : int
+        Place in the batch.
+    prompt_tokens, truncated_tokens : int
+        For `Usage`.
+    """
+
+    def __init__(
+        self,
+        prompt: list[int],
+        options: GenerationOptions,
+        *,
+        max_tokens: int,
+        end_token_ids: frozenset[int],
+        tokenizer: Tokenizer | None,
+        index: int = 0,
+        prompt_tokens: int | None = None,
+        truncated_tokens: int = 0,
+    ) -> None:
+        self.index = index
+        self.prompt_tokens = len(prompt) if prompt_tokens is None else prompt_tokens
+        self.truncated_tokens = truncated_tokens
+        self.finish_reason: FinishReason | None = None
+        self.completion_tokens = 0
+        self.sequence: CachedSequence | None = None
+        self.pending = list(prompt)
+        self._history = list(prompt)
+        self._options = options
+        self._max_tokens = max_tokens
+        self._end_token_ids = end_token_ids
+        self._tokenizer = tokenizer
+        self._stream = prime_stream(tokenizer, prompt)
+        self._stop = StopStrings(options.stop)
+        self._sampler = Sampler(options, _seed_of(options, index))
+        self._token_ids: list[int] = []
+        self._logprobs: list[TokenLogprob] = []
+        self._log_prob = 0.0
+        self._shown: list[str] = []
+        self._reported = 0
+
+    def start(self, sequence: CachedSequence) -> None:
+        """Take over `sequence`, which this run will free, to run in."""
+        self.sequence = sequence
+
+    def accept(self, logits: np.ndarray) -> GenerationChunk | None:
+        """Choose the next token from `logits` (float32 [vocab]); give the chunk to show, if there is one."""
+        token = self._sampler.choose(logits, self._history, self.completion_tokens)
+        self.completion_tokens += 1
+        entry = self._describe(logits, token)
+        if token in self._end_token_ids:
+            return self.finish("stop")
+        self._history.append(token)
+        self._token_ids.append(token)
+        self.pending = [token]
+        if entry is not None:
+            self._logprobs.append(entry)
+        text = self._stop.push(self._stream.push(token) if self._stream else "")
+        if self._stop.found is not None:
+            return self.finish("stop", text)
+        if self.completion_tokens >= self._max_tokens:
+            return self.finish("length", text)
+        return self._chunk(text) if text or self._stream is None else None
+
+    def finish(self, reason: FinishReason, text: str = "") -> GenerationChunk:
+        """End the text and free its pages; `text` is the last piece that may be shown, before what was held back."""
+        self.finish_reason = reason
+        self.free()
+        if self._stop.found is None:
+            rest = self._stream.finish() if self._stream else ""
+            text += self._stop.push(rest)
+            if self._stop.found is None:
+                text += self._stop.finish()
+        return self._chunk(text)
+
+    def free(self) -> None:
+        """Give the sequence's pages back. May be called again."""
+        sequence, self.sequence = self.sequence, None
+        if sequence is not None:
+            sequence.free()
+
+    def result(self, timings: Timings) -> GenerationResult:
+        """What there is so far."""
+        wants_logprobs = self._options.logprobs is not None
+        return GenerationResult(
+            text="".join(self._shown),
+            token_ids=list(self._token_ids),
+            finish_reason=self.finish_reason,
+            usage=Usage(self.prompt_tokens, self.completion_tokens, self.truncated_tokens),
+            timings=timings,
+            stop=self._stop.found,
+            seed=self._sampler.seed if self._options.temperature > 0 else None,
+            log_prob=self._log_prob if wants_logprobs else None,
+            logprobs=list(self._logprobs) if wants_logprobs else None,
+        )
+
+    def _chunk(self, text: str) -> GenerationChunk:
+        start, self._reported = self._reported, len(self._token_ids)
+        if text:
+            self._shown.append(text)
+        return GenerationChunk(
+            text=text,
+            token_ids=self._token_ids[start:],
+            index=self.index,
+            finish_reason=self.finish_reason,
+            logprobs=self._logprobs[start:] if self._options.logprobs is not None else None,
+        )
+
+    def _describe(self, logits: np.ndarray, token: int) -> TokenLogprob | None:
+        if self._options.logprobs is None:
+            return None
+        top = core.top(logits, self._options.logprobs) if self._options.logprobs else ()
+        tokens = [token, *map(int, top)]
+        log_prob, *others = map(float, log_probs_of(logits, np.array(tokens)))
+        self._log_prob += log_prob
+        pairs = zip(tokens[1:], others, strict=True)
+        entries = tuple(TokenLogprob(other, self._spell(other), log_prob_of) for other, log_prob_of in pairs)
+        return TokenLogprob(token, self._spell(token), log_prob, entries)
+
+    def _spell(self, token: int) -> str:
+        return self._tokenizer.token(token) if self._tokenizer is not None else ""
+
+
+def run_texts(
+    session: Session, runs: Sequence[TextRun], cancel: Any, on_step: Callable[[], None]
+) -> Iterator[GenerationChunk]:
+    """Generate all `runs` together; give chunks as they come.
+
+    However the iterator ends (exhausted, closed, Ctrl-C, an error) every run's pages are free afterwards. A set
+    `cancel` flag ends the texts that still run with the reason "cancelled".
+
+    Parameters
+    ----------
+    session : Session
+    runs : sequence of TextRun
+        Started.
+    cancel : CancelFlag
+    on_step : callable
+        Called after each forward pass whose tokens are chosen.
+    """
+    active = list(runs)
+    try:
+        while active:
+            try:
+                feeds = [(run.sequence, run.pending) for run in active if run.sequence is not None]
+                logits = session.forward(feeds, outputs="last", cancel=cancel)
+            except GenerationCancelled:
+                yield from [run.finish("cancelled") for run in active]
+                return
+            chunks = [run.accept(row) for run, row in zip(active, logits, strict=True)]
+            on_step()
+            yield from (chunk for chunk in chunks if chunk is not None)
+            active = [run for run in active if run.finish_reason is None]
+    finally:
+        for run in runs:
+            run.free()
+
+
+def _seed_of(options: GenerationOptions, index: int) -> int:
+    """The seed of the text at `index`: the caller's one for all, or one each, or a fresh one."""
+    if options.seeds is None:
+        return int.from_bytes(os.urandom(8), "little") >> 1 if options.temperature > 0 else 0
+    return options.seeds[index] if len(options.seeds) > 1 else options.seeds[0]

@@ -1,0 +1,1 @@
+"""The machine below: forks and limits of memory and CPUs."""

@@ -1,0 +1,1 @@
+"""Row functions that Numba compiles, and their machine code kept on disk."""

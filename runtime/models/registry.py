@@ -1,0 +1,84 @@
+"""The architectures that edgeformer knows: one row each, read by the models and by the converters.
+
+A row's name is `general.architecture` in the file, the module `edgeformer.models.<name>` (a function `build`) and the
+module `edgeformer.converters.architectures.<name>` (a function `plan`).
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from importlib import import_module
+
+from ..errors import ModelFormatError, UnsupportedModelError, quote
+from ..files.gguf.reader import GGUFFile
+from ..graph.graph import Architecture, Metadata
+
+__all__ = ["ARCHITECTURES", "ArchitectureRow", "architecture_row", "build_architecture"]
+
+LAYER_TENSOR = re.compile(r"(\w+\.)?blk\.\d+\.")
+DERIVED = ".attn_rot_embd.weight"  # the rotary frequencies, which follow from the metadata; old files have them
+
+
+@dataclass(frozen=True)
+class ArchitectureRow:
+    """GGUF's name of an architecture, and what a checkpoint's configuration calls it."""
+
+    name: str
+    model_types: tuple[str, ...]
+    classes: tuple[str, ...]
+
+
+ARCHITECTURES = (
+    ArchitectureRow("llama", ("llama", "mistral"), ("LlamaForCausalLM", "MistralForCausalLM")),
+    ArchitectureRow("bert", ("bert",), ("BertModel", "BertForMaskedLM", "BertForPreTraining")),
+    ArchitectureRow("transformer", ("transformer",), ("torch.nn.Transformer",)),
+)
+
+
+def architecture_row(name: str) -> ArchitectureRow | None:
+    """The row of that name, or None."""
+    return next((row for row in ARCHITECTURES if row.name == name), None)
+
+
+def build_architecture(file: GGUFFile) -> Architecture:
+    """The graph of the model in `file`.
+
+    Raises
+    ------
+    UnsupportedModelError
+        The architecture, or a setting of it, is not known here.
+    ModelFormatError
+        A key or tensor is missing or does not fit the others.
+    """
+    name = file.get("general.architecture", str)
+    if architecture_row(name) is None:
+        known = ", ".join(row.name for row in ARCHITECTURES)
+        raise UnsupportedModelError(f"{file.path}: architecture {quote(name)} is not supported; supported: {known}")
+    tensors = {tensor.name: tuple(tensor.shape) for tensor in file.tensors.values()}
+    architecture: Architecture = import_module(f".{name}", __package__).build(
+        Metadata(file.get, name, str(file.path)), tensors
+    )
+    _check_layers_used(file, architecture)
+    _check_vocabularies(file, architecture)
+    return architecture
+
+
+def _check_layers_used(file: GGUFFile, architecture: Architecture) -> None:
+    """A layer, or a part of one, that no program reads is a variant that is not known here, or a wrong block count."""
+    used = {name for graph in architecture.programs.values() for node in graph.nodes for name in node.tensors}
+    for name in file.tensors.keys() - used:
+        if LAYER_TENSOR.match(name) and not name.endswith(DERIVED):
+            what = f"tensor {quote(name)} is part of a layer and would not be used, so results would be wrong"
+            raise UnsupportedModelError(f"{file.path}: {what}: a variant that is not supported, or a wrong block_count")
+
+
+def _check_vocabularies(file: GGUFFile, architecture: Architecture) -> None:
+    """Every token of a vocabulary has its row of the embeddings."""
+    source = architecture.vocab_size
+    if architecture.family == "encoder-decoder":
+        source = architecture.config.src_vocab_size
+    for key, rows in (("tokenizer.ggml.tokens", source), ("tokenizer.target.tokens", architecture.vocab_size)):
+        tokens = file.get(key, list, [])
+        if len(tokens) > rows:
+            raise ModelFormatError(file.path, None, key, f"{len(tokens)} tokens, but the embeddings have {rows} rows")

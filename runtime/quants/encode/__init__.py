@@ -1,0 +1,1 @@
+"""Encoders of the quantized types and the searches that they share."""

@@ -1,0 +1,151 @@
+"""`encode`: vectors of sentences."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, NoReturn
+
+import numpy as np
+
+from ..errors import ContextOverflowError, InvalidInputError, InvalidOptionError, ModelFormatError, quote
+from ..files.json_file import parse_json
+from ..generation.options import reject_unknown
+from .base import Prompt, VerbBase, is_single
+
+if TYPE_CHECKING:
+    from ..engine.session import Session
+
+__all__ = ["EmbeddingVerbs"]
+
+PROMPTS_KEY = "general.prompts.json"
+OPTIONS = ("prompt", "prompt_name", "batch_size", "normalize_embeddings", "truncate")
+
+
+class EmbeddingVerbs(VerbBase):
+    """Verbs of encoders."""
+
+    def encode(
+        self,
+        sentences: Prompt | list[str] | list[list[int]],
+        *,
+        prompt: str | None = None,
+        prompt_name: str | None = None,
+        batch_size: int = 32,
+        normalize_embeddings: bool | None = None,
+        truncate: str | None = None,
+        **unknown: NoReturn,
+    ) -> np.ndarray:
+        """The vectors that sentence-transformers' `encode` gives.
+
+        One thing differs: a sentence longer than the model's context raises instead of losing its end in silence.
+        ``truncate="right"`` asks for sentence-transformers' behaviour.
+
+        Parameters
+        ----------
+        sentences : str, list of int, or a list of either
+            Token ids are used as they are.
+        prompt : str, optional
+            Put in front of every sentence.
+        prompt_name : str, optional
+            The same, by its name among the prompts that the file carries (``general.prompts.json``). Default: the one
+            that the file names as its default, if any.
+        batch_size : int
+            Sentences a forward pass; they are sorted by length first, and the order is restored. The vectors do not
+            depend on it.
+        normalize_embeddings : bool, optional
+            Scale every vector to length 1. Default: what the model was trained with.
+        truncate : "right", optional
+            Cut what does not fit from the end of a sentence, keeping the special tokens around it.
+
+        Returns
+        -------
+        ndarray, float32 [width] for one sentence, [len(sentences), width] for a list
+
+        Raises
+        ------
+        ContextOverflowError
+            If a sentence does not fit and `truncate` was not asked for.
+        InvalidInputError
+            For text that is not valid Unicode, an empty list of ids, or a token out of range.
+        InvalidOptionError
+            For a wrong option, or a prompt name that the file does not have.
+        UnsupportedModelError
+            If the model is no encoder.
+        """
+        session = self._require("encode")
+        reject_unknown("encode", unknown, OPTIONS)
+        if not isinstance(batch_size, int) or isinstance(batch_size, bool) or batch_size < 1:
+            raise InvalidOptionError(f"batch_size: an integer of at least 1 is needed, not {quote(batch_size)}")
+        if truncate not in (None, "right"):
+            raise InvalidOptionError(f"truncate: 'right' or None is needed, not {quote(truncate)}")
+        single = is_single(sentences)
+        items = [sentences] if single else sentences
+        if not isinstance(items, (list, tuple, np.ndarray)):
+            raise InvalidInputError(f"sentences: a str or a list of strs or token ids is needed, not {quote(items)}")
+        prefix = self._prompt_text(session, prompt, prompt_name)
+        rows = [self._sentence_ids(session, item, index, prefix, truncate) for index, item in enumerate(items)]
+        vectors = _embed(session, rows, batch_size, normalize_embeddings)
+        return vectors[0] if single else vectors
+
+    def _prompt_text(self, session: Session, prompt: str | None, name: str | None) -> str:
+        if prompt is not None and name is not None:
+            raise InvalidOptionError("prompt and prompt_name contradict each other: give one")
+        prompts, default = _carried_prompts(session)
+        name = name if name is not None or prompt is not None else default
+        if name is None:
+            return prompt or ""
+        if name not in prompts:
+            known = ", ".join(sorted(prompts)) or "none"
+            raise InvalidOptionError(f"prompt_name: the file has no prompt {quote(name)}; it has: {known}")
+        return prompts[name]
+
+    def _sentence_ids(self, session: Session, item: Any, index: int, prefix: str, truncate: str | None) -> list[int]:
+        what = f"sentences[{index}]"
+        if isinstance(item, str):
+            text = prefix + item
+            ids = self._ids(text, what)
+        else:
+            if prefix:
+                raise InvalidOptionError(f"prompt: it is text, and {what} is token ids")
+            text = ""
+            ids = self._ids(item, what)
+        if not ids:
+            raise InvalidInputError(f"{what}: it has no tokens")
+        if len(ids) <= session.n_ctx:
+            return ids
+        if truncate is None:
+            raise ContextOverflowError(len(ids), session.n_ctx)
+        return self._cut(ids, text, session.n_ctx)
+
+    def _cut(self, ids: list[int], text: str, room: int) -> list[int]:
+        """The first tokens of the text between the special tokens that the tokenizer put around it."""
+        plain = ids if self.tokenizer is None or not text else self.tokenizer.encode(text, add_special_tokens=False)
+        num_special = len(ids) - len(plain)
+        starts = [start for start in range(num_special + 1) if ids[start : start + len(plain)] == plain]
+        start = starts[0] if starts else 0
+        tail = ids[start + len(plain) :]
+        return ids[: room - len(tail)] + tail
+
+
+def _carried_prompts(session: Session) -> tuple[dict[str, str], str | None]:
+    """The prompts of the file by name, and the name of the one to use unless told."""
+    text = session.metadata.get(PROMPTS_KEY, "{}")
+    if not isinstance(text, str):
+        raise ModelFormatError("model", None, PROMPTS_KEY, "a string is needed")
+    carried = parse_json(text.encode(), "model", None, PROMPTS_KEY, ModelFormatError)
+    prompts = carried.get("prompts", {}) if isinstance(carried, dict) else None
+    default = carried.get("default_prompt_name") if isinstance(carried, dict) else None
+    if not isinstance(prompts, dict) or not all(isinstance(value, str) for value in prompts.values()):
+        raise ModelFormatError("model", None, PROMPTS_KEY, "an object with an object of strings, prompts, is needed")
+    if default is not None and default not in prompts:
+        raise ModelFormatError("model", None, PROMPTS_KEY, f"there is no prompt {quote(default)}, the default")
+    return prompts, default
+
+
+def _embed(session: Session, rows: list[list[int]], batch_size: int, normalize: bool | None) -> np.ndarray:
+    """Vectors of `rows`, computed longest first, in the order of `rows`."""
+    order = sorted(range(len(rows)), key=lambda index: -len(rows[index]))
+    vectors = np.zeros((len(rows), session.config.hidden_size), np.float32)
+    for start in range(0, len(order), batch_size):
+        batch = order[start : start + batch_size]
+        vectors[batch] = session.hidden([rows[index] for index in batch], pooled=True, normalize=normalize)
+    return vectors

@@ -1,0 +1,325 @@
+"""`generate` and `agenerate`: new text from a prompt."""
+
+from __future__ import annotations
+
+from collections.abc import Generator, Mapping
+from typing import TYPE_CHECKING, Any, Literal, TypeVar, overload
+
+from .._kernels import core
+from ..engine.memory_plan import MAX_SEQUENCES
+from ..errors import ContextOverflowError, GenerationCancelled, InvalidInputError, InvalidOptionError
+from ..generation.beams import BeamSearch, FinishedBeam, run_beams
+from ..generation.loop import Stopwatch, TextRun, prime_stream, run_texts
+from ..generation.options import GenerationArguments, GenerationOptions, parse_options
+from ..generation.results import GenerationChunk, GenerationResult, Hypothesis, Timings, Usage
+from ..generation.streams import AsyncGenerationStream, GenerationStream, run_in_thread
+from .base import Prompt, Prompts, VerbBase, decoder_start
+
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
+
+    from ..engine.session import Sequence as CachedSequence
+    from ..engine.session import Session
+    from ..text.tokenizer import Tokenizer
+
+__all__ = ["GenerationVerbs"]
+
+Item = TypeVar("Item")
+Results = GenerationResult | list[GenerationResult]
+
+
+class GenerationVerbs(VerbBase):
+    """Verbs of models that generate text: decoders and encoder-decoders."""
+
+    @overload
+    def generate(
+        self, prompt: Prompt, *, stream: Literal[False] = False, **options: Unpack[GenerationArguments]
+    ) -> GenerationResult: ...
+
+    @overload
+    def generate(
+        self, prompt: Prompts, *, stream: Literal[False] = False, **options: Unpack[GenerationArguments]
+    ) -> list[GenerationResult]: ...
+
+    @overload
+    def generate(
+        self, prompt: Prompt | Prompts, *, stream: Literal[True], **options: Unpack[GenerationArguments]
+    ) -> GenerationStream: ...
+
+    def generate(self, prompt: Any, *, stream: bool = False, **options: Any) -> Results | GenerationStream:
+        """Generate text that continues `prompt`, or for an encoder-decoder, text made from the source `prompt`.
+
+        Parameters
+        ----------
+        prompt : str, list of int, or a list of either
+            Text, or token ids (used as they are: no special token is added). A list is generated as one batch and
+            gives a list; each text is the same as if it had been generated alone. Of long lists, as many run at a time
+            as have room in the caches. An empty prompt means the
+            beginning of a text, for models that have a token for it.
+        stream : bool
+            Give an iterator of `GenerationChunk` instead (see `GenerationStream`).
+        max_tokens : int, optional
+            At most so many new tokens; `max_new_tokens` and `max_completion_tokens` are other names for it. Default:
+            to the end token, or to the end of the context.
+        temperature, top_k, top_p, min_p, repeat_penalty : optional
+            Sampling; the defaults are those of the model's `generation_config.json`, or else greedy. Temperature 0 is
+            greedy; `top_k` 0, `top_p` 1 and `min_p` 0 switch a filter off. The filters apply in that order, after the
+            penalty, which concerns every token of the context. Giving a filter and no temperature is asking for
+            sampling.
+        seed : int or list of int, optional
+            The same seed gives the same tokens on every CPU. One for all prompts or one for each. Default: a fresh
+            one each, reported in the result.
+        stop : str or list of str, optional
+            End before the first of these strings.
+        logprobs : int, optional
+            Give the log probability of every token and of so many of the most likely ones beside it; 0: of the token.
+        num_beams, length_penalty : optional
+            Beam search (its rule is in `edgeformer.beam`); all hypotheses are in the result. It is never sampled, and
+            cannot be streamed or combined with `stop` or `logprobs`.
+        truncate : "left", optional
+            Drop the oldest tokens of a prompt that does not fit, except a leading start-of-text token, so that
+            `max_tokens` new ones (or at least one) have room.
+        cancel : CancelFlag, optional
+            Setting it, from any thread, ends the call within one token with `finish_reason` "cancelled".
+
+        Returns
+        -------
+        GenerationResult, list of GenerationResult, or GenerationStream
+
+        Raises
+        ------
+        ContextOverflowError
+            If prompt and `max_tokens` do not fit in the context.
+        InvalidInputError
+            For an empty prompt of a model without a start-of-text token, or a token out of range.
+        InvalidOptionError
+            For an unknown, wrong or contradicting option.
+        UnsupportedModelError
+            If the model does not generate text.
+        """
+        session = self._require("generate")
+        job = _Job(self, session, prompt, options, stream)
+        return job.stream() if stream else job.run()
+
+    @overload
+    async def agenerate(
+        self, prompt: Prompt, *, stream: Literal[False] = False, **options: Unpack[GenerationArguments]
+    ) -> GenerationResult: ...
+
+    @overload
+    async def agenerate(
+        self, prompt: Prompts, *, stream: Literal[False] = False, **options: Unpack[GenerationArguments]
+    ) -> list[GenerationResult]: ...
+
+    @overload
+    async def agenerate(
+        self, prompt: Prompt | Prompts, *, stream: Literal[True], **options: Unpack[GenerationArguments]
+    ) -> AsyncGenerationStream: ...
+
+    async def agenerate(self, prompt: Any, *, stream: bool = False, **options: Any) -> Results | AsyncGenerationStream:
+        """`generate` as a coroutine: ``await model.agenerate(...)``, or with `stream=True`
+        ``async for chunk in await model.agenerate(..., stream=True)``.
+
+        The model runs in a thread of the event loop's default executor. Cancelling the task stops the model within one
+        token, waits for that, and then raises `asyncio.CancelledError` as usual.
+        """
+        session = self._require("agenerate")
+        job = _Job(self, session, prompt, options, stream)
+        if stream:
+            return AsyncGenerationStream(job.stream())
+        return await run_in_thread(job.run, job.cancel.set)
+
+
+class _Job:
+    """One call of `generate`, checked when it is made, before anything runs."""
+
+    def __init__(
+        self, verbs: VerbBase, session: Session, prompt: Any, arguments: Mapping[str, Any], stream: bool
+    ) -> None:
+        self._session = session
+        self._verbs = verbs
+        cancel = arguments.get("cancel")
+        if cancel is not None and not isinstance(cancel, core.CancelFlag):
+            raise InvalidOptionError("cancel: a CancelFlag is needed")
+        self.cancel = cancel if cancel is not None else core.CancelFlag()
+        options = parse_options("generate", arguments, verbs._defaults)
+        if stream:
+            options = options.for_streaming(explicit_beams=arguments.get("num_beams") is not None)
+        self._options = options
+        prompts, self._single = verbs._batch(prompt)
+        if options.seeds is not None and len(options.seeds) not in (1, len(prompts)):
+            raise InvalidOptionError(f"seed: {len(options.seeds)} seeds for {len(prompts)} prompts")
+        self._plan = [_fit(verbs, session, ids, options) for ids in prompts]
+        self._watch = Stopwatch()
+        self._runs: list[TextRun] = []
+
+    def run(self) -> Results:
+        """Generate to the end."""
+        if self._options.num_beams > 1:
+            results = self._run_beams()
+        else:
+            for _ in self._chunks():
+                pass
+            results = self._results()
+        return results[0] if self._single else results
+
+    def stream(self) -> GenerationStream:
+        """Generate as the caller iterates; nothing runs, nor is memory taken, before the first chunk is asked for."""
+        return GenerationStream(self._chunks(), self.cancel, self._results)
+
+    def _chunks(self) -> Generator[GenerationChunk, None, None]:
+        self._watch = Stopwatch()
+        self._runs = self._make_runs()
+        try:
+            for group in self._groups(self._runs):
+                try:
+                    sequences = self._sequences(group[0].index, len(group))
+                except GenerationCancelled:
+                    break
+                for run, sequence in zip(group, sequences, strict=True):
+                    run.start(sequence)
+                yield from run_texts(self._session, group, self.cancel, self._watch.step)
+                if self.cancel.is_set():
+                    break
+            yield from [run.finish("cancelled") for run in self._runs if run.finish_reason is None]
+        finally:
+            for run in self._runs:
+                if run.finish_reason is None:
+                    run.finish("cancelled")
+
+    def _make_runs(self) -> list[TextRun]:
+        return [
+            TextRun(
+                fitted.feed,
+                self._options,
+                max_tokens=fitted.max_tokens,
+                end_token_ids=end_token_ids(self._verbs),
+                tokenizer=self._verbs.target_tokenizer,
+                index=index,
+                prompt_tokens=len(fitted.prompt),
+                truncated_tokens=fitted.truncated,
+            )
+            for index, fitted in enumerate(self._plan)
+        ]
+
+    def _groups(self, items: list[Item]) -> list[list[Item]]:
+        """`items` in runs of as many as the session's caches hold whole contexts for, each beam being a sequence."""
+        size = max(MAX_SEQUENCES // self._options.num_beams, 1)
+        return [items[start : start + size] for start in range(0, len(items), size)]
+
+    def _sequences(self, first: int, count: int) -> list[CachedSequence]:
+        if self._session.family == "encoder-decoder":
+            sources = [fitted.prompt for fitted in self._plan[first : first + count]]
+            return self._session.encode_source(sources, self.cancel)
+        return [self._session.new_sequence() for _ in range(count)]
+
+    def _results(self) -> list[GenerationResult]:
+        timings = self._timings([run.completion_tokens for run in self._runs])
+        return [run.result(timings) for run in self._runs]
+
+    def _timings(self, completion_tokens: list[int]) -> Timings:
+        prompt_tokens = sum(len(fitted.prompt) for fitted in self._plan)
+        return self._watch.timings(prompt_tokens, sum(completion_tokens), len(self._plan))
+
+    def _run_beams(self) -> list[GenerationResult]:
+        self._watch = Stopwatch()
+        ends = end_token_ids(self._verbs)
+        searches = [BeamSearch(fitted.feed, self._options, fitted.max_tokens, ends) for fitted in self._plan]
+        cancelled = False
+        try:
+            for group in self._groups(list(range(len(searches)))):
+                for index, sequence in zip(group, self._sequences(group[0], len(group)), strict=True):
+                    searches[index].start(sequence)
+                run_beams(self._session, [searches[index] for index in group], self.cancel, self._watch.step)
+        except GenerationCancelled:
+            cancelled = True
+        timings = self._timings([search.steps for search in searches])
+        pairs = zip(searches, self._plan, strict=True)
+        return [self._beam_result(search, fitted, timings, cancelled) for search, fitted in pairs]
+
+    def _beam_result(self, search: BeamSearch, fitted: _Fitted, timings: Timings, cancelled: bool) -> GenerationResult:
+        hypotheses = [self._hypothesis(beam, fitted.feed) for beam in search.ranked()]
+        usage = Usage(len(fitted.prompt), search.steps, fitted.truncated)
+        if not hypotheses:
+            return GenerationResult("", [], "cancelled" if cancelled else "stop", usage, timings, hypotheses=[])
+        best = hypotheses[0]
+        return GenerationResult(
+            text=best.text,
+            token_ids=best.token_ids,
+            finish_reason="cancelled" if cancelled else best.finish_reason,
+            usage=usage,
+            timings=timings,
+            log_prob=best.log_prob,
+            hypotheses=hypotheses,
+        )
+
+    def _hypothesis(self, beam: FinishedBeam, prompt: list[int]) -> Hypothesis:
+        text = _decode_after(self._verbs.target_tokenizer, prompt, beam.token_ids)
+        score = beam.score(self._options.length_penalty)
+        return Hypothesis(text, beam.token_ids, score, beam.log_prob, beam.finish_reason)
+
+
+class _Fitted:
+    """One prompt as it will run: what was kept of it, what is fed to the decoder first, how many tokens may follow."""
+
+    def __init__(self, prompt: list[int], feed: list[int], max_tokens: int, truncated: int) -> None:
+        self.prompt = prompt
+        self.feed = feed
+        self.max_tokens = max_tokens
+        self.truncated = truncated
+
+
+def end_token_ids(verbs: VerbBase) -> frozenset[int]:
+    """Tokens that end a generated text: the tokenizer's and those of the file's generation defaults."""
+    tokenizer = verbs.target_tokenizer
+    return verbs._defaults.end_token_ids | (tokenizer.end_token_ids if tokenizer is not None else frozenset())
+
+
+def _fit(verbs: VerbBase, session: Session, ids: list[int], options: GenerationOptions) -> _Fitted:
+    """Place a prompt and its new tokens in the context, or raise `ContextOverflowError`."""
+    if session.family == "encoder-decoder":
+        return _fit_source(session, ids, options, verbs._defaults.forced_bos_token_id)
+    start = verbs._defaults.bos_token_id
+    if verbs.tokenizer is not None and verbs.tokenizer.bos_token_id is not None:
+        start = verbs.tokenizer.bos_token_id
+    if not ids:
+        if start is None:
+            raise InvalidInputError("prompt: it is empty, and the model has no start-of-text token to begin from")
+        ids = [start]
+    wanted = 1 if options.max_tokens is None else options.max_tokens
+    kept, truncated = _truncate(ids, session.n_ctx - wanted, options, keep_first=ids[0] == start)
+    if len(kept) + wanted > session.n_ctx:
+        raise ContextOverflowError(len(kept) + wanted, session.n_ctx)
+    return _Fitted(kept, kept, options.max_tokens or session.n_ctx - len(kept), truncated)
+
+
+def _fit_source(session: Session, ids: list[int], options: GenerationOptions, forced_token_id: int | None) -> _Fitted:
+    """`_fit` of an encoder-decoder: the source and the target have a context each."""
+    if not ids:
+        raise InvalidInputError("source: it is empty")
+    start = [decoder_start(session)]
+    if forced_token_id is not None:
+        start.append(forced_token_id)
+    kept, truncated = _truncate(ids, session.n_ctx, options, keep_first=False)
+    wanted = 1 if options.max_tokens is None else options.max_tokens
+    for needed in (len(kept), len(start) + wanted):
+        if needed > session.n_ctx:
+            raise ContextOverflowError(needed, session.n_ctx)
+    return _Fitted(kept, start, options.max_tokens or session.n_ctx - len(start), truncated)
+
+
+def _truncate(ids: list[int], room: int, options: GenerationOptions, keep_first: bool) -> tuple[list[int], int]:
+    """The newest `room` of `ids` where the caller asked for it, and how many were dropped."""
+    head = 1 if keep_first else 0
+    if options.truncate is None or len(ids) <= room or room <= head:
+        return ids, 0
+    kept = ids[:head] + ids[len(ids) - (room - head) :]
+    return kept, len(ids) - len(kept)
+
+
+def _decode_after(tokenizer: Tokenizer | None, prompt: list[int], ids: list[int]) -> str:
+    """Text of `ids` as it continues `prompt`."""
+    if tokenizer is None:
+        return ""
+    stream = prime_stream(tokenizer, prompt)
+    return "".join([stream.push(token) for token in ids]) + str(stream.finish())

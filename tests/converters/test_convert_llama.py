@@ -1,0 +1,169 @@
+"""Llama checkpoints: names, the rotary order of the rows, biases, scalings."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from edgeformer.converters import convert
+from edgeformer.converters.architectures.llama import pair_neighbours
+from edgeformer.errors import ConversionError
+from edgeformer.files.gguf.reader import GGUFFile
+from support.checkpoints import LLAMA, llama_tensors, write_folder
+
+
+def converted(tmp_path: Path, bias: bool = False, **changes: Any) -> GGUFFile:
+    config = {**LLAMA, **changes}
+    convert(write_folder(tmp_path / "tiny", config, llama_tensors(config, bias)), tmp_path / "out.gguf", type="f32")
+    return GGUFFile(tmp_path / "out.gguf")
+
+
+def test_metadata(tmp_path: Path) -> None:
+    with converted(tmp_path, rope_theta=50000.0) as file:
+        keys = {key[6:]: value for key, value in file.metadata.items() if key.startswith("llama.")}
+    assert keys.pop("attention.layer_norm_rms_epsilon") == pytest.approx(1e-5)
+    assert keys == {
+        "context_length": 32,
+        "embedding_length": 64,
+        "block_count": 2,
+        "feed_forward_length": 96,
+        "attention.head_count": 4,
+        "attention.head_count_kv": 2,
+        "attention.key_length": 16,
+        "attention.value_length": 16,
+        "rope.dimension_count": 16,
+        "rope.freq_base": 50000.0,
+        "vocab_size": 40,
+    }
+
+
+def test_every_tensor_comes_from_the_one_of_its_name(tmp_path: Path) -> None:
+    names = {
+        "token_embd": "model.embed_tokens",
+        "output_norm": "model.norm",
+        "output": "lm_head",
+        "blk.1.attn_norm": "model.layers.1.input_layernorm",
+        "blk.1.attn_v": "model.layers.1.self_attn.v_proj",
+        "blk.1.attn_output": "model.layers.1.self_attn.o_proj",
+        "blk.1.ffn_norm": "model.layers.1.post_attention_layernorm",
+        "blk.1.ffn_gate": "model.layers.1.mlp.gate_proj",
+        "blk.1.ffn_up": "model.layers.1.mlp.up_proj",
+        "blk.0.ffn_down": "model.layers.0.mlp.down_proj",
+    }
+    source = llama_tensors(LLAMA)
+    with converted(tmp_path) as file:
+        for target, name in names.items():
+            assert np.array_equal(file.dequantize(f"{target}.weight"), source[f"{name}.weight"])
+        assert len(file.tensors) == len(source)
+
+
+def rotated_halves(vector: np.ndarray, angles: np.ndarray) -> np.ndarray:
+    """Hugging Face's rotation of one head: column i with column i + d/2."""
+    half = len(vector) // 2
+    a, b = vector[:half], vector[half:]
+    return np.concatenate([a * np.cos(angles) - b * np.sin(angles), b * np.cos(angles) + a * np.sin(angles)])
+
+
+def rotated_neighbours(vector: np.ndarray, angles: np.ndarray) -> np.ndarray:
+    """llama.cpp's rotation of one head: column 2i with column 2i + 1."""
+    a, b = vector[0::2], vector[1::2]
+    pairs = [a * np.cos(angles) - b * np.sin(angles), b * np.cos(angles) + a * np.sin(angles)]
+    return np.stack(pairs, axis=1).reshape(-1)
+
+
+def test_reordered_rows_give_the_same_attention_scores() -> None:
+    rng = np.random.default_rng(3)
+    weights = {part: rng.standard_normal((2 * 8, 12)).astype(np.float32) for part in "qk"}
+    x, y = rng.standard_normal((2, 12))
+    angles = rng.uniform(0, 6, (2, 4))
+    for head in range(2):
+        rows = slice(8 * head, 8 * head + 8)
+        query, key = weights["q"][rows] @ x, weights["k"][rows] @ y
+        expected = rotated_halves(query, angles[0]) @ rotated_halves(key, angles[1])
+        query, key = pair_neighbours(weights["q"], 2)[rows] @ x, pair_neighbours(weights["k"], 2)[rows] @ y
+        assert rotated_neighbours(query, angles[0]) @ rotated_neighbours(key, angles[1]) == pytest.approx(expected)
+
+
+def test_query_and_key_are_reordered_by_their_own_heads_with_their_biases(tmp_path: Path) -> None:
+    config = {**LLAMA, "attention_bias": True}
+    source = llama_tensors(config, bias=True)
+    with converted(tmp_path, bias=True, attention_bias=True) as file:
+        for part, heads in (("q", 4), ("k", 2)):
+            for kind in ("weight", "bias"):
+                array = source[f"model.layers.0.self_attn.{part}_proj.{kind}"]
+                by_head = array.reshape(heads, 16, -1)
+                expected = np.stack([by_head[:, :8], by_head[:, 8:]], axis=2).reshape(array.shape)
+                assert np.array_equal(file.dequantize(f"blk.0.attn_{part}.{kind}"), expected)
+        assert "blk.1.attn_output.bias" in file.tensors
+
+
+def test_tied_embeddings_have_no_output_matrix(tmp_path: Path) -> None:
+    with converted(tmp_path, tie_word_embeddings=True) as file:
+        assert "output.weight" not in file.tensors
+
+
+@pytest.mark.parametrize("key", ["rope_scaling", "rope_parameters"])
+def test_llama3_scaling_becomes_divisors(tmp_path: Path, key: str) -> None:
+    factor, low, high, length = 8.0, 1.0, 4.0, 64
+    scaling = {
+        "rope_type": "llama3",
+        "factor": factor,
+        "low_freq_factor": low,
+        "high_freq_factor": high,
+        "original_max_position_embeddings": length,
+    }
+    theta = {"rope_theta": 500.0} if key == "rope_scaling" else {}
+    inside = {"rope_theta": 500.0} if key == "rope_parameters" else {}
+    with converted(tmp_path, **theta, **{key: scaling | inside}) as file:
+        divisors = file.dequantize("rope_freqs.weight")
+        assert file.metadata["llama.rope.freq_base"] == 500.0
+    kinds = set()
+    for index, divisor in enumerate(divisors):
+        frequency = 500.0 ** (-2 * index / 16)
+        wavelength = 2 * math.pi / frequency
+        if wavelength < length / high:
+            kinds.add("kept")
+            expected = frequency
+        elif wavelength > length / low:
+            kinds.add("divided")
+            expected = frequency / factor
+        else:
+            kinds.add("between")
+            share = (length / wavelength - low) / (high - low)
+            expected = (1 - share) * frequency / factor + share * frequency
+        assert frequency / divisor == pytest.approx(expected, rel=1e-6)
+    assert kinds == {"kept", "divided", "between"}
+
+
+def test_linear_scaling(tmp_path: Path) -> None:
+    with converted(tmp_path, rope_scaling={"type": "linear", "factor": 4.0}) as file:
+        assert file.metadata["llama.rope.scaling.type"] == "linear"
+        assert file.metadata["llama.rope.scaling.factor"] == 4.0
+        assert "rope_freqs.weight" not in file.tensors
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"rope_scaling": {"rope_type": "yarn", "factor": 2.0}}, "yarn"),
+        ({"rope_scaling": {"type": "dynamic", "factor": 2.0}}, "dynamic"),
+        ({"rope_scaling": {"type": "linear"}}, "factor is missing"),
+        ({"rope_scaling": {"type": "linear", "factor": 2.0, "trick": 1}}, "trick = 1"),
+        ({"rope_parameters": {"rope_type": "llama3", "rope_theta": 1e4, "factor": 8.0}}, "low_freq_factor is missing"),
+        ({"rope_theta": -1.0}, "rope_theta"),
+        ({"hidden_act": "gelu"}, "hidden_act = 'gelu'"),
+        ({"sliding_window": 4096}, "sliding_window = 4096"),
+        ({"partial_rotary_factor": 0.5}, "partial_rotary_factor = 0.5"),
+        ({"attention_bias": True}, r"q_proj\.bias"),
+        ({"attention_bias": 1}, "attention_bias = 1"),
+        ({"head_dim": 15}, "heads of 15 columns"),
+        ({"num_key_value_heads": 3}, "num_key_value_heads = 3"),
+        ({"quantization_config": {"bits": 4}}, "quantization_config"),
+    ],
+)
+def test_what_cannot_run_is_named(tmp_path: Path, change: dict[str, Any], message: str) -> None:
+    with pytest.raises(ConversionError, match=message):
+        convert(write_folder(tmp_path / "tiny", {**LLAMA, **change}, llama_tensors(LLAMA)), tmp_path / "out.gguf")

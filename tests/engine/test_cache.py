@@ -1,0 +1,90 @@
+"""The page books against a plain model: every sequence always reads back exactly what it wrote, whoever forks, cuts
+and frees.
+"""
+
+from __future__ import annotations
+
+import pytest
+from edgeformer.engine.cache import PAGE, PagePool, PageTable
+from edgeformer.errors import NotEnoughMemoryError
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
+
+NUM_PAGES = 24
+
+
+class Memory:
+    """Stands for core.Cache: pages of sixteen written values."""
+
+    num_pages, page_bytes = NUM_PAGES, PAGE
+
+    def __init__(self) -> None:
+        self.pages = [[-1] * PAGE for _ in range(NUM_PAGES)]
+
+    def copy_page(self, source: int, target: int) -> None:
+        self.pages[target] = list(self.pages[source])
+
+
+class Books(RuleBasedStateMachine):
+    def __init__(self) -> None:
+        super().__init__()
+        self.memory = Memory()
+        self.pool = PagePool(self.memory)  # type: ignore[arg-type]
+        self.tables: list[tuple[PageTable, list[int]]] = [(PageTable(self.pool), [])]
+        self.next_value = 0
+
+    @rule(index=st.integers(0, 7), count=st.integers(1, 3 * PAGE))
+    def append(self, index: int, count: int) -> None:
+        table, content = self.tables[index % len(self.tables)]
+        begin, pages, free = table.length, list(table.pages), self.pool.num_free
+        try:
+            table.extend(count)
+        except NotEnoughMemoryError:
+            assert (table.length, table.pages, self.pool.num_free) == (begin, pages, free)
+            return
+        for position in range(begin, begin + count):
+            self.memory.pages[table.pages[position // PAGE]][position % PAGE] = self.next_value
+            content.append(self.next_value)
+            self.next_value += 1
+
+    @rule(index=st.integers(0, 7))
+    def fork(self, index: int) -> None:
+        table, content = self.tables[index % len(self.tables)]
+        if len(self.tables) < 6:
+            self.tables.append((table.fork(), list(content)))
+
+    @rule(index=st.integers(0, 7), fraction=st.floats(0, 1))
+    def truncate(self, index: int, fraction: float) -> None:
+        table, content = self.tables[index % len(self.tables)]
+        length = int(table.length * fraction)
+        table.truncate(length)
+        del content[length:]
+
+    @rule(index=st.integers(0, 7))
+    def free(self, index: int) -> None:
+        table, _ = self.tables.pop(index % len(self.tables))
+        self.pool.release_later(table.pages)
+        if not self.tables:
+            self.tables.append((PageTable(self.pool), []))
+
+    @invariant()
+    def reads_back_what_was_written(self) -> None:
+        for table, content in self.tables:
+            assert [self.memory.pages[table.pages[p // PAGE]][p % PAGE] for p in range(table.length)] == content
+
+    @invariant()
+    def every_page_is_free_or_held(self) -> None:
+        held = {page for table, _ in self.tables for page in table.pages}
+        assert self.pool.num_free == NUM_PAGES - len(held)
+
+
+TestBooks = Books.TestCase
+TestBooks.settings = settings(max_examples=40, stateful_step_count=25, deadline=None)
+
+
+def test_a_full_cache_says_what_to_do() -> None:
+    table = PageTable(PagePool(Memory()))  # type: ignore[arg-type]
+    with pytest.raises(NotEnoughMemoryError, match="max_memory"):
+        table.extend(NUM_PAGES * PAGE + 1)
+    table.extend(NUM_PAGES * PAGE)

@@ -1,0 +1,127 @@
+"""Converted models give the numbers that torch and transformers gave for the checkpoints in golden/."""
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import edgeformer
+import numpy as np
+import pytest
+from edgeformer.tools.reference import ReferenceModel
+from golden import cases
+from golden.cases import DECODERS, ENCODER_DECODERS, ENCODERS, TOLERANCE, relative_error
+
+
+@pytest.fixture(scope="module")
+def golden_gguf(tmp_path_factory: pytest.TempPathFactory) -> cases.GoldenPath:
+    """Path of a golden checkpoint converted to F32."""
+    return cases.converter(tmp_path_factory.mktemp("golden"))
+
+
+@pytest.fixture(params=TOLERANCE)
+def kv_type(request: pytest.FixtureRequest) -> Iterator[str]:
+    """Both element types of the cache."""
+    yield request.param
+
+
+@pytest.mark.parametrize("name", DECODERS)
+def test_decoder_gives_torchs_logits(name: str, kv_type: str, golden_gguf: cases.GoldenPath) -> None:
+    numbers = cases.expected(name)
+    with edgeformer.load(golden_gguf(name), kv_type=kv_type, threads=2) as model:
+        logits = model.logits(numbers["ids"].tolist())
+        assert relative_error(logits, numbers["logits"]) < TOLERANCE[kv_type]
+        assert (logits.argmax(1) == numbers["logits"].argmax(1)).all()
+        long = model.logits(numbers["long_ids"].tolist())[-1]
+        assert relative_error(long, numbers["long_last_logits"]) < TOLERANCE[kv_type]
+        hidden = model.hidden_states(numbers["ids"].tolist())
+        assert relative_error(hidden, numbers["hidden"]) < TOLERANCE[kv_type]
+
+
+@pytest.mark.parametrize("name", DECODERS)
+def test_decoder_takes_torchs_greedy_path(name: str, kv_type: str, golden_gguf: cases.GoldenPath) -> None:
+    numbers = cases.expected(name)
+    with edgeformer.load(golden_gguf(name), kv_type=kv_type, threads=2) as model:
+        result = model.generate(numbers["ids"].tolist(), temperature=0.0, max_tokens=len(numbers["greedy_ids"]))
+    cases.assert_greedy_path(result.token_ids, result.finish_reason, numbers["greedy_ids"])
+
+
+@pytest.mark.parametrize("name", ENCODERS)
+def test_encoder_gives_torchs_hidden_states_of_ragged_sentences(name: str, golden_gguf: cases.GoldenPath) -> None:
+    numbers = cases.expected(name)
+    sentences = cases.split(numbers["ids"], numbers["lengths"])
+    with edgeformer.load(golden_gguf(name), threads=2) as model:
+        rows = model.session.hidden(sentences)
+        alone = np.concatenate([model.hidden_states(sentence) for sentence in sentences])
+    assert np.array_equal(rows, alone)
+    kept = len(numbers["hidden"])
+    assert relative_error(rows[:kept], numbers["hidden"]) < TOLERANCE["f32"]
+    assert relative_error(rows[-len(numbers["long_hidden"]):], numbers["long_hidden"]) < TOLERANCE["f32"]
+
+
+@pytest.mark.parametrize("name", ENCODERS)
+def test_encoder_honours_token_types(name: str, golden_gguf: cases.GoldenPath) -> None:
+    numbers = cases.expected(name)
+    sentences = cases.split(numbers["ids"], numbers["lengths"])
+    types = cases.split(numbers["token_types"], numbers["lengths"])
+    with edgeformer.load(golden_gguf(name), threads=2) as model:
+        rows = model.session.hidden(sentences, token_types=types)
+    wanted = numbers["typed_hidden"]
+    assert relative_error(rows[: len(wanted)], wanted) < TOLERANCE["f32"]
+
+
+def test_sentence_transformers_folder_gives_unit_means(golden_gguf: cases.GoldenPath) -> None:
+    numbers = cases.expected("bert-gelu-mean")
+    sentences = cases.split(numbers["ids"], numbers["lengths"])
+    unit = numbers["mean"] / np.linalg.norm(numbers["mean"], axis=1, keepdims=True)
+    with edgeformer.load(golden_gguf("bert-gelu-mean"), threads=2) as model:
+        assert relative_error(model.session.hidden(sentences, pooled=True), unit) < TOLERANCE["f32"]
+        plain = model.session.hidden(sentences, pooled=True, normalize=False)
+    assert relative_error(plain, numbers["mean"]) < TOLERANCE["f32"]
+
+
+@pytest.mark.parametrize("name", ENCODER_DECODERS)
+def test_encoder_decoder_gives_torchs_logits(name: str, kv_type: str, golden_gguf: cases.GoldenPath) -> None:
+    wanted = cases.expected(name)["logits"]
+    sources, targets = cases.sources_and_targets(name)
+    with edgeformer.load(golden_gguf(name), kv_type=kv_type, threads=2) as model:
+        sequences = model.session.encode_source(sources)
+        together = model.session.forward(list(zip(sequences, targets, strict=True)), outputs="all")
+        alone = np.concatenate([model.logits(s, t) for s, t in zip(sources, targets, strict=True)])
+    assert relative_error(together, wanted) < TOLERANCE[kv_type]
+    assert np.array_equal(together, alone)
+
+
+@pytest.mark.parametrize("name", ENCODER_DECODERS)
+def test_encoder_decoder_takes_torchs_greedy_path(name: str, kv_type: str, golden_gguf: cases.GoldenPath) -> None:
+    wanted = cases.expected(name)["greedy_ids"]
+    sources, _ = cases.sources_and_targets(name)
+    with edgeformer.load(golden_gguf(name), kv_type=kv_type, threads=2) as model:
+        results = model.generate(sources, temperature=0.0, max_tokens=wanted.shape[1])
+    for result, path in zip(results, wanted, strict=True):
+        cases.assert_greedy_path(result.token_ids, result.finish_reason, path)
+
+
+@pytest.mark.parametrize("name", ENCODER_DECODERS)
+def test_encoder_decoder_shows_its_encoders_states(name: str, golden_gguf: cases.GoldenPath) -> None:
+    sources, _ = cases.sources_and_targets(name)
+    with edgeformer.load(golden_gguf(name), threads=2) as model:
+        states = [model.hidden_states(source) for source in sources]
+        together = model.session.hidden(sources)
+    wanted = np.concatenate([ReferenceModel(golden_gguf(name)).hidden(source) for source in sources])
+    assert relative_error(together, wanted) < TOLERANCE["f32"]
+    assert np.array_equal(together, np.concatenate(states))
+
+
+@pytest.mark.parametrize("name", cases.ALL)
+def test_reference_interpreter_gives_torchs_numbers(name: str, golden_gguf: cases.GoldenPath) -> None:
+    numbers, reference = cases.expected(name), ReferenceModel(golden_gguf(name))
+    if name in DECODERS:
+        assert relative_error(reference.logits(numbers["ids"].tolist()), numbers["logits"]) < TOLERANCE["f32"]
+        assert relative_error(reference.hidden(numbers["ids"].tolist()), numbers["hidden"]) < TOLERANCE["f32"]
+    elif name in ENCODERS:
+        sentences = cases.split(numbers["ids"], numbers["lengths"])
+        short = np.concatenate([reference.hidden(sentence) for sentence in sentences[:3]])
+        assert relative_error(short, numbers["hidden"]) < TOLERANCE["f32"]
+    else:
+        sources, targets = cases.sources_and_targets(name)
+        logits = [reference.logits_pair(s, t) for s, t in zip(sources, targets, strict=True)]
+        assert relative_error(np.concatenate(logits), numbers["logits"]) < TOLERANCE["f32"]

@@ -1,0 +1,260 @@
+"""Everything that a plan refuses: wrong batches, ops, buffers."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+from edgeformer._kernels import core
+from edgeformer.errors import InvalidInputError, NotEnoughMemoryError
+from support.plan_models import Builder, Decoder
+
+
+def _batch(**changes: Any) -> dict[str, Any]:
+    """Arguments of `Plan.run` for three rows of a Decoder."""
+    ids = np.arange(3, dtype=np.int32)
+    batch = {
+        "tokens": ids,
+        "positions": ids,
+        "token_types": None,
+        "output_rows": ids,
+        "segments": [np.array([[0, 3, 0, 3, 0, 0]], np.int32)],
+        "page_tables": [np.array([0, 1], np.int32)],
+    }
+    return {**batch, **changes}
+
+
+def _segment(*fields: int) -> list[np.ndarray]:
+    return [np.array(fields, np.int32).reshape(-1, 6)]
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"tokens": np.array([0, 1, 50], np.int32)}, r"tokens\[2\] is 50"),
+        ({"tokens": np.array([0, -1, 5], np.int32)}, r"tokens\[1\] is -1"),
+        ({"tokens": np.arange(3)}, "must be int32"),
+        ({"tokens": np.zeros(3, np.float32)}, "must be int32"),
+        ({"tokens": np.zeros(3, ">i4")}, "must be int32"),
+        ({"tokens": np.arange(6, dtype=np.int32)[::2]}, "C-contiguous"),
+        ({"tokens": [0, 1, 2]}, "array is needed"),
+        ({"tokens": None}, "reads tokens"),
+        ({"positions": None}, "reads positions"),
+        ({"positions": np.zeros(2, np.int32)}, "2 elements for 3 rows"),
+        ({"tokens": None, "positions": None}, "at least one row"),
+        ({"output_rows": np.array([3], np.int32)}, r"output_rows\[0\] is 3"),
+        ({"output_rows": np.array([-1], np.int32)}, r"output_rows\[0\] is -1"),
+        ({"output_rows": np.zeros(100, np.int32)}, "more than the capacities"),
+        ({"segments": []}, "one for each cache"),
+        ({"segments": [], "page_tables": []}, "segments are needed"),
+        ({"segments": [np.zeros((1, 5), np.int32)]}, "6 columns"),
+        ({"segments": _segment(0, 2, 0, 2, 0, 0)}, "cover 2 of 3 rows"),
+        ({"segments": _segment(1, 3, 0, 3, 0, 0)}, "from 1, not from 0"),
+        ({"segments": _segment(0, 4, 0, 4, 0, 0)}, "cover 4 of 3 rows"),
+        ({"segments": _segment(0, 3, 0, 3, 0, 0, 3, 0, 0, 0, 0, 0)}, "has 0 rows"),
+        ({"segments": _segment(0, 3, -1, 3, 0, 0)}, "negative"),
+        ({"segments": _segment(0, 3, 0, 3, -1, 0)}, "negative"),
+        ({"segments": _segment(0, 3, 30, 33, 0, 0)}, "needs 3 pages"),
+        ({"segments": _segment(0, 3, 2**31 - 1, 3, 0, 0)}, "pages from 0"),
+        ({"segments": _segment(0, 3, 0, 3, 2, 0)}, "needs 1 pages from 2"),
+        ({"page_tables": [np.array([16], np.int32)]}, "page 16"),
+        ({"page_tables": [np.array([-1], np.int32)]}, "page -1"),
+        ({"page_tables": []}, "needs 1 pages"),
+    ],
+)
+def test_wrong_batches_are_refused(pool: core.Pool, changes: dict[str, Any], message: str) -> None:
+    decoder = Decoder()
+    with pytest.raises(InvalidInputError, match=message):
+        decoder.plan.run(pool, **_batch(**changes))
+    decoder.plan.run(pool, **_batch())
+
+
+def _linear(plan: core.Plan, make: Builder) -> dict[str, Any]:
+    return {
+        "kind": core.OP_LINEAR,
+        "input": ((make.floats(32), 0),),
+        "output": (make.floats(16), 0),
+        "weight": make.weight(core.EF_F32, 16, 32),
+        "width": 16,
+    }
+
+
+def _quantized_linear(plan: core.Plan, make: Builder) -> dict[str, Any]:
+    return {**_linear(plan, make), "input": ((make.blocks(32), 0),), "weight": make.weight(core.EF_Q8_0, 16, 32)}
+
+
+def _norm(plan: core.Plan, make: Builder) -> dict[str, Any]:
+    return {
+        "kind": core.OP_NORM,
+        "input": ((make.floats(32), 0),),
+        "output": (make.floats(32), 0),
+        "integer": (1,),
+        "width": 32,
+        "function": core.norm_pointer(None, "rms_norm"),
+    }
+
+
+def _attention(plan: core.Plan, make: Builder) -> dict[str, Any]:
+    plan.add_cache(core.Cache(4, 2, 2, 8, 8, core.EF_F32))
+    return {
+        "kind": core.OP_ATTENTION,
+        "input": ((make.floats(32), 0),),
+        "output": (make.floats(32), 0),
+        "integer": (0, 1, 4, 1, 0),
+        "width": 32,
+    }
+
+
+def _rope(plan: core.Plan, make: Builder) -> dict[str, Any]:
+    x = (make.floats(32), 0)
+    return {"kind": core.OP_ROPE, "input": (x, (make.floats(8), 0)), "output": x, "integer": (4, 8, 4, 0), "width": 32}
+
+
+def _gate(plan: core.Plan, make: Builder) -> dict[str, Any]:
+    return {
+        "kind": core.OP_GATE,
+        "input": ((make.floats(32), 0), (make.floats(32), 0)),
+        "output": (make.floats(32), 0),
+        "width": 32,
+    }
+
+
+def _embed(plan: core.Plan, make: Builder) -> dict[str, Any]:
+    return {
+        "kind": core.OP_EMBED,
+        "output": (make.floats(32), 0),
+        "weight": make.weight(core.EF_F32, 9, 32),
+        "width": 32,
+        "real": (1.0,),
+    }
+
+
+Maker = Callable[[core.Plan, Builder], dict[str, Any]]
+
+
+@pytest.mark.parametrize("maker", [_linear, _quantized_linear, _norm, _attention, _rope, _gate, _embed])
+def test_right_ops_are_accepted(maker: Maker) -> None:
+    plan = core.Plan()
+    make = Builder(plan)
+    plan.add_op(**maker(plan, make))
+    make.place(4)
+    plan.finish()
+
+
+@pytest.mark.parametrize(
+    ("maker", "changes", "message"),
+    [
+        (_linear, {"kind": 99}, "kind is 99"),
+        (_linear, {"domain": 3}, "domain is 3"),
+        (_linear, {"domain": core.EF_OUTPUTS}, "another domain"),
+        (_linear, {"weight": 1}, "matrix 1 of 1"),
+        (_linear, {"weight": -1}, "matrix -1"),
+        (_linear, {"width": 17}, "width 17"),
+        (_linear, {"width": 0}, "width is 0"),
+        (_linear, {"output": (9, 0)}, "buffer 9 of"),
+        (_linear, {"output": None}, "there is no output"),
+        (_linear, {"output": (1, 16)}, "past the 16"),
+        (_linear, {"output": (0, 8)}, "not a multiple of 16"),
+        (_linear, {"input": ((1, 0),)}, "past the 16"),
+        (_linear, {"input": ((0, 1),)}, "past the 32"),
+        (_linear, {"input": ((0, -1),)}, "column is -1"),
+        (_linear, {"vector": (0,)}, "vector 0 of 0"),
+        (_linear, {"integer": (5,)}, "activation 5"),
+        (_linear, {"integer": (0, 2)}, "gated is 2"),
+        (_linear, {"integer": (0, 1)}, "width 16 of a matrix of 16 rows"),
+        (_linear, {"quantized": (1, 0), "output": None}, "in blocks of 32"),
+        (_linear, {"integer": (0,) * 7}, "at most"),
+        (_quantized_linear, {"input": ((2, 0), (2, 0))}, "does not hold floats"),
+        (_quantized_linear, {"input": ((2, 32),)}, "in blocks"),
+        (_norm, {"function": 0}, "row function is missing"),
+        (_norm, {"integer": (0,)}, "0 groups"),
+        (_norm, {"integer": (2,)}, "past the 32"),
+        (_norm, {"integer": (2,), "width": 16, "quantized": (1, 0), "output": None}, "groups cannot"),
+        (_norm, {"output": None}, "there is no output"),
+        (_attention, {"integer": (1, 0, 4, 1, 0)}, "cache 1 of 1"),
+        (_attention, {"integer": (0, 2, 4, 1, 0)}, "layer 2 of 2"),
+        (_attention, {"integer": (0, 0, 3, 1, 0)}, "3 heads over 2"),
+        (_attention, {"integer": (0, 0, 8, 1, 0)}, "past the 32"),
+        (_attention, {"integer": (0, 0, 4, 1, -1)}, "window -1"),
+        (_attention, {"quantized": (1, 0)}, "not whole blocks"),
+        (_attention, {"domain": core.EF_SEGMENTS}, "domain EF_ROWS"),
+        (_rope, {"output": (1, 0)}, "same operand"),
+        (_rope, {"integer": (4, 8, 5, 0)}, "half 5"),
+        (_rope, {"integer": (5, 8, 4, 0)}, "past the 32"),
+        (_rope, {"integer": (4, 8, 4, 2)}, "pairing 2"),
+        (_gate, {"input": ((0, 0),)}, "second input is missing"),
+        (_gate, {"integer": (-1,)}, "activation -1"),
+        (_embed, {"integer": (3,)}, "source 3"),
+        (_embed, {"width": 16}, "width 16 of a matrix of 32"),
+    ],
+)
+def test_wrong_ops_are_refused(maker: Maker, changes: dict[str, Any], message: str) -> None:
+    plan = core.Plan()
+    make = Builder(plan)
+    with pytest.raises(InvalidInputError, match=message):
+        plan.add_op(**{**maker(plan, make), **changes})
+        make.place(4)
+        plan.finish()
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"offsets": [32]}, "multiples of 64"),
+        ({"offsets": [-64]}, "multiples of 64"),
+        ({"strides": [0]}, "multiples of 64"),
+        ({"strides": [100]}, "multiples of 64"),
+        ({"strides": [2**62]}, "past the arena"),
+        ({"domains": [3]}, "domain of buffer 0"),
+        ({"domains": [0, 0]}, "different lengths"),
+        ({"arena_bytes": 255}, "past the arena of 255"),
+        ({"arena_bytes": -1}, "bytes of arena"),
+        ({"capacities": (1, 2)}, "three capacities"),
+        ({"capacities": (-1, 0, 0)}, "capacity is -1"),
+    ],
+)
+def test_wrong_buffers_are_refused(changes: dict[str, Any], message: str) -> None:
+    fields: dict[str, Any] = {
+        "offsets": [0],
+        "strides": [64],
+        "domains": [0],
+        "arena_bytes": 256,
+        "capacities": (4, 4, 4),
+        **changes,
+    }
+    for name, dtype in (("offsets", np.int64), ("strides", np.int64), ("domains", np.int32)):
+        fields[name] = np.array(fields[name], dtype)
+    with pytest.raises(InvalidInputError, match=message):
+        core.Plan().set_buffers(**fields)
+
+
+def test_reading_past_a_buffer_is_refused(pool: core.Pool) -> None:
+    decoder = Decoder()
+    for buffer, column, width, count in (
+        (99, 0, 1, 1),
+        (-1, 0, 1, 1),
+        (0, 0, 65, 1),
+        (0, 64, 1, 1),
+        (0, -1, 1, 1),
+        (0, 0, 1, 65),
+    ):
+        with pytest.raises(InvalidInputError):
+            decoder.plan.read(buffer, column, width, count)
+    with pytest.raises(InvalidInputError, match="at most 4 caches"):
+        for _ in range(5):
+            decoder.plan.add_cache(core.Cache(1, 1, 1, 1, 1, core.EF_F32))
+
+
+def test_an_arena_that_is_refused_leaves_the_plan_usable(pool: core.Pool) -> None:
+    decoder = Decoder()
+    wanted = decoder.run(pool, [([1, 2], 0, [0])])
+    with pytest.raises(NotEnoughMemoryError, match=r"the arena of a plan: \d+ bytes are needed"):
+        decoder.plan.set_buffers(
+            np.zeros(1, np.int64), np.full(1, 64, np.int64), np.zeros(1, np.int32), 2**52, (1, 1, 1)
+        )
+    with pytest.raises(InvalidInputError):
+        decoder.plan.run(pool, **_batch())
+    decoder.builder.place(64)
+    assert np.array_equal(decoder.run(pool, [([1, 2], 0, [0])]), wanted)

@@ -1,0 +1,212 @@
+"""Tokenizers of real checkpoints: the ids and texts that Hugging Face's give, streams, and what a user may spell."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+import tokenizers
+from edgeformer.errors import InvalidInputError, UnsupportedModelError
+from edgeformer.text.tokenizer import PieceDecoder, Tokenizer
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+TEXTS = (
+    "Once upon a time, there was a little girl",
+    "Hello   world!\n\n  x = 12345 'tis I'll \u00e9\u00e0\u00fc \u65e5\u672c\u8a9e \U0001f389 <unused>",
+    " lead",
+    "",
+    "don't stop. now , ok ?",
+    "na\u00efve \u2581 <0x41> a\u0301",
+    "   ",
+)
+
+
+@pytest.fixture(scope="module", params=["stories260k-llama", "shakespeare-llama-5m", "gpt2", "minilm"])
+def source(request: pytest.FixtureRequest, test_models: Path) -> str:
+    """The text of each real tokenizer.json."""
+    if request.param == "gpt2":
+        path = test_models / "tokenizers" / "gpt2-tokenizer.json"
+    elif request.param == "minilm":
+        path = request.getfixturevalue("minilm_folder") / "tokenizer.json"
+    else:
+        path = test_models / request.param / "tokenizer.json"
+    return path.read_text()
+
+
+@pytest.fixture(scope="module")
+def tokenizer(source: str) -> Tokenizer:
+    return made(source)
+
+
+@pytest.fixture(scope="module")
+def original(source: str) -> tokenizers.Tokenizer:
+    """The library's own tokenizer, without the truncation and padding that some files ask for."""
+    library = tokenizers.Tokenizer.from_str(source)
+    library.no_truncation()
+    library.no_padding()
+    return library
+
+
+def made(source: str) -> Tokenizer:
+    tokenizer = Tokenizer.from_metadata({"tokenizer.huggingface.json": source})
+    assert tokenizer is not None
+    return tokenizer
+
+
+@pytest.mark.parametrize("text", TEXTS)
+def test_same_ids_and_text_as_the_library(tokenizer: Tokenizer, original: tokenizers.Tokenizer, text: str) -> None:
+    for special in (True, False):
+        ids = tokenizer.encode(text, add_special_tokens=special)
+        assert ids == original.encode(text, add_special_tokens=special).ids
+        assert tokenizer.decode(ids) == original.decode(ids)
+
+
+def test_story_prompt_and_greedy_text(test_models: Path) -> None:
+    folder = test_models / "stories260k-llama"
+    expected = json.loads((folder / "expected.json").read_text())
+    tokenizer = made((folder / "tokenizer.json").read_text())
+    assert tokenizer.encode(expected["prompt"]) == expected["prompt_ids"]
+    assert tokenizer.decode(expected["greedy_from_bos"]) == expected["greedy_text"]
+    text = (test_models / "text" / "tinystories_sample.txt").read_text()
+    assert tokenizer.encode(text)[: len(expected["loss_ids"])] == expected["loss_ids"]
+
+
+def test_validation_text_of_shakespeare(test_models: Path) -> None:
+    folder = test_models / "shakespeare-llama-5m"
+    expected = json.loads((folder / "expected.json").read_text())
+    text = (test_models / "text" / "shakespeare-valid.txt").read_text()
+    tokenizer = made((folder / "tokenizer.json").read_text())
+    assert tokenizer.encode(text) == expected["valid_ids"]
+    assert tokenizer.decode(expected["valid_ids"]) == text
+
+
+def test_user_text_makes_no_control_token(tokenizer: Tokenizer) -> None:
+    unknown = {token for token in tokenizer.control_token_ids if tokenizer.token(token) in ("[UNK]", "<unk>")}
+    for token in tokenizer.control_token_ids:
+        text = f"x{tokenizer.token(token)} y"
+        typed = set(tokenizer.encode(text, add_special_tokens=False))
+        assert not typed & (tokenizer.control_token_ids - unknown)
+        assert token in tokenizer.encode(text, add_special_tokens=False, parse_special=True)
+
+
+def test_stream_equals_decode_for_any_ids(tokenizer: Tokenizer) -> None:
+    @settings(suppress_health_check=[HealthCheck.too_slow])
+    @given(st.lists(st.integers(0, tokenizer.vocab_size - 1), max_size=40), st.booleans())
+    def check(ids: list[int], skip: bool) -> None:
+        stream = tokenizer.stream(skip_special_tokens=skip)
+        parts = [stream.push(token) for token in ids]
+        assert "".join([*parts, stream.finish()]) == tokenizer.decode(ids, skip_special_tokens=skip)
+
+    check()
+
+
+def test_stream_holds_back_a_character_until_it_is_whole(test_models: Path) -> None:
+    tokenizer = made((test_models / "shakespeare-llama-5m" / "tokenizer.json").read_text())
+    stream = tokenizer.stream()
+    parts = [stream.push(token) for token in tokenizer.encode("\U0001f389!")]
+    assert parts == ["", "", "", "\U0001f389", "!"]
+    assert stream.finish() == ""
+
+
+def test_a_cut_character_comes_out_as_a_replacement(test_models: Path) -> None:
+    tokenizer = made((test_models / "shakespeare-llama-5m" / "tokenizer.json").read_text())
+    stream = tokenizer.stream()
+    assert [stream.push(token) for token in tokenizer.encode("\U0001f389")[:2]] == ["", ""]
+    assert stream.finish() == "\ufffd"
+
+
+def test_a_continuation_keeps_its_first_space(test_models: Path) -> None:
+    tokenizer = made((test_models / "stories260k-llama" / "tokenizer.json").read_text())
+    ids = tokenizer.encode("there was", add_special_tokens=False)
+    stream = tokenizer.stream(continues=True)
+    assert "".join(map(stream.push, ids)) + stream.finish() == " there was"
+    assert tokenizer.decode(ids) == "there was"
+
+
+def test_text_survives_a_round_trip(test_models: Path) -> None:
+    tokenizer = made((test_models / "shakespeare-llama-5m" / "tokenizer.json").read_text())
+
+    @given(st.text(max_size=60))
+    def check(text: str) -> None:
+        assert tokenizer.decode(tokenizer.encode(text)) == text
+
+    check()
+
+
+@pytest.mark.parametrize("text", ["\ud800", "ab\udfffc"])
+def test_lone_surrogates_are_refused_by_position(tokenizer: Tokenizer, text: str) -> None:
+    with pytest.raises(InvalidInputError, match=f"surrogate.*position {len(text) // 2}"):
+        tokenizer.encode(text)
+
+
+def test_ids_outside_the_vocabulary_are_refused(tokenizer: Tokenizer) -> None:
+    for token in (-1, tokenizer.vocab_size):
+        with pytest.raises(InvalidInputError, match=str(token)):
+            tokenizer.decode([token])
+
+
+def test_a_text_must_be_a_string(tokenizer: Tokenizer) -> None:
+    with pytest.raises(InvalidInputError, match="bytes"):
+        tokenizer.encode(b"bytes")  # type: ignore[arg-type]
+
+
+def test_no_vocabulary_is_no_tokenizer() -> None:
+    assert Tokenizer.from_metadata({}) is None
+    assert Tokenizer.from_metadata({"tokenizer.ggml.model": "no_vocab", "tokenizer.ggml.eos_token_id": 2}) is None
+
+
+def test_roles_come_from_the_metadata(test_models: Path) -> None:
+    source = (test_models / "stories260k-llama" / "tokenizer.json").read_text()
+    keys = {"tokenizer.ggml.bos_token_id": 1, "tokenizer.ggml.eos_token_id": 2, "tokenizer.ggml.unknown_token_id": 0}
+    tokenizer = Tokenizer.from_metadata({"tokenizer.huggingface.json": source, **keys})
+    assert tokenizer is not None
+    roles = (tokenizer.bos_token_id, tokenizer.eos_token_id, tokenizer.unk_token_id, tokenizer.pad_token_id)
+    assert roles == (1, 2, 0, None)
+    assert tokenizer.end_token_ids == {2}
+
+
+def test_an_unknown_decoder_is_refused() -> None:
+    with pytest.raises(UnsupportedModelError, match="CTC"):
+        PieceDecoder.from_description({"type": "CTC"}, "model")
+
+
+CHARACTERS = {
+    "tokenizer.ggml.model": "characters",
+    "tokenizer.ggml.tokens": ["<s>", "</s>", "a", "b", "\u00e9"],
+    "tokenizer.ggml.token_type": [3, 3, 1, 1, 1],
+    "tokenizer.ggml.bos_token_id": 0,
+    "tokenizer.ggml.eos_token_id": 1,
+}
+
+
+def test_characters() -> None:
+    tokenizer = Tokenizer.from_metadata(CHARACTERS)
+    assert tokenizer is not None
+    assert tokenizer.encode("ab\u00e9") == [2, 3, 4]
+    assert tokenizer.decode([0, 2, 3, 4, 1]) == "ab\u00e9"
+    assert tokenizer.decode([0, 2], skip_special_tokens=False) == "<s>a"
+    assert tokenizer.encode("a<s>b", parse_special=True) == [2, 0, 3]
+    with pytest.raises(InvalidInputError, match="'<'"):
+        tokenizer.encode("a<s>")
+
+
+def test_characters_with_unknown_token_and_ends() -> None:
+    keys = {
+        "tokenizer.ggml.unknown_token_id": 3,
+        "tokenizer.ggml.add_bos_token": True,
+        "tokenizer.ggml.add_eos_token": True,
+    }
+    tokenizer = Tokenizer.from_metadata({**CHARACTERS, **keys})
+    assert tokenizer is not None
+    assert tokenizer.encode("az") == [0, 2, 3, 1]
+    assert tokenizer.encode("az", add_special_tokens=False) == [2, 3]
+
+
+def test_another_prefix_holds_another_vocabulary() -> None:
+    target = {key.replace("ggml", "target"): value for key, value in CHARACTERS.items()}
+    assert Tokenizer.from_metadata(target) is None
+    tokenizer = Tokenizer.from_metadata(target, prefix="tokenizer.target.")
+    assert tokenizer is not None
+    assert tokenizer.encode("ba") == [3, 2]
