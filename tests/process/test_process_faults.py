@@ -184,6 +184,15 @@ def test_ctrl_c(llama, call):
     )
 
 
+def test_tests_of_ctrl_c_end_where_sigint_comes_ignored():
+    tests = Path(__file__).parents[1]
+    chosen = [f"{tests}/host/test_threads.py::test_ctrl_c_ends_a_run", f"{tests}/files/test_gguf_writer.py"]
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-k", "ctrl_c or killed", *chosen]
+    ignoring = ["sh", "-c", 'trap "" INT; exec "$@"', "sh", *command]
+    result = subprocess.run(ignoring, capture_output=True, text=True, timeout=60, cwd=tests.parent)
+    assert result.returncode == 0 and "4 passed" in result.stdout, result.stdout
+
+
 def test_a_handler_of_the_host_is_called_and_the_run_goes_on(llama):
     run_script(
         llama,
