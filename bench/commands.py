@@ -9,17 +9,14 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from compare import comparisons, table
-from report import Check, Report, Result, bound_of
+from .compare import comparisons, table
+from .report import Check, Report, Result, bound_of
 
 
 def rows(options: argparse.Namespace) -> int:
     """List every row with its goals."""
-    import footprint
-    import kernel_efficiency
-    import ranking
-    import sampling
-    from rows import Settings, contests
+    from . import footprint, kernel_efficiency, ranking, sampling
+    from .rows import Settings, contests
 
     timed = [row for contest in contests(Settings(None)) for row in contest.rows]
     for row in (*timed, *ranking.ROWS, *footprint.ROWS, *sampling.ROWS, *kernel_efficiency.rows()):
@@ -29,8 +26,8 @@ def rows(options: argparse.Namespace) -> int:
 
 def settings_of(options: argparse.Namespace) -> Any:
     """`rows.Settings` from the command line."""
-    from model_files import ModelFolder
-    from rows import AVX2_PYTHON, PEER_PYTHON, Settings
+    from .model_files import ModelFolder
+    from .rows import AVX2_PYTHON, PEER_PYTHON, Settings
 
     options.models.mkdir(parents=True, exist_ok=True)
     test_models = options.test_models or os.environ.get("EDGEFORMER_TEST_MODELS")
@@ -44,12 +41,9 @@ def settings_of(options: argparse.Namespace) -> Any:
 
 def results_of(patterns: list[str], settings: Any) -> Iterator[Result]:
     """Every chosen row's result, in the table's order."""
-    import footprint
-    import kernel_efficiency
-    import ranking
-    import sampling
-    from rows import chosen, contests
-    from run import run_contest
+    from . import footprint, kernel_efficiency, ranking, sampling
+    from .rows import chosen, contests
+    from .run import run_contest
 
     for contest in contests(settings):
         wanted = [row for row in contest.rows if chosen(row.name, row.group, patterns)]
@@ -65,7 +59,8 @@ def results_of(patterns: list[str], settings: Any) -> Iterator[Result]:
 def alone(row: Any, run: Callable[[Any, Any], Result], settings: Any) -> Result:
     """A row that is no contest; where it cannot be run, a result that says why."""
     from edgeformer.errors import EdgeformerError
-    from peers import PeerError
+
+    from .peers import PeerError
 
     try:
         return run(row, settings)
@@ -76,7 +71,7 @@ def alone(row: Any, run: Callable[[Any, Any], Result], settings: Any) -> Result:
 
 def new_report(settings: dict[str, Any], threads: int) -> Report:
     """A report with the machine measured, printed."""
-    import machine
+    from . import machine
 
     measured = machine.measure(threads)
     facts = machine.facts() | {"measured": [measured]}
@@ -88,7 +83,7 @@ def new_report(settings: dict[str, Any], threads: int) -> Report:
 
 def run(options: argparse.Namespace) -> int:
     """Time rows, and say which fell short or failed; 2 if there is no such row."""
-    import machine
+    from . import machine
 
     settings = settings_of(options)
     kept = ("rows", "rounds", "threads", "prefill", "long_prefill", "decode", "encoder_types")
@@ -116,15 +111,15 @@ def finish(report: Report, options: argparse.Namespace) -> None:
     if options.json:
         report.write(options.json)
     if options.plot:
-        from pictures import draw_ratios
+        from .pictures import draw_ratios
 
         draw_ratios(report, options.plot)
 
 
 def kernels(options: argparse.Namespace) -> int:
     """The large products of every instruction set and type."""
-    import kernel_efficiency
-    from rows import Settings
+    from . import kernel_efficiency
+    from .rows import Settings
 
     for row in kernel_efficiency.rows():
         if any(fnmatch.fnmatchcase(row.name.split("-", 2)[2], pattern) for pattern in options.types):
@@ -140,7 +135,7 @@ def machine(options: argparse.Namespace) -> int:
 
 def roofline(options: argparse.Namespace) -> int:
     """Draw where the models stand."""
-    from pictures import draw_roofline
+    from .pictures import draw_roofline
 
     draw_roofline(Report.read(options.report), options.picture)
     return 0
@@ -148,7 +143,7 @@ def roofline(options: argparse.Namespace) -> int:
 
 def plot(options: argparse.Namespace) -> int:
     """Draw the ratios."""
-    from pictures import draw_ratios
+    from .pictures import draw_ratios
 
     draw_ratios(Report.read(options.report), options.picture)
     return 0

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from report import Check, Report
+from .report import Check, Report
 
 SMALLEST_CHANGE = 0.03  # relative; below it nobody would act
 

@@ -5,7 +5,8 @@ from importlib.metadata import version
 
 from edgeformer._kernels import core
 from edgeformer.engine.session import Session
-from token_ids import seconds, token_ids
+
+from .token_ids import seconds, token_ids
 
 
 def edgeformer_version(isa: str) -> str:

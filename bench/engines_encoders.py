@@ -5,7 +5,8 @@ from abc import ABC, abstractmethod
 from typing import Any
 
 import numpy
-from token_ids import seconds, token_ids
+
+from .token_ids import seconds, token_ids
 
 
 class Encoder(ABC):

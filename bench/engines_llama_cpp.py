@@ -6,7 +6,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from token_ids import seconds, token_ids
+from .token_ids import seconds, token_ids
 
 MICRO_BATCH = 512
 

@@ -4,14 +4,12 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-from pathlib import Path
 
-from model_files import SHAPES
-from peers import PeerError, tail
-from report import Check, Figure, Result
-from rows import OURS, SLACK, Goal, Row, Settings, Work
+from .model_files import SHAPES
+from .peers import PeerError, module_command, tail
+from .report import Check, Figure, Result
+from .rows import OURS, SLACK, Goal, Row, Settings, Work
 
-HERE = Path(__file__).resolve().parent
 MEGABYTE = 1e6
 PACKED = "-packed"
 GOALS = {"import": Goal("figure", 60.0), "load": Goal("figure", 0.5),
@@ -29,8 +27,8 @@ def sample(*arguments: str) -> dict[str, float]:
     ------
     PeerError
     """
-    command = [sys.executable, str(HERE / "footprint_sample.py"), *arguments]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    command, environment = module_command(sys.executable, "footprint_sample", *arguments)
+    done = subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
     if done.returncode:
         raise PeerError(f"footprint_sample.py: {tail(done.stderr)}")
     measured: dict[str, float] = json.loads(done.stdout)

@@ -10,7 +10,8 @@ import sys
 from typing import Any
 
 import numpy  # noqa: F401 -- not part of what is measured
-from token_ids import seconds, token_ids
+
+from .token_ids import seconds, token_ids
 
 
 def import_milliseconds() -> float:

@@ -11,10 +11,11 @@ from statistics import median
 import numpy as np
 from edgeformer import quants
 from edgeformer._kernels import core
-from machine import peak
-from report import Check, Figure, Result, bound_of
-from rows import EXTRA_GROUP, NO_GOAL, Goal, Row, Settings, Work
-from token_ids import seconds
+
+from .machine import peak
+from .report import Check, Figure, Result, bound_of
+from .rows import EXTRA_GROUP, NO_GOAL, Goal, Row, Settings, Work
+from .token_ids import seconds
 
 NUM_ROWS, NUM_COLUMNS, NUM_OUTPUTS = 512, 2048, 8192
 EXTRA_PRODUCTS = 3

@@ -14,8 +14,9 @@ from typing import Any
 
 from edgeformer._kernels import core
 from edgeformer.tools.benchmark import cpu_name
-from rows import READ_BYTES
-from token_ids import seconds
+
+from .rows import READ_BYTES
+from .token_ids import seconds
 
 TRIES = 12
 TRY_SECONDS = 0.02

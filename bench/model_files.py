@@ -13,7 +13,8 @@ from pathlib import Path
 import numpy as np
 from edgeformer import quants
 from edgeformer.files.gguf.writer import GGUFWriter
-from peers import prepare
+
+from .peers import prepare
 
 POOL_BLOCKS = 1 << 14
 BLOCK_WEIGHTS = 32  # at least, of a block of the pool

@@ -10,12 +10,18 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
-HERE = Path(__file__).resolve().parent
+ROOT = Path(__file__).resolve().parents[1]
 MESSAGE_CHARACTERS = 400  # of a failure's text that a report keeps
 
 
 class PeerError(Exception):
     """A runtime did not start, failed, or took too long; the message says which and why."""
+
+
+def module_command(python: str, module: str, *arguments: str) -> tuple[list[str], dict[str, str]]:
+    """The command that runs a module of this package by any interpreter, and the environment in which it is found."""
+    path = os.pathsep.join(filter(None, (str(ROOT), os.environ.get("PYTHONPATH"))))
+    return [python, "-m", f"bench.{module}", *arguments], os.environ | {"PYTHONPATH": path}
 
 
 def prepare(python: str | None, *arguments: str) -> str:
@@ -27,9 +33,9 @@ def prepare(python: str | None, *arguments: str) -> str:
     """
     if python is None:
         raise PeerError(f"--peer-python is needed for {arguments[0]}")
-    command = [python, str(HERE / "prepare_peers.py"), *arguments]
+    command, environment = module_command(python, "prepare_peers", *arguments)
     try:
-        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        done = subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
     except OSError as error:
         raise PeerError(f"{python}: {error}") from error
     if done.returncode:
@@ -63,12 +69,13 @@ class Worker:
     """
 
     def __init__(self, python: str, engine: str, options: dict[str, Any], seconds: float) -> None:
-        environment = os.environ | {"OMP_NUM_THREADS": str(options.get("threads", 1))}
+        command, environment = module_command(python, "worker")
+        environment["OMP_NUM_THREADS"] = str(options.get("threads", 1))
         self._seconds, self._name = seconds, engine
         with ExitStack() as opened:
             self._errors = opened.enter_context(tempfile.TemporaryFile())
             try:
-                self._process = subprocess.Popen([python, str(HERE / "worker.py")], stdin=subprocess.PIPE,
+                self._process = subprocess.Popen(command, stdin=subprocess.PIPE,
                                                  stdout=subprocess.PIPE, stderr=self._errors, env=environment)
             except OSError as error:
                 raise PeerError(f"{python}: {error}") from error

@@ -4,8 +4,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from report import Report, ReportError
-from roofline import limits, points
+from .report import Report, ReportError
+from .roofline import limits, points
 
 INTENSITIES = (0.5, 5000.0)  # operations per byte: the picture's width
 REACHED, MISSED, LIMIT = "#2a7f62", "#b5482f", "#5f6b76"

@@ -1,8 +1,8 @@
 """What the peers' interpreter makes before anything is timed: quantized files and exports.
 
-usage: PYTHON prepare_peers.py quantize F16.gguf OUT.gguf FILE_TYPE    llama.cpp's quantizer, FILE_TYPE its number
-       PYTHON prepare_peers.py minilm-checkpoint                       prints the folder of all-MiniLM-L6-v2
-       PYTHON prepare_peers.py minilm-onnx|minilm-openvino|minilm-ctranslate2 CHECKPOINT OUT
+usage: PYTHON -m bench.prepare_peers quantize F16.gguf OUT.gguf FILE_TYPE    llama.cpp's quantizer, FILE_TYPE its number
+       PYTHON -m bench.prepare_peers minilm-checkpoint                       prints the folder of all-MiniLM-L6-v2
+       PYTHON -m bench.prepare_peers minilm-onnx|minilm-openvino|minilm-ctranslate2 CHECKPOINT OUT
 """
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
 """Times edgeformer's quantizers against ggml's `ggml_quantize_chunk`, and compares their errors.
 
-    PYTHONPATH=tests python bench/quantizers.py [TYPE ...] [--rounds 5]
+    PYTHONPATH=tests python -m bench.quantizers [TYPE ...] [--rounds 5]
 
 needs gguf and llama-cpp-python, or LLAMA_CPP_LIB, the folder of its ggml library. The tensor is [1024, 2048], Student's
 t with five degrees of freedom, whose tails are about as heavy as those of trained matrices. Rates are float32 bytes per

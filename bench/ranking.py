@@ -2,12 +2,13 @@
 from __future__ import annotations
 
 import numpy as np
-from model_files import ModelFolder
-from peers import PeerError
-from rank_correlation import spearman
-from report import Check, Figure, Result
-from rows import OURS, Engine, Goal, Row, Settings, Work, encoder_engines
-from run import start
+
+from .model_files import ModelFolder
+from .peers import PeerError
+from .rank_correlation import spearman
+from .report import Check, Figure, Result
+from .rows import OURS, Engine, Goal, Row, Settings, Work, encoder_engines
+from .run import start
 
 BOUND = 0.001
 ROWS = [Row("minilm-ranking", "minilm", Work({}, 0, 1, "rho"), (Goal("loss", BOUND),))]

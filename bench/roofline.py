@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from report import Report, fastest
+from .report import Report, fastest
 
 OURS = "edgeformer"
 

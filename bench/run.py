@@ -8,10 +8,11 @@ from statistics import median
 from typing import Any
 
 from edgeformer.errors import EdgeformerError
-from model_files import SHAPES
-from peers import PeerError, Worker
-from report import Check, Figure, Result, bandwidth_check, fastest, ratio_check
-from rows import AVX2_PYTHON, OURS, OWN_PYTHON, PEER_PYTHON, READER, Contest, Engine, Row, Settings
+
+from .model_files import SHAPES
+from .peers import PeerError, Worker
+from .report import Check, Figure, Result, bandwidth_check, fastest, ratio_check
+from .rows import AVX2_PYTHON, OURS, OWN_PYTHON, PEER_PYTHON, READER, Contest, Engine, Row, Settings
 
 PAUSE_SECONDS = 0.03  # between turns, so that the other runtime's threads stop spinning
 WARM_UPS = 2

@@ -12,8 +12,9 @@ from statistics import median
 from edgeformer.engine.session import Session
 from edgeformer.generation.options import GenerationOptions
 from edgeformer.generation.sampling import Sampler
-from report import Check, Figure, Result
-from rows import OURS, SHAPES, SLACK, Goal, Row, Settings, Work
+
+from .report import Check, Figure, Result
+from .rows import OURS, SHAPES, SLACK, Goal, Row, Settings, Work
 
 STEP = "whole step"
 TEMPERATURE = 0.1

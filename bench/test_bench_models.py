@@ -11,8 +11,9 @@ from typing import Any
 import pytest
 from edgeformer.converters import convert
 from edgeformer.engine.session import Session
-from model_files import write_model
-from token_ids import token_ids
+
+from bench.model_files import write_model
+from bench.token_ids import token_ids
 
 GOLDEN = Path(__file__).resolve().parents[1] / "tests" / "golden"
 

@@ -1,4 +1,4 @@
-"""The process that hosts one runtime: `PYTHON worker.py`, by the interpreter that has the runtime installed.
+"""The process that hosts one runtime: `PYTHON -m bench.worker`, by the interpreter that has the runtime installed.
 
 It reads one JSON request a line and answers one JSON line each: `{"engine": name, "options": {...}}` first, then
 `{"run": {...}, "repeat": n}`, answered with the seconds of every run, or `{"call": method, "arguments": {...}}`. What
@@ -40,7 +40,7 @@ def serve() -> None:
         request = json.loads(line)
         if "engine" in request:
             module, name = ENGINES[request["engine"]]
-            engine = getattr(importlib.import_module(module), name)(**request["options"])
+            engine = getattr(importlib.import_module(f".{module}", __package__), name)(**request["options"])
             said: dict[str, Any] = {"version": engine.version}
         else:
             said = answer(engine, request)

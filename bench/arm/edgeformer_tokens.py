@@ -10,9 +10,9 @@ import os
 import sys
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
-from engines_edgeformer import Decoder
+from bench.engines_edgeformer import Decoder
 
 
 def main() -> None:

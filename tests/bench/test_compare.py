@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import pytest
 
-pytest.importorskip("compare", reason="the benches are not beside the tests")
+pytest.importorskip("bench.compare", reason="the benches are not beside the tests")
 
-from compare import Comparison, comparisons, table, verdict
-from report import Check, Report, Result
+from bench.compare import Comparison, comparisons, table, verdict
+from bench.report import Check, Report, Result
 
 
 def check(value: float | None, *rounds: float, at_most: bool = False) -> Check:

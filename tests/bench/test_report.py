@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
-pytest.importorskip("report", reason="the benches are not beside the tests")
+pytest.importorskip("bench.report", reason="the benches are not beside the tests")
 
-from report import Check, Figure, Report, ReportError, Result, bandwidth_check, fastest, ratio_check
+from bench.report import Check, Figure, Report, ReportError, Result, bandwidth_check, fastest, ratio_check
 
 
 def figure(group: str, *rounds: float) -> Figure:

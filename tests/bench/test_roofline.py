@@ -7,16 +7,13 @@ from pathlib import Path
 
 import pytest
 
-pytest.importorskip("roofline", reason="the benches are not beside the tests")
+pytest.importorskip("bench.roofline", reason="the benches are not beside the tests")
 
-import footprint
-import kernel_efficiency
-import pictures
-import ranking
-from model_files import SHAPES
-from report import Figure, Report, ReportError, Result
-from roofline import Point, limits, points
-from rows import Settings, chosen, contests
+from bench import footprint, kernel_efficiency, pictures, ranking
+from bench.model_files import SHAPES
+from bench.report import Figure, Report, ReportError, Result
+from bench.roofline import Point, limits, points
+from bench.rows import Settings, chosen, contests
 
 
 def measured(bandwidth: float, peak: float) -> dict[str, object]:

@@ -9,14 +9,15 @@ from typing import Any
 
 import pytest
 
-pytest.importorskip("run", reason="the benches are not beside the tests")
+pytest.importorskip("bench.run", reason="the benches are not beside the tests")
 
-import commands
 from edgeformer.errors import InvalidOptionError
-from peers import PeerError, Worker, prepare, tail
-from report import Report, Result
-from rows import LLAMA, OURS, OWN_PYTHON, PEER_PYTHON, READER, Contest, Engine, Goal, Row, Settings, Work
-from run import run_contest
+
+from bench import commands
+from bench.peers import PeerError, Worker, prepare, tail
+from bench.report import Report, Result
+from bench.rows import LLAMA, OURS, OWN_PYTHON, PEER_PYTHON, READER, Contest, Engine, Goal, Row, Settings, Work
+from bench.run import run_contest
 
 BYTES = 1 << 20
 
@@ -69,7 +70,7 @@ def test_a_worker_that_gives_no_answer_is_left() -> None:
 def test_preparing_needs_an_interpreter_that_can() -> None:
     with pytest.raises(PeerError, match="--peer-python is needed"):
         prepare(None, "minilm-checkpoint")
-    with pytest.raises(PeerError, match="usage: PYTHON prepare_peers"):
+    with pytest.raises(PeerError, match=r"usage: PYTHON -m bench.prepare_peers"):
         prepare(sys.executable, "something")
 
 
@@ -83,7 +84,7 @@ def test_every_result_is_written_when_it_is_there(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     measured = {"read_bandwidth": {"1": 1.0}, "peaks": {}}
-    monkeypatch.setattr("machine.measure", lambda threads: measured)
+    monkeypatch.setattr("bench.machine.measure", lambda threads: measured)
     path = tmp_path / "report.json"
 
     def results(patterns: list[str], settings: Any) -> Any:

@@ -13,7 +13,8 @@ import numpy as np
 import pytest
 from edgeformer.converters import convert
 from edgeformer.engine.session import Session
-from rank_correlation import spearman
+
+from bench.rank_correlation import spearman
 
 WINDOW = 256  # predictions of one window of the validation text
 
