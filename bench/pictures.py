@@ -45,7 +45,7 @@ def draw_ratios(report: Report, path: Path) -> None:
         if check.bound is not None:
             axes.plot([check.bound] * 2, [place - 0.45, place + 0.45], color="black", linewidth=1.5)
     axes.set_yticks(range(len(bars)), [label for label, _ in bars], fontsize=7)
-    axes.set_ylim(len(bars) - 0.5, -0.5)
+    axes.set_ylim(max(len(bars), 1) - 0.5, -0.5)  # a report without ratios gives axes without bars
     axes.axvline(1, color=LIMIT, linewidth=0.8)
     axes.set_xlabel("times as fast as the peer; the black mark is the goal")
     figure.suptitle("edgeformer against its peers\n" + subtitle(report), fontsize=9)

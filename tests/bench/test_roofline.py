@@ -11,7 +11,7 @@ pytest.importorskip("bench.roofline", reason="the benches are not beside the tes
 
 from bench import footprint, kernel_efficiency, pictures, ranking
 from bench.model_files import SHAPES
-from bench.report import Figure, Report, ReportError, Result
+from bench.report import Check, Figure, Report, ReportError, Result
 from bench.roofline import Point, limits, points
 from bench.rows import Settings, chosen, contests
 
@@ -52,8 +52,12 @@ def test_pictures_are_drawn_or_say_what_they_need(tmp_path: Path, monkeypatch: p
     monkeypatch.undo()
     pytest.importorskip("matplotlib")
     pictures.draw_roofline(example(), tmp_path / "roofline.svg")
-    pictures.draw_ratios(example(), tmp_path / "ratios.svg")
-    assert b"<svg" in (tmp_path / "roofline.svg").read_bytes() and (tmp_path / "ratios.svg").stat().st_size
+    pictures.draw_ratios(example(), tmp_path / "none.svg")
+    compared = example()
+    compared.results[0].checks.append(Check("ratio", "llama.cpp", 1 / 3, [1 / 3], 1.05))
+    pictures.draw_ratios(compared, tmp_path / "ratios.svg")
+    assert b"<svg" in (tmp_path / "roofline.svg").read_bytes()
+    assert len((tmp_path / "none.svg").read_bytes()) < len((tmp_path / "ratios.svg").read_bytes())
 
 
 def test_rows_have_names_of_their_own() -> None:
