@@ -1,4 +1,5 @@
 """`python bench` and `python -m bench`: the same commands, from any folder."""
+
 from __future__ import annotations
 
 import sys

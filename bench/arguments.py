@@ -11,6 +11,7 @@
 
 README.md beside this file says how every figure is taken.
 """
+
 from __future__ import annotations
 
 import argparse
@@ -41,8 +42,9 @@ def add_run_options(parser: argparse.ArgumentParser) -> None:
 
 def parse(arguments: list[str]) -> argparse.Namespace:
     """The command and its options."""
-    parser = argparse.ArgumentParser(prog="python bench", description=__doc__,
-                                     formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        prog="python bench", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parsers = parser.add_subparsers(dest="command", required=True)
     parsers.add_parser("rows", help="list the rows and their goals")
     add_run_options(parsers.add_parser("run", help="time rows"))
@@ -68,4 +70,3 @@ def main() -> None:
         sys.exit(getattr(commands, options.command)(options))
     except ReportError as error:
         sys.exit(f"bench: {error}")
-

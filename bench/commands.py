@@ -1,4 +1,5 @@
 """The commands of `python bench`. What only reads reports imports neither edgeformer nor a peer."""
+
 from __future__ import annotations
 
 import argparse
@@ -32,9 +33,15 @@ def settings_of(options: argparse.Namespace) -> Any:
     options.models.mkdir(parents=True, exist_ok=True)
     test_models = options.test_models or os.environ.get("EDGEFORMER_TEST_MODELS")
     return Settings(
-        ModelFolder(options.models, options.peer_python), options.threads, options.rounds, options.prefill,
-        options.long_prefill, options.decode, tuple(options.encoder_types.split(",")),
-        None if test_models is None else Path(test_models), options.timeout,
+        ModelFolder(options.models, options.peer_python),
+        options.threads,
+        options.rounds,
+        options.prefill,
+        options.long_prefill,
+        options.decode,
+        tuple(options.encoder_types.split(",")),
+        None if test_models is None else Path(test_models),
+        options.timeout,
         pythons={PEER_PYTHON: options.peer_python, AVX2_PYTHON: options.avx2_peer_python},
     )
 
@@ -49,8 +56,12 @@ def results_of(patterns: list[str], settings: Any) -> Iterator[Result]:
         wanted = [row for row in contest.rows if chosen(row.name, row.group, patterns)]
         if wanted:
             yield from run_contest(contest, wanted, settings)
-    for rows, run in ((ranking.ROWS, ranking.run), (footprint.ROWS, footprint.run),
-                      (sampling.ROWS, sampling.run), (kernel_efficiency.rows(), kernel_efficiency.run)):
+    for rows, run in (
+        (ranking.ROWS, ranking.run),
+        (footprint.ROWS, footprint.run),
+        (sampling.ROWS, sampling.run),
+        (kernel_efficiency.rows(), kernel_efficiency.run),
+    ):
         for row in rows:
             if chosen(row.name, row.group, patterns):
                 yield alone(row, run, settings)

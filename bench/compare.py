@@ -3,6 +3,7 @@
 Ratios are compared, not times: both sides of a ratio saw the same machine. A change counts where the rounds of the two
 runs do not overlap and the values differ by more than a smallest change; what is missing on one side is said.
 """
+
 from __future__ import annotations
 
 from dataclasses import dataclass
@@ -60,8 +61,10 @@ def table(found: list[Comparison]) -> str:
     for one in found:
         old, new = ("-" if value is None else f"{value:.4g}" for value in (one.old, one.new))
         change = "-" if one.change is None else f"{one.change:.3f}"
-        lines.append(f"{one.row:26} {one.check:28} {old:>9} {new:>9} {change:>8} "
-                     f"{'' if one.verdict == 'same' else one.verdict}".rstrip())
+        lines.append(
+            f"{one.row:26} {one.check:28} {old:>9} {new:>9} {change:>8} "
+            f"{'' if one.verdict == 'same' else one.verdict}".rstrip()
+        )
     counts = {how: sum(one.verdict == how for one in found) for how in ("better", "worse", "gone", "new")}
     lines.append(", ".join(f"{count} {how}" for how, count in counts.items()) + f", of {len(found)}")
     return "\n".join(lines)

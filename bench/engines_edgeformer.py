@@ -1,4 +1,5 @@
 """edgeformer as worker.py hosts it, and the reader of memory that is timed beside it."""
+
 from __future__ import annotations
 
 from importlib.metadata import version

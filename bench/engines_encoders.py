@@ -1,4 +1,5 @@
 """ONNX Runtime, OpenVINO and CTranslate2 on int8 encoders as worker.py hosts them: hidden states of full batches."""
+
 from __future__ import annotations
 
 from abc import ABC, abstractmethod

@@ -2,6 +2,7 @@
 
 No tokenizer, no sampler; flash attention, an F16 cache, micro-batches of 512, logits of every sequence's last row.
 """
+
 from __future__ import annotations
 
 from typing import Any

@@ -1,4 +1,5 @@
 """What edgeformer costs before it computes: importing, loading, memory. Every sample is a process of its own."""
+
 from __future__ import annotations
 
 import json
@@ -12,12 +13,18 @@ from .rows import OURS, SLACK, Goal, Row, Settings, Work
 
 MEGABYTE = 1e6
 PACKED = "-packed"
-GOALS = {"import": Goal("figure", 60.0), "load": Goal("figure", 0.5),
-         "memory": Goal("figure", 1.0, "over file + 10 % + cache")}
+GOALS = {
+    "import": Goal("figure", 60.0),
+    "load": Goal("figure", 0.5),
+    "memory": Goal("figure", 1.0, "over file + 10 % + cache"),
+}
 UNITS = {"import": "ms", "load": "s", "memory": "MB"}
 MODELS = {"import": ("",), "load": ("-1b-q4_0", f"-1b-q4_0{PACKED}"), "memory": ("-1b-q4_0", f"-1b-q4_0{PACKED}")}
-ROWS = [Row(kind + model, "footprint", Work({}, 0, 1, UNITS[kind]), (GOALS[kind],))
-        for kind, models in MODELS.items() for model in models]
+ROWS = [
+    Row(kind + model, "footprint", Work({}, 0, 1, UNITS[kind]), (GOALS[kind],))
+    for kind, models in MODELS.items()
+    for model in models
+]
 
 
 def sample(*arguments: str) -> dict[str, float]:

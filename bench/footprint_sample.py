@@ -3,6 +3,7 @@
 import: milliseconds that `import edgeformer` takes once NumPy is there. load: seconds until a model is ready to run.
 memory: megabytes that the process held at most while it loaded, read a prompt and decoded eight tokens.
 """
+
 from __future__ import annotations
 
 import json

@@ -3,6 +3,7 @@
 A plan of one product is timed against a plan of several of the same, in turns; the difference is the products alone,
 cut for the caches as in every model: no copies, no quantization of activations.
 """
+
 from __future__ import annotations
 
 import time

@@ -4,6 +4,7 @@ Peaks are operations from registers alone (two a multiply-add), reading is of me
 thread and on all. Of several tries the best counts: a limit is what is never exceeded. One thread is timed by its own
 clock, which stops while the system runs something else.
 """
+
 from __future__ import annotations
 
 import os
@@ -26,8 +27,13 @@ CHUNKS = 16
 
 def facts() -> dict[str, Any]:
     """What the figures were taken on."""
-    return {"cpu": cpu_name(), "cores": len(os.sched_getaffinity(0)), "isa": core.isa_names(),
-            "system": platform.platform(), "python": platform.python_version()}
+    return {
+        "cpu": cpu_name(),
+        "cores": len(os.sched_getaffinity(0)),
+        "isa": core.isa_names(),
+        "system": platform.platform(),
+        "python": platform.python_version(),
+    }
 
 
 def clock_for(pool: core.Pool | None) -> Callable[[], float]:
@@ -60,8 +66,10 @@ def measure(threads: int) -> dict[str, Any]:
     pools = {"1": None, str(threads): core.Pool(threads)} if threads > 1 else {"1": None}
     return {
         "read_bandwidth": {name: read_bandwidth(memory, pool) for name, pool in pools.items()},
-        "peaks": {isa: {kind: {name: peak(isa, kind, pool) for name, pool in pools.items()}
-                        for kind in core.COUNT_KINDS} for isa in core.isa_names()},
+        "peaks": {
+            isa: {kind: {name: peak(isa, kind, pool) for name, pool in pools.items()} for kind in core.COUNT_KINDS}
+            for isa in core.isa_names()
+        },
     }
 
 
@@ -70,7 +78,8 @@ def lines(measured: dict[str, Any]) -> list[str]:
     reading = ", ".join(f"{value / 1e9:.1f} GB/s on {name}" for name, value in measured["read_bandwidth"].items())
     found = [f"threads and limits: reads {reading}"]
     for isa, kinds in measured["peaks"].items():
-        shown = (f"{kind} " + "/".join(f"{value / 1e9:.0f}" for value in values.values())
-                 for kind, values in kinds.items())
+        shown = (
+            f"{kind} " + "/".join(f"{value / 1e9:.0f}" for value in values.values()) for kind, values in kinds.items()
+        )
         found.append(f"  {isa}: Gop/s on {'/'.join(measured['read_bandwidth'])} threads: {', '.join(shown)}")
     return found

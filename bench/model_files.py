@@ -4,6 +4,7 @@ In Q4_0, Q8_0 and the like every matrix has the type asked for, the embedding to
 that was quantized once: writing 1.2 billion weights takes seconds and little memory. Mixes (`q4_k_m`) are what
 llama.cpp's own quantizer makes of the F16 file, its fallbacks for rows that 256 does not divide among them.
 """
+
 from __future__ import annotations
 
 from collections.abc import Iterator
@@ -42,9 +43,17 @@ class LlamaShape:
         query, key = self.num_heads * self.head_dim, self.num_kv_heads * self.head_dim
         yield "token_embd.weight", (self.vocab_size, width)
         yield "output_norm.weight", (width,)
-        block = {"attn_norm": (width,), "attn_q": (query, width), "attn_k": (key, width), "attn_v": (key, width),
-                 "attn_output": (width, query), "ffn_norm": (width,), "ffn_gate": (ffn, width), "ffn_up": (ffn, width),
-                 "ffn_down": (width, ffn)}
+        block = {
+            "attn_norm": (width,),
+            "attn_q": (query, width),
+            "attn_k": (key, width),
+            "attn_v": (key, width),
+            "attn_output": (width, query),
+            "ffn_norm": (width,),
+            "ffn_gate": (ffn, width),
+            "ffn_up": (ffn, width),
+            "ffn_down": (width, ffn),
+        }
         for layer in range(self.num_layers):
             for name, shape in block.items():
                 yield f"blk.{layer}.{name}.weight", shape

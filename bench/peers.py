@@ -1,4 +1,5 @@
 """Processes in which runtimes are timed, and calls of the peers' interpreter that prepare their files."""
+
 from __future__ import annotations
 
 import json
@@ -75,8 +76,9 @@ class Worker:
         with ExitStack() as opened:
             self._errors = opened.enter_context(tempfile.TemporaryFile())
             try:
-                self._process = subprocess.Popen(command, stdin=subprocess.PIPE,
-                                                 stdout=subprocess.PIPE, stderr=self._errors, env=environment)
+                self._process = subprocess.Popen(
+                    command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self._errors, env=environment
+                )
             except OSError as error:
                 raise PeerError(f"{python}: {error}") from error
             opened.callback(self._process.communicate)

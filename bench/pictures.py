@@ -1,4 +1,5 @@
 """The pictures: ratios beside their goals, and the roofline. Drawn by matplotlib, which the extra `bench` brings."""
+
 from __future__ import annotations
 
 from pathlib import Path
@@ -31,14 +32,20 @@ def subtitle(report: Report) -> str:
     """What the figures were taken on."""
     limit = limits(report)
     best = next(iter(limit.peaks))
-    return (f"{report.machine['cpu']}, {report.settings['threads']} threads, reads {limit.bandwidth / 1e9:.0f} GB/s, "
-            f"int8 {limit.peaks[best] / 1e9:.0f} Gop/s ({best}), {report.created[:10]}")
+    return (
+        f"{report.machine['cpu']}, {report.settings['threads']} threads, reads {limit.bandwidth / 1e9:.0f} GB/s, "
+        f"int8 {limit.peaks[best] / 1e9:.0f} Gop/s ({best}), {report.created[:10]}"
+    )
 
 
 def draw_ratios(report: Report, path: Path) -> None:
     """A bar for every ratio, its goal as a mark."""
-    bars = [(f"{result.row}  / {check.against}", check) for result in report.results for check in result.checks
-            if check.kind == "ratio" and check.value is not None and not check.at_most]
+    bars = [
+        (f"{result.row}  / {check.against}", check)
+        for result in report.results
+        for check in result.checks
+        if check.kind == "ratio" and check.value is not None and not check.at_most
+    ]
     figure, axes = canvas(9, 1.5 + 0.22 * len(bars))
     for place, (_, check) in enumerate(bars):
         axes.barh(place, check.value, color=MISSED if check.met is False else REACHED)
@@ -59,15 +66,19 @@ def draw_roofline(report: Report, path: Path) -> None:
     for isa, peak in limit.peaks.items():
         knee = peak / limit.bandwidth
         if isa != "scalar":
-            axes.plot([INTENSITIES[0], knee, INTENSITIES[1]],
-                      [INTENSITIES[0] * limit.bandwidth / 1e9, peak / 1e9, peak / 1e9], color=LIMIT, linewidth=1)
+            axes.plot(
+                [INTENSITIES[0], knee, INTENSITIES[1]],
+                [INTENSITIES[0] * limit.bandwidth / 1e9, peak / 1e9, peak / 1e9],
+                color=LIMIT,
+                linewidth=1,
+            )
             axes.annotate(f"{isa} int8", (INTENSITIES[1], peak / 1e9), ha="right", va="bottom", fontsize=7, color=LIMIT)
     for number, point in enumerate(points(report), 1):
         axes.plot(point.intensity, point.reached / 1e9, "o", markersize=4, label=f"{number} {point.row}")
-        axes.annotate(str(number), (point.intensity, point.reached / 1e9), fontsize=7, xytext=(4, -2),
-                      textcoords="offset points")
-    axes.set(xscale="log", yscale="log", xlim=INTENSITIES, xlabel="operations per byte of weights",
-             ylabel="Gop/s")
+        axes.annotate(
+            str(number), (point.intensity, point.reached / 1e9), fontsize=7, xytext=(4, -2), textcoords="offset points"
+        )
+    axes.set(xscale="log", yscale="log", xlim=INTENSITIES, xlabel="operations per byte of weights", ylabel="Gop/s")
     figure.legend(fontsize=6, loc="outside lower center", ncols=4)
     figure.suptitle("Between memory and arithmetic\n" + subtitle(report), fontsize=9)
     figure.savefig(path)

@@ -4,6 +4,7 @@ usage: PYTHON -m bench.prepare_peers quantize F16.gguf OUT.gguf FILE_TYPE    lla
        PYTHON -m bench.prepare_peers minilm-checkpoint                       prints the folder of all-MiniLM-L6-v2
        PYTHON -m bench.prepare_peers minilm-onnx|minilm-openvino|minilm-ctranslate2 CHECKPOINT OUT
 """
+
 from __future__ import annotations
 
 import importlib.util
@@ -70,8 +71,16 @@ def export_onnx(checkpoint: str, path: Path) -> None:
 
     ids = torch.ones(2, 16, dtype=torch.long)
     names = ["input_ids", "attention_mask", "hidden_states"]
-    torch.onnx.export(HiddenStates(), (ids, ids), str(path), input_names=names[:2], output_names=names[2:],
-                      dynamic_axes={name: {0: "batch", 1: "tokens"} for name in names}, dynamo=False, opset_version=17)
+    torch.onnx.export(
+        HiddenStates(),
+        (ids, ids),
+        str(path),
+        input_names=names[:2],
+        output_names=names[2:],
+        dynamic_axes={name: {0: "batch", 1: "tokens"} for name in names},
+        dynamo=False,
+        opset_version=17,
+    )
 
 
 def minilm_onnx(checkpoint: str, target: str) -> None:
@@ -97,8 +106,12 @@ def minilm_openvino(checkpoint: str, target: str) -> None:
     texts = [dict(tokenizer(text)) for text in CALIBRATION]
     names = ("input_ids", "attention_mask")
     samples = [{name: numpy.array([text[name]], numpy.int64) for name in names} for text in texts]
-    model = nncf.quantize(openvino.Core().read_model(str(whole)), nncf.Dataset(samples),
-                          model_type=nncf.ModelType.TRANSFORMER, subset_size=len(samples))
+    model = nncf.quantize(
+        openvino.Core().read_model(str(whole)),
+        nncf.Dataset(samples),
+        model_type=nncf.ModelType.TRANSFORMER,
+        subset_size=len(samples),
+    )
     openvino.save_model(model, target)
     whole.unlink()
 
@@ -110,8 +123,13 @@ def minilm_ctranslate2(checkpoint: str, target: str) -> None:
     TransformersConverter(checkpoint).convert(target, quantization="int8", force=True)
 
 
-TASKS = {"quantize": quantize, "minilm-checkpoint": minilm_checkpoint, "minilm-onnx": minilm_onnx,
-         "minilm-openvino": minilm_openvino, "minilm-ctranslate2": minilm_ctranslate2}
+TASKS = {
+    "quantize": quantize,
+    "minilm-checkpoint": minilm_checkpoint,
+    "minilm-onnx": minilm_onnx,
+    "minilm-openvino": minilm_openvino,
+    "minilm-ctranslate2": minilm_ctranslate2,
+}
 
 
 def main(arguments: list[str]) -> None:

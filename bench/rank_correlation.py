@@ -1,4 +1,5 @@
 """How well vectors of sentences rank pairs as people did; the benchmark and the tests ask the same."""
+
 from __future__ import annotations
 
 import numpy as np

@@ -1,4 +1,5 @@
 """What int8 costs an embedding model: how much worse it ranks pairs of sentences than the float checkpoint does."""
+
 from __future__ import annotations
 
 import numpy as np

@@ -13,6 +13,7 @@ The document (`version` 1)::
 A figure is in `unit`; its value is the median of the rounds, a round's the median of its repeats. A check's rounds hold
 its value in every round. A measurement is machine.py's. Nothing here needs edgeformer.
 """
+
 from __future__ import annotations
 
 import json
@@ -128,11 +129,21 @@ def result_of(document: dict[str, Any]) -> Result:
     ReportError
     """
     try:
-        figures = {label: Figure(entry["group"], entry["version"], entry["rounds"], entry["seconds"])
-                   for label, entry in document["figures"].items()}
+        figures = {
+            label: Figure(entry["group"], entry["version"], entry["rounds"], entry["seconds"])
+            for label, entry in document["figures"].items()
+        }
         checks = [Check(**entry) for entry in document["checks"]]
-        return Result(document["row"], document["group"], document["model"], document["unit"], figures, checks,
-                      document["failures"], document["cost"])
+        return Result(
+            document["row"],
+            document["group"],
+            document["model"],
+            document["unit"],
+            figures,
+            checks,
+            document["failures"],
+            document["cost"],
+        )
     except (KeyError, TypeError, AttributeError) as error:
         raise ReportError(f"a result is not as version {VERSION} has it: {type(error).__name__} {error}") from error
 
@@ -148,8 +159,14 @@ class Report:
 
     def write(self, path: Path) -> None:
         """Write it as JSON, whole or not at all."""
-        document = {"schema": SCHEMA, "version": VERSION, "created": self.created, "machine": self.machine,
-                    "settings": self.settings, "results": [result.document() for result in self.results]}
+        document = {
+            "schema": SCHEMA,
+            "version": VERSION,
+            "created": self.created,
+            "machine": self.machine,
+            "settings": self.settings,
+            "results": [result.document() for result in self.results],
+        }
         making = path.with_name(path.name + ".making")
         making.write_text(json.dumps(document, indent=1, allow_nan=False) + "\n")
         making.replace(path)

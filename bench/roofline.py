@@ -4,6 +4,7 @@ A call that reads `weight_bytes` and does `operations` for each of its `tokens` 
 It cannot exceed the intensity times the bytes a second that the machine reads, nor the operations a second it does.
 Keys, values and activations are left out on both sides: they stay in the caches at these sizes.
 """
+
 from __future__ import annotations
 
 from dataclasses import dataclass

@@ -3,6 +3,7 @@
 A contest is one model loaded by several runtimes, which then take turns at the contest's rows. Goals are stated for
 groups of engines: the fastest of a group counts.
 """
+
 from __future__ import annotations
 
 import fnmatch
@@ -183,85 +184,140 @@ def language_contests(settings: Settings) -> Iterable[Contest]:
     """Prompt and decode against llama.cpp and ik_llama.cpp, both as they are built for this machine."""
     for shape in SHAPES:
         for type_name in TYPES:
-            options = {"path": path_of(settings, shape, type_name), "threads": settings.threads,
-                       "context": settings.prefill + SLACK}
+            options = {
+                "path": path_of(settings, shape, type_name),
+                "threads": settings.threads,
+                "context": settings.prefill + SLACK,
+            }
             engines = (
                 Engine(OURS, OURS, "edgeformer-decoder", OWN_PYTHON, options),
                 Engine(LLAMA, LLAMA, "llama.cpp", PEER_PYTHON, options),
                 Engine(IK, IK, "ik_llama.cpp", PEER_PYTHON, options | {"repack": False}),
                 Engine(f"{IK} repacked", IK, "ik_llama.cpp", PEER_PYTHON, options | {"repack": True}),
-                Engine(READER, READER, "memory-reader", OWN_PYTHON,
-                       {"threads": settings.threads, "nbytes": READ_BYTES}),
+                Engine(
+                    READER, READER, "memory-reader", OWN_PYTHON, {"threads": settings.threads, "nbytes": READ_BYTES}
+                ),
             )
             name = f"{shape}-{type_name}"
-            yield Contest(f"{SHAPES[shape]} {type_name}", engines, (
-                Row(f"prefill-{name}", f"prefill-{shape}", prefill_work(settings.prefill), GOALS_OF_PREFILL[shape]),
-                Row(f"decode-{name}", f"decode-{shape}", decode_work(settings.decode), GOALS_OF_DECODE[shape]),
-            ), SHAPES[shape], type_name)
+            yield Contest(
+                f"{SHAPES[shape]} {type_name}",
+                engines,
+                (
+                    Row(f"prefill-{name}", f"prefill-{shape}", prefill_work(settings.prefill), GOALS_OF_PREFILL[shape]),
+                    Row(f"decode-{name}", f"decode-{shape}", decode_work(settings.decode), GOALS_OF_DECODE[shape]),
+                ),
+                SHAPES[shape],
+                type_name,
+            )
 
 
 def avx2_contests(settings: Settings) -> Iterable[Contest]:
     """Forced AVX2 against llama.cpp built for AVX2 alone."""
     for shape in SHAPES:
         for type_name in TYPES:
-            options = {"path": path_of(settings, shape, type_name), "threads": settings.threads,
-                       "context": settings.prefill + SLACK}
-            engines = (Engine(OURS, OURS, "edgeformer-decoder", OWN_PYTHON, options | {"isa": "avx2"}),
-                       Engine(LLAMA, LLAMA, "llama.cpp", AVX2_PYTHON, options))
+            options = {
+                "path": path_of(settings, shape, type_name),
+                "threads": settings.threads,
+                "context": settings.prefill + SLACK,
+            }
+            engines = (
+                Engine(OURS, OURS, "edgeformer-decoder", OWN_PYTHON, options | {"isa": "avx2"}),
+                Engine(LLAMA, LLAMA, "llama.cpp", AVX2_PYTHON, options),
+            )
             name = f"{shape}-{type_name}"
-            yield Contest(f"{SHAPES[shape]} {type_name} avx2", engines, (
-                Row(f"avx2-prefill-{name}", "avx2", prefill_work(settings.prefill), (Goal("ratio", 1.8, LLAMA),)),
-                Row(f"avx2-decode-{name}", "avx2", decode_work(settings.decode), (Goal("ratio", 1.05, LLAMA),)),
-            ), SHAPES[shape], type_name)
+            yield Contest(
+                f"{SHAPES[shape]} {type_name} avx2",
+                engines,
+                (
+                    Row(f"avx2-prefill-{name}", "avx2", prefill_work(settings.prefill), (Goal("ratio", 1.8, LLAMA),)),
+                    Row(f"avx2-decode-{name}", "avx2", decode_work(settings.decode), (Goal("ratio", 1.05, LLAMA),)),
+                ),
+                SHAPES[shape],
+                type_name,
+            )
 
 
 def long_contests(settings: Settings) -> Iterable[Contest]:
     """A long prompt, where attention weighs."""
     for shape in SHAPES:
-        options = {"path": path_of(settings, shape, "q4_0"), "threads": settings.threads,
-                   "context": settings.long_prefill + SLACK}
-        engines = (Engine(OURS, OURS, "edgeformer-decoder", OWN_PYTHON, options),
-                   Engine(LLAMA, LLAMA, "llama.cpp", PEER_PYTHON, options))
+        options = {
+            "path": path_of(settings, shape, "q4_0"),
+            "threads": settings.threads,
+            "context": settings.long_prefill + SLACK,
+        }
+        engines = (
+            Engine(OURS, OURS, "edgeformer-decoder", OWN_PYTHON, options),
+            Engine(LLAMA, LLAMA, "llama.cpp", PEER_PYTHON, options),
+        )
         work = prefill_work(settings.long_prefill, warm_up=settings.prefill)
-        yield Contest(f"{SHAPES[shape]} q4_0 long", engines,
-                      (Row(f"long-{shape}-q4_0", "long", work, (Goal("ratio", 2.0, LLAMA),)),), SHAPES[shape], "q4_0")
+        yield Contest(
+            f"{SHAPES[shape]} q4_0 long",
+            engines,
+            (Row(f"long-{shape}-q4_0", "long", work, (Goal("ratio", 2.0, LLAMA),)),),
+            SHAPES[shape],
+            "q4_0",
+        )
 
 
 def eight_contests(settings: Settings) -> Iterable[Contest]:
     """Eight sequences decoding together: tokens of all a second, over those of one alone."""
-    options = {"path": path_of(settings, "1b", "q4_0"), "threads": settings.threads,
-               "context": settings.decode + SLACK}
+    options = {"path": path_of(settings, "1b", "q4_0"), "threads": settings.threads, "context": settings.decode + SLACK}
     many = options | {"sequences": SEQUENCES}
-    engines = (Engine(OURS, OURS, "edgeformer-decoder", OWN_PYTHON, many, SEQUENCES),
-               Engine(ALONE, ALONE, "edgeformer-decoder", OWN_PYTHON, options),
-               Engine(LLAMA, LLAMA, "llama.cpp", PEER_PYTHON, many, SEQUENCES))
+    engines = (
+        Engine(OURS, OURS, "edgeformer-decoder", OWN_PYTHON, many, SEQUENCES),
+        Engine(ALONE, ALONE, "edgeformer-decoder", OWN_PYTHON, options),
+        Engine(LLAMA, LLAMA, "llama.cpp", PEER_PYTHON, many, SEQUENCES),
+    )
     goals = (Goal("ratio", 4.0, ALONE), Goal("ratio", NO_GOAL, LLAMA))
-    yield Contest("llama-1b q4_0 eight", engines, (Row("eight-1b-q4_0", "eight", decode_work(settings.decode // 2),
-                                                       goals),), "llama-1b", "q4_0")
+    yield Contest(
+        "llama-1b q4_0 eight",
+        engines,
+        (Row("eight-1b-q4_0", "eight", decode_work(settings.decode // 2), goals),),
+        "llama-1b",
+        "q4_0",
+    )
 
 
-ENCODER_WORKS = {"1x16": Work({"batch": 1, "tokens": 16}, 16, 50, "ms"),
-                 "1x128": Work({"batch": 1, "tokens": 128}, 128, 10, "ms"),
-                 "32x128": Work({"batch": 32, "tokens": 128}, 4096, 1, "ms")}
+ENCODER_WORKS = {
+    "1x16": Work({"batch": 1, "tokens": 16}, 16, 50, "ms"),
+    "1x128": Work({"batch": 1, "tokens": 128}, 128, 10, "ms"),
+    "32x128": Work({"batch": 32, "tokens": 128}, 4096, 1, "ms"),
+}
 ENCODER_GOALS = {"1x16": NO_GOAL, "1x128": 1.3, "32x128": 1.3}
 ENCODER_PEERS = {"openvino": "openvino", "onnxruntime": "onnx", "ctranslate2": "ctranslate2"}
 
 
 def encoder_engines(settings: Settings) -> tuple[Engine, ...]:
     """MiniLM in our int8 types and in every peer's."""
-    ours = [Engine(f"{OURS} {type_name}", OURS, "edgeformer-encoder", OWN_PYTHON,
-                   {"path": lambda name=type_name: settings.models.minilm_ours(name), "threads": settings.threads})
-            for type_name in settings.encoder_types]
-    peers = [Engine(kind, INT8_PEERS, kind, PEER_PYTHON,
-                    {"path": lambda form=form: settings.models.minilm_peers(form), "threads": settings.threads})
-             for kind, form in ENCODER_PEERS.items()]
+    ours = [
+        Engine(
+            f"{OURS} {type_name}",
+            OURS,
+            "edgeformer-encoder",
+            OWN_PYTHON,
+            {"path": lambda name=type_name: settings.models.minilm_ours(name), "threads": settings.threads},
+        )
+        for type_name in settings.encoder_types
+    ]
+    peers = [
+        Engine(
+            kind,
+            INT8_PEERS,
+            kind,
+            PEER_PYTHON,
+            {"path": lambda form=form: settings.models.minilm_peers(form), "threads": settings.threads},
+        )
+        for kind, form in ENCODER_PEERS.items()
+    ]
     return (*ours, *peers)
 
 
 def encoder_contests(settings: Settings) -> Iterable[Contest]:
     """Hidden states of all-MiniLM-L6-v2 from full batches of one length."""
-    rows = tuple(Row(f"minilm-{name}", "minilm", work, (Goal("ratio", ENCODER_GOALS[name], INT8_PEERS),))
-                 for name, work in ENCODER_WORKS.items())
+    rows = tuple(
+        Row(f"minilm-{name}", "minilm", work, (Goal("ratio", ENCODER_GOALS[name], INT8_PEERS),))
+        for name, work in ENCODER_WORKS.items()
+    )
     yield Contest("MiniLM-L6 int8", encoder_engines(settings), rows)
 
 
@@ -273,5 +329,9 @@ def contests(settings: Settings) -> list[Contest]:
 
 def chosen(name: str, group: str, patterns: Iterable[str]) -> bool:
     """Whether a row is among those asked for: by its name or group, `*` allowed, or `all` of the table."""
-    return any((pattern == "all" and group != EXTRA_GROUP)
-               or fnmatch.fnmatchcase(name, pattern) or fnmatch.fnmatchcase(group, pattern) for pattern in patterns)
+    return any(
+        (pattern == "all" and group != EXTRA_GROUP)
+        or fnmatch.fnmatchcase(name, pattern)
+        or fnmatch.fnmatchcase(group, pattern)
+        for pattern in patterns
+    )

@@ -1,4 +1,5 @@
 """Runtimes taking turns at the rows of a contest."""
+
 from __future__ import annotations
 
 import sys
@@ -61,8 +62,11 @@ class Field:
     def runners(self, row: Row) -> list[Engine]:
         """Who takes turns at a row."""
         reads = any(goal.kind == "bandwidth" for goal in row.goals)
-        return [engine for engine in self.contest.engines
-                if engine.label in self.workers and (reads or engine.group != READER)]
+        return [
+            engine
+            for engine in self.contest.engines
+            if engine.label in self.workers and (reads or engine.group != READER)
+        ]
 
     def ask(self, engine: Engine, arguments: dict[str, int], repeat: int) -> list[float]:
         """Seconds of each of `repeat` calls; empty where the engine failed."""
@@ -97,12 +101,22 @@ def time_row(field: Field, row: Row) -> Result:
             time.sleep(PAUSE_SECONDS)
             seconds = field.ask(engine, work.arguments, work.repeat)
             times.setdefault(engine.label, []).append(seconds)
-    figures = {engine.label: figure_of(engine, row, times[engine.label], field.workers[engine.label].version)
-               for engine in field.runners(row)}
+    figures = {
+        engine.label: figure_of(engine, row, times[engine.label], field.workers[engine.label].version)
+        for engine in field.runners(row)
+    }
     cost = cost_of(field, row)
     shown = {label: figure for label, figure in figures.items() if figure.group != READER}
-    result = Result(row.name, row.group, field.contest.model, work.unit, shown, checks_of(row, figures, cost),
-                    dict(field.failures), cost)
+    result = Result(
+        row.name,
+        row.group,
+        field.contest.model,
+        work.unit,
+        shown,
+        checks_of(row, figures, cost),
+        dict(field.failures),
+        cost,
+    )
     if READER in figures:
         result.cost["read_bandwidth"] = figures[READER].value
     return result
@@ -135,13 +149,22 @@ def cost_of(field: Field, row: Row) -> dict[str, Any]:
     sequences = max(engine.sequences for engine in contest.engines)
     tokens = row.work.arguments.get("prefill", sequences)
     engine = next(engine for engine in contest.engines if engine.group == OURS)
-    return {"weight_bytes": path.stat().st_size, "operations": 2 * weights, "tokens": tokens,
-            "isa": engine.options.get("isa"), "threads": field.settings.threads}
+    return {
+        "weight_bytes": path.stat().st_size,
+        "operations": 2 * weights,
+        "tokens": tokens,
+        "isa": engine.options.get("isa"),
+        "threads": field.settings.threads,
+    }
 
 
 def checks_of(row: Row, figures: dict[str, Figure], cost: dict[str, Any]) -> list[Check]:
     """The row's goals against what was reached."""
     mine = fastest(figures, OURS, row.work.unit)
     read, nbytes = figures.get(READER), cost.get("weight_bytes", 0)
-    return [bandwidth_check(mine, read, nbytes, goal.bound) if goal.kind == "bandwidth"
-            else ratio_check(figures, row.work.unit, OURS, goal.against, goal.bound) for goal in row.goals]
+    return [
+        bandwidth_check(mine, read, nbytes, goal.bound)
+        if goal.kind == "bandwidth"
+        else ratio_check(figures, row.work.unit, OURS, goal.against, goal.bound)
+        for goal in row.goals
+    ]

@@ -3,6 +3,7 @@
 At the temperature taken here, distributions of a model with random weights have an entropy of three to five nats, as
 those of trained models have where a text may go on in several ways.
 """
+
 from __future__ import annotations
 
 import time
@@ -25,8 +26,11 @@ METHODS = {
     "top-p": GenerationOptions(temperature=TEMPERATURE, top_p=0.95),
 }
 GOAL = Goal("figure", 0.02, "over a step")
-ROWS = [Row(f"sampling-{shape}-{method}", "sampling", Work({}, 1, 1, "us"), (GOAL,))
-        for shape in SHAPES for method in METHODS]
+ROWS = [
+    Row(f"sampling-{shape}-{method}", "sampling", Work({}, 1, 1, "us"), (GOAL,))
+    for shape in SHAPES
+    for method in METHODS
+]
 
 
 def microseconds(session: Session, sampler: Sampler, count: int) -> tuple[float, float]:
@@ -54,5 +58,6 @@ def run(row: Row, settings: Settings) -> Result:
         rounds = [microseconds(session, sampler, settings.decode) for _ in range(settings.rounds + 1)][1:]
     chosen, whole = (Figure(group, "", [times[i] for times in rounds]) for i, group in enumerate((OURS, STEP)))
     check = Check(GOAL.kind, GOAL.against, chosen.value / whole.value, [a / b for a, b in rounds], GOAL.bound, True)
-    return Result(row.name, row.group, f"{SHAPES[shape]}-150k q4_0", row.work.unit, {OURS: chosen, STEP: whole},
-                  [check])
+    return Result(
+        row.name, row.group, f"{SHAPES[shape]}-150k q4_0", row.work.unit, {OURS: chosen, STEP: whole}, [check]
+    )

@@ -4,6 +4,7 @@
 
 The times include the copies in and out of the kernel's Python face, so compare them with each other, not with a peer.
 """
+
 from __future__ import annotations
 
 from typing import Any

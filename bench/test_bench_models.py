@@ -1,7 +1,8 @@
 """Whole models on this machine: a small Llama with random weights, and the golden encoder-decoder.
 
-    pytest bench --benchmark-enable --benchmark-only
+pytest bench --benchmark-enable --benchmark-only
 """
+
 from __future__ import annotations
 
 from collections.abc import Iterator

@@ -1,4 +1,5 @@
 """What every runtime is given, and how a call is timed."""
+
 from __future__ import annotations
 
 import time

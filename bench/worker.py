@@ -4,6 +4,7 @@ It reads one JSON request a line and answers one JSON line each: `{"engine": nam
 `{"run": {...}, "repeat": n}`, answered with the seconds of every run, or `{"call": method, "arguments": {...}}`. What
 fails ends the process, its complaint on stderr. Nothing of a runtime is imported before it is asked for.
 """
+
 from __future__ import annotations
 
 import importlib

@@ -7,6 +7,7 @@ One line for each model, CPU and work: millions of instructions a token of eithe
 README.md beside this file says how the programs are built. Counts are exact and repeat within a thousandth; they say
 what was executed, not how long a core would take.
 """
+
 from __future__ import annotations
 
 import argparse
@@ -39,8 +40,13 @@ def run_counted(options: argparse.Namespace, cpu: str, program: list[str]) -> Co
     with tempfile.TemporaryDirectory() as folder:
         out = Path(folder) / "count"
         plugin = f"{options.plugin.resolve()},out={out}" + (",blocks=1" if options.profile else "")
-        environment = os.environ | {"PYTHONHASHSEED": "0", "OPENBLAS_NUM_THREADS": "1", "PYTHONNOUSERSITE": "1",
-                                    "NUMBA_CPU_NAME": cpu.split(",")[0], "PYTHONPATH": options.site}
+        environment = os.environ | {
+            "PYTHONHASHSEED": "0",
+            "OPENBLAS_NUM_THREADS": "1",
+            "PYTHONNOUSERSITE": "1",
+            "NUMBA_CPU_NAME": cpu.split(",")[0],
+            "PYTHONPATH": options.site,
+        }
         command = [options.qemu, "-cpu", cpu, "-E", "LD_LIBRARY_PATH=", "-L", options.root, "-plugin", plugin, *program]
         done = subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
         if done.returncode:
@@ -89,8 +95,14 @@ def compare(options: argparse.Namespace, model: Path, cpu: str, work: str, token
     if cpu in options.llama_cpp:
         counts["llama.cpp"] = run_counted(options, cpu, [options.llama_cpp[cpu], *arguments])
     figures = {name: count.instructions / tokens for name, count in counts.items()}
-    row = {"model": model.stem, "cpu": cpu, "work": f"{work} {tokens}", "unit": "instructions/token",
-           "figures": figures, "versions": {name: count.version for name, count in counts.items()}}
+    row = {
+        "model": model.stem,
+        "cpu": cpu,
+        "work": f"{work} {tokens}",
+        "unit": "instructions/token",
+        "figures": figures,
+        "versions": {name: count.version for name, count in counts.items()},
+    }
     if "llama.cpp" in figures:
         row["ratio"] = figures["edgeformer"] / figures["llama.cpp"]
     text = "  ".join(f"{name} {figure / 1e6:.2f} M" for name, figure in figures.items())
@@ -110,8 +122,9 @@ def parse(arguments: list[str]) -> argparse.Namespace:
     parser.add_argument("--root", required=True, help="folder with the ARM libraries")
     parser.add_argument("--python", required=True, help="the ARM Python (the program itself, no script)")
     parser.add_argument("--site", default="", help="folder of its packages where edgeformer is installed")
-    parser.add_argument("--llama-cpp", action="append", default=[], metavar="CPU=PROGRAM",
-                        help="llama_cpp_tokens built for it")
+    parser.add_argument(
+        "--llama-cpp", action="append", default=[], metavar="CPU=PROGRAM", help="llama_cpp_tokens built for it"
+    )
     parser.add_argument("--cpu", action="append", help="emulated CPU (default cortex-a72 and cortex-a76)")
     parser.add_argument("--prefill", type=int, default=64, help="tokens of the prompt (default 64)")
     parser.add_argument("--decode", type=int, default=16, help="tokens to decode (default 16)")
@@ -125,8 +138,12 @@ def parse(arguments: list[str]) -> argparse.Namespace:
 
 def main() -> None:
     options = parse(sys.argv[1:])
-    rows = [compare(options, model, cpu, work, tokens) for model in options.models for cpu in options.cpu
-            for work, tokens in (("prefill", options.prefill), ("decode", options.decode))]
+    rows = [
+        compare(options, model, cpu, work, tokens)
+        for model in options.models
+        for cpu in options.cpu
+        for work, tokens in (("prefill", options.prefill), ("decode", options.decode))
+    ]
     if options.json:
         options.json.write_text(json.dumps({"results": rows}, indent=1) + "\n")
 

@@ -4,6 +4,7 @@ usage: python bench/arm/edgeformer_tokens.py MODEL.gguf prefill|decode TOKENS
 
 Runs under the emulated CPU.
 """
+
 from __future__ import annotations
 
 import os

@@ -7,6 +7,7 @@ of sixteen weight rows by thirty-two columns by one activation row that the loop
 multiplications), instructions and cycles for each of them. The model knows widths, ports and latencies, no memory:
 weights are taken to be in the first-level cache. Nothing is run.
 """
+
 from __future__ import annotations
 
 import argparse
@@ -45,11 +46,14 @@ def assembly(compiler: str, isa: str) -> dict[str, list[str]]:
 def innermost_loops(lines: list[str]) -> Iterator[list[str]]:
     """Instructions between a label and a branch back to it, where no other such loop lies within."""
     labels = {line[:-1]: place for place, line in enumerate(lines) if re.fullmatch(r"\.L\w+:", line)}
-    loops = [(labels[found[1]], place) for place, line in enumerate(lines)
-             if (found := BRANCH.match(line)) and labels.get(found[1], place) < place]
+    loops = [
+        (labels[found[1]], place)
+        for place, line in enumerate(lines)
+        if (found := BRANCH.match(line)) and labels.get(found[1], place) < place
+    ]
     for first, last in loops:
         if not any((first, last) != other and first <= other[0] and other[1] <= last for other in loops):
-            yield [line for line in lines[first:last + 1] if re.match(r"\s+[a-z]", line)]
+            yield [line for line in lines[first : last + 1] if re.match(r"\s+[a-z]", line)]
 
 
 def products(loop: list[str]) -> float:
@@ -81,11 +85,20 @@ def main() -> None:
                 work = products(loop)
                 if work < 1:
                     continue
-                row = {"isa": isa, "core": core, "function": function, "products": work,
-                       "instructions": len(loop) / work, "cycles": cycles(options.mca, core, loop) / work}
+                row = {
+                    "isa": isa,
+                    "core": core,
+                    "function": function,
+                    "products": work,
+                    "instructions": len(loop) / work,
+                    "cycles": cycles(options.mca, core, loop) / work,
+                }
                 rows.append(row)
-                print("{isa:8} {core:12} {function:36} {products:5.1f} products  {instructions:6.1f} instructions "
-                      "{cycles:6.1f} cycles".format_map(row), flush=True)
+                print(
+                    "{isa:8} {core:12} {function:36} {products:5.1f} products  {instructions:6.1f} instructions "
+                    "{cycles:6.1f} cycles".format_map(row),
+                    flush=True,
+                )
     if options.json:
         options.json.write_text(json.dumps({"results": rows}, indent=1) + "\n")
 

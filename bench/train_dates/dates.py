@@ -55,9 +55,24 @@ LANGUAGES = {
         short_months=_words("Jan Feb Mar Apr May Jun Jul Aug Sept Oct Nov Dec"),
         weekdays=_words("Monday Tuesday Wednesday Thursday Friday Saturday Sunday"),
         patterns=(
-            "{d} {m} {y}", "{m} {d}, {y}", "{m} {d} {y}", "{o} {m} {y}", "{o} of {m} {y}", "the {o} of {m}, {y}",
-            "{m} {o}, {y}", "{m} the {o}, {y}", "the {o} of {m} {y}", "{d}-{m}-{y}", "{d} {m}, {y}", "{d}/{m}/{y}",
-            "{m}. {d}, {y}", "{d}{m}{y}", "{m} {d} '{s}", "{d} {m} '{s}", "on {m} {d}, {y}", "{d}. {m}. {y}",
+            "{d} {m} {y}",
+            "{m} {d}, {y}",
+            "{m} {d} {y}",
+            "{o} {m} {y}",
+            "{o} of {m} {y}",
+            "the {o} of {m}, {y}",
+            "{m} {o}, {y}",
+            "{m} the {o}, {y}",
+            "the {o} of {m} {y}",
+            "{d}-{m}-{y}",
+            "{d} {m}, {y}",
+            "{d}/{m}/{y}",
+            "{m}. {d}, {y}",
+            "{d}{m}{y}",
+            "{m} {d} '{s}",
+            "{d} {m} '{s}",
+            "on {m} {d}, {y}",
+            "{d}. {m}. {y}",
         ),
         ordinal="{d}{suffix}",
     ),
@@ -234,9 +249,7 @@ def _written(rng: random.Random, date: datetime.date) -> str:
     pattern = rng.choice(language.patterns)
     if "{s}" in pattern and not FIRST_SHORT_YEAR <= date.year <= LAST_SHORT_YEAR:
         pattern = pattern.replace("'{s}", "{y}")
-    ordinal = language.ordinal.format(
-        d=date.day, suffix=english_suffix(date.day), first="er" if date.day == 1 else ""
-    )
+    ordinal = language.ordinal.format(d=date.day, suffix=english_suffix(date.day), first="er" if date.day == 1 else "")
     text = pattern.format(d=day, o=ordinal, m=month, y=_year(rng, date), s=f"{date.year % 100:02d}")
     if rng.random() < 0.2:
         weekday = language.weekdays[date.weekday()]

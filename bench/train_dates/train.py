@@ -62,9 +62,16 @@ class DateModel(nn.Module):
         self.src_embed = nn.Embedding(config["src_vocab_size"], width)
         self.tgt_embed = nn.Embedding(config["tgt_vocab_size"], width)
         self.transformer = nn.Transformer(
-            width, config["nhead"], config["num_encoder_layers"], config["num_decoder_layers"],
-            config["dim_feedforward"], dropout=0.0, activation=config["activation"],
-            layer_norm_eps=config["layer_norm_eps"], batch_first=True, norm_first=config["norm_first"],
+            width,
+            config["nhead"],
+            config["num_encoder_layers"],
+            config["num_decoder_layers"],
+            config["dim_feedforward"],
+            dropout=0.0,
+            activation=config["activation"],
+            layer_norm_eps=config["layer_norm_eps"],
+            batch_first=True,
+            norm_first=config["norm_first"],
         )
         self.generator = nn.Linear(width, config["tgt_vocab_size"])
         self.register_buffer("positions", sinusoids(config["max_length"], width), persistent=False)

@@ -22,13 +22,16 @@ def report(**checks: Check) -> Report:
 OLD = check(2.0, 1.9, 2.0, 2.1)
 
 
-@pytest.mark.parametrize(("new", "expected"), [
-    (check(2.0, 1.9, 2.0, 2.1), "same"),
-    (check(1.7, 1.6, 1.7, 1.95), "same"),  # rounds overlap
-    (check(1.7, 1.6, 1.7, 1.8), "worse"),
-    (check(2.5, 2.4, 2.5, 2.6), "better"),
-    (check(None), "gone"),
-])
+@pytest.mark.parametrize(
+    ("new", "expected"),
+    [
+        (check(2.0, 1.9, 2.0, 2.1), "same"),
+        (check(1.7, 1.6, 1.7, 1.95), "same"),  # rounds overlap
+        (check(1.7, 1.6, 1.7, 1.8), "worse"),
+        (check(2.5, 2.4, 2.5, 2.6), "better"),
+        (check(None), "gone"),
+    ],
+)
 def test_a_change_is_beyond_all_rounds(new: Check, expected: str) -> None:
     assert verdict(OLD, new) == expected
 

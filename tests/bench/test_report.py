@@ -19,9 +19,16 @@ def figure(group: str, *rounds: float) -> Figure:
 
 def example() -> Report:
     figures = {"edgeformer": figure("edgeformer", 10, 12, 11), "slow": figure("peer", 4, 5, 6)}
-    result = Result("decode", "decode-1b", "llama-1b q4_0", "tok/s", figures,
-                    [ratio_check(figures, "tok/s", "edgeformer", "peer", 2.0)], {"other": "not installed"},
-                    {"weight_bytes": 100})
+    result = Result(
+        "decode",
+        "decode-1b",
+        "llama-1b q4_0",
+        "tok/s",
+        figures,
+        [ratio_check(figures, "tok/s", "edgeformer", "peer", 2.0)],
+        {"other": "not installed"},
+        {"weight_bytes": 100},
+    )
     return Report("2026-01-31T12:00:00Z", {"cpu": "a CPU", "measured": []}, {"threads": 2}, [result])
 
 
@@ -34,13 +41,16 @@ def test_a_report_is_read_as_it_was_written(tmp_path: Path) -> None:
     assert [path.name for path in tmp_path.iterdir()] == ["report.json"]
 
 
-@pytest.mark.parametrize(("change", "complaint"), [
-    ({"schema": "other"}, "no report"),
-    ({"version": 2}, "version 2"),
-    ({"results": {}}, "results must be a list"),
-    ({"results": [{"row": "decode"}]}, "KeyError 'figures'"),
-    ({"results": [None]}, "TypeError"),
-])
+@pytest.mark.parametrize(
+    ("change", "complaint"),
+    [
+        ({"schema": "other"}, "no report"),
+        ({"version": 2}, "version 2"),
+        ({"results": {}}, "results must be a list"),
+        ({"results": [{"row": "decode"}]}, "KeyError 'figures'"),
+        ({"results": [None]}, "TypeError"),
+    ],
+)
 def test_other_documents_are_refused(tmp_path: Path, change: dict[str, Any], complaint: str) -> None:
     path = tmp_path / "report.json"
     example().write(path)

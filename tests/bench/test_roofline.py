@@ -34,8 +34,10 @@ def example() -> Report:
 
 
 def test_points_are_of_our_language_models() -> None:
-    assert points(example()) == [Point("decode", "decode-1b", 4.0, 12000.0),
-                                 Point("prefill", "prefill-1b", 2048.0, 12000.0)]
+    assert points(example()) == [
+        Point("decode", "decode-1b", 4.0, 12000.0),
+        Point("prefill", "prefill-1b", 2048.0, 12000.0),
+    ]
 
 
 def test_limits_are_the_best_that_was_measured() -> None:
@@ -66,10 +68,18 @@ def test_rows_have_names_of_their_own() -> None:
     assert len(names) == len(set(names)) > 30
 
 
-@pytest.mark.parametrize(("patterns", "expected"), [
-    (["all"], True), (["decode-1b"], True), (["decode-1b-q4_0"], True), (["*-q4_0"], True), (["prefill*"], False),
-    (["minilm", "decode*"], True), ([], False),
-])
+@pytest.mark.parametrize(
+    ("patterns", "expected"),
+    [
+        (["all"], True),
+        (["decode-1b"], True),
+        (["decode-1b-q4_0"], True),
+        (["*-q4_0"], True),
+        (["prefill*"], False),
+        (["minilm", "decode*"], True),
+        ([], False),
+    ],
+)
 def test_rows_are_chosen_by_name_or_group(patterns: list[str], expected: bool) -> None:
     assert chosen("decode-1b-q4_0", "decode-1b", patterns) is expected
 

@@ -97,8 +97,20 @@ def test_every_result_is_written_when_it_is_there(
 
     monkeypatch.setattr(commands, "results_of", results)
     options = argparse.Namespace(
-        rows=["all"], models=tmp_path, peer_python=None, avx2_peer_python=None, test_models=None, json=path, plot=None,
-        rounds=5, threads=1, prefill=8, long_prefill=8, decode=8, encoder_types="q8_0", timeout=9.0,
+        rows=["all"],
+        models=tmp_path,
+        peer_python=None,
+        avx2_peer_python=None,
+        test_models=None,
+        json=path,
+        plot=None,
+        rounds=5,
+        threads=1,
+        prefill=8,
+        long_prefill=8,
+        decode=8,
+        encoder_types="q8_0",
+        timeout=9.0,
     )
     assert commands.run(options) == 0
     report = Report.read(path)
