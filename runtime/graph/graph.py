@@ -7,7 +7,7 @@ and, for checking, by the NumPy interpreter (`reference.py`).
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Container, Mapping, Sequence
 from dataclasses import dataclass, field
 from decimal import Context, Decimal
 from typing import Any
@@ -269,21 +269,29 @@ class Graph:
 class Metadata:
     """Typed, bounded access to a model's metadata under its architecture's prefix, for the model files."""
 
-    def __init__(self, get: Callable[..., Any], prefix: str, path: str) -> None:
-        self._get, self._prefix, self.path = get, prefix, path
+    def __init__(self, get: Callable[..., Any], known: Container[str], prefix: str, path: str) -> None:
+        self._get, self._known, self._prefix, self.path = get, known, prefix, path
+
+    def key(self, key: str) -> str:
+        """The key's full name in the file."""
+        return f"{self._prefix}.{key}"
+
+    def has(self, key: str) -> bool:
+        """Whether the file has this key."""
+        return self.key(key) in self._known
 
     def integer(self, key: str, default: int | None = None, *, low: int = 1, high: int = MAX_WIDTH) -> int:
         """An integer within [low, high]; missing without a default or out of bounds raises `ModelFormatError`."""
         value = self._fetch(key, int, default)
         if not low <= value <= high:
-            raise ModelFormatError(self.path, None, f"{self._prefix}.{key}", f"{value} is outside {low}..{high}")
+            raise ModelFormatError(self.path, None, self.key(key), f"{value} is outside {low}..{high}")
         return value
 
     def number(self, key: str, default: float | None = None, *, low: float = 0.0, high: float = 1e12) -> float:
         """A finite number within [low, high]."""
         value = float(self._fetch(key, float, default))
         if not low <= value <= high:  # false for NaN
-            raise ModelFormatError(self.path, None, f"{self._prefix}.{key}", f"{value} is outside {low:g}..{high:g}")
+            raise ModelFormatError(self.path, None, self.key(key), f"{value} is outside {low:g}..{high:g}")
         return value
 
     def boolean(self, key: str, default: bool | None = None) -> bool:
@@ -294,11 +302,9 @@ class Metadata:
         """A string, one of `choices` where they are given."""
         value = self._fetch(key, str, default)
         if choices and value not in choices:
-            raise UnsupportedModelError(
-                f"{self.path}: {self._prefix}.{key} is {value!r}; supported: {', '.join(choices)}"
-            )
+            raise UnsupportedModelError(f"{self.path}: {self.key(key)} is {value!r}; supported: {', '.join(choices)}")
         return value
 
     def _fetch(self, key: str, kind: type, default: Any) -> Any:
-        full = f"{self._prefix}.{key}"
+        full = self.key(key)
         return self._get(full, kind) if default is None else self._get(full, kind, default)

@@ -57,7 +57,7 @@ def build_architecture(file: GGUFFile) -> Architecture:
         raise UnsupportedModelError(f"{file.path}: architecture {quote(name)} is not supported; supported: {known}")
     tensors = {tensor.name: tuple(tensor.shape) for tensor in file.tensors.values()}
     architecture: Architecture = import_module(f".{name}", __package__).build(
-        Metadata(file.get, name, str(file.path)), tensors
+        Metadata(file.get, file.metadata, name, str(file.path)), tensors
     )
     _check_layers_used(file, architecture)
     _check_vocabularies(file, architecture)

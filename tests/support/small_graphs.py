@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from edgeformer.graph.compiler import compile_graph
-from edgeformer.graph.graph import Graph
+from edgeformer.graph.graph import Graph, Metadata
 from edgeformer.graph.recipe import Recipe
-from edgeformer.models.llama import LlamaConfig, decode
+from edgeformer.models.llama import build
 
 WIDTH, HEADS, FFN, VOCAB = 64, 2, 96, 40
 F32, Q8_0 = 0, 8
@@ -26,13 +28,19 @@ def llama_tensors(layers: int = 2) -> dict[str, tuple[int, ...]]:
 
 
 def llama_graph(layers: int = 2, heads: int = HEADS) -> Graph:
-    graph = Graph(llama_tensors(layers))
-    head_dim = WIDTH // heads
-    decode(
-        graph,
-        LlamaConfig(VOCAB, WIDTH, FFN, layers, heads, heads, head_dim, head_dim, head_dim, 10000.0, 1.0, 1e-5, 128),
-    )
-    return graph
+    keys = {
+        "llama.context_length": 128,
+        "llama.embedding_length": WIDTH,
+        "llama.feed_forward_length": FFN,
+        "llama.block_count": layers,
+        "llama.attention.head_count": heads,
+        "llama.attention.layer_norm_rms_epsilon": 1e-5,
+    }
+
+    def get(key: str, kind: type, *default: Any) -> Any:
+        return keys.get(key, *default)
+
+    return build(Metadata(get, keys, "llama", "small"), llama_tensors(layers)).programs["decode"]
 
 
 def compiled(outputs: tuple[str, ...] = ("logits",), quantized: bool = True, layers: int = 2) -> Recipe:

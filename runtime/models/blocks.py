@@ -1,0 +1,149 @@
+"""What decoders and encoders share: their sizes, their attention, their feed-forward, their head.
+
+A part takes sizes and names and has no switches. What is an architecture's own stays in its file, which reads like its
+paper: the loop over the layers, the order of the norms, the residual sums.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from ..errors import ModelFormatError
+from ..graph.graph import MAX_CONTEXT, MAX_LAYERS, CacheSpec, Graph, Metadata, Value, rotary_frequencies
+
+MAX_HEADS, MAX_HEAD_COLUMNS = 8192, 256
+
+Shapes = Mapping[str, tuple[int, ...]]
+
+
+@dataclass(frozen=True)
+class Sizes:
+    """Sizes of a stack of layers. llama.cpp's key of each stands beside it; a file has it under its architecture."""
+
+    vocab_size: int  # rows of the token embeddings
+    context_length: int  # context_length
+    hidden_size: int  # embedding_length
+    feed_forward_size: int  # feed_forward_length
+    num_layers: int  # block_count
+    num_heads: int  # attention.head_count
+    num_key_value_heads: int  # attention.head_count_kv
+    key_dim: int  # attention.key_length: columns of a query head and of a key head
+    value_dim: int  # attention.value_length
+
+
+def read_sizes(metadata: Metadata, tensors: Shapes) -> Sizes:
+    """The sizes from the file's metadata, and the vocabulary's from the table `token_embd`.
+
+    Raises
+    ------
+    ModelFormatError
+        A size is missing or out of bounds, or the heads do not divide the columns and no key says how wide they are.
+    """
+    hidden_size = metadata.integer("embedding_length")
+    num_heads = metadata.integer("attention.head_count", high=MAX_HEADS)
+    if hidden_size % num_heads and not metadata.has("attention.key_length"):
+        what = f"{num_heads} heads do not divide {hidden_size} columns"
+        raise ModelFormatError(metadata.path, None, metadata.key("attention.head_count"), what)
+    key_dim = metadata.integer("attention.key_length", hidden_size // num_heads, high=MAX_HEAD_COLUMNS)
+    return Sizes(
+        vocab_size=table_rows(tensors, "token_embd"),
+        context_length=metadata.integer("context_length", high=MAX_CONTEXT),
+        hidden_size=hidden_size,
+        feed_forward_size=metadata.integer("feed_forward_length"),
+        num_layers=metadata.integer("block_count", high=MAX_LAYERS),
+        num_heads=num_heads,
+        num_key_value_heads=metadata.integer("attention.head_count_kv", num_heads, high=MAX_HEADS),
+        key_dim=key_dim,
+        value_dim=metadata.integer("attention.value_length", key_dim, high=MAX_HEAD_COLUMNS),
+    )
+
+
+def table_rows(tensors: Shapes, name: str) -> int:
+    """Rows of the table `name`.weight; 0 where the file has none, which the op that reads it reports."""
+    return tensors.get(f"{name}.weight", (0,))[0]
+
+
+def rotary(graph: Graph, metadata: Metadata, sizes: Sizes) -> Value:
+    """Angles of rotary position embeddings as the keys `rope.*` say, for `Graph.rope`.
+
+    Frequencies are divided by a linear scaling's factor, and by the tensor `rope_freqs` where the file has it.
+    """
+    width = metadata.integer("rope.dimension_count", sizes.key_dim, low=2, high=MAX_HEAD_COLUMNS)
+    if width % 2:
+        what = f"{width} columns cannot be rotated in pairs"
+        raise ModelFormatError(metadata.path, None, metadata.key("rope.dimension_count"), what)
+    linear = metadata.string("rope.scaling.type", "none", choices=("none", "linear")) == "linear"
+    factor = metadata.number("rope.scaling.factor", 1.0, low=1e-3) if linear else 1.0
+    frequencies = rotary_frequencies(width, metadata.number("rope.freq_base", 10000.0, low=1.0)) / factor
+    return graph.rotary(frequencies, factors="rope_freqs.weight" if graph.has("rope_freqs.weight") else None)
+
+
+def sequence_cache(graph: Graph, sizes: Sizes) -> CacheSpec:
+    """A decoder's own keys and values, which grow with its tokens."""
+    return graph.cache("self", sizes.num_layers, sizes.num_key_value_heads, sizes.key_dim, sizes.value_dim, "sequence")
+
+
+def source_cache(graph: Graph, sizes: Sizes) -> CacheSpec:
+    """An encoder's keys and values for each layer of a decoder of these sizes."""
+    return graph.cache("cross", sizes.num_layers, sizes.num_key_value_heads, sizes.key_dim, sizes.value_dim, "source")
+
+
+def pass_cache(graph: Graph, sizes: Sizes) -> CacheSpec:
+    """An encoder's own keys and values: one layer after the other in the same place, forgotten after the run."""
+    return graph.cache("pass", 1, sizes.num_key_value_heads, sizes.key_dim, sizes.value_dim, "pass")
+
+
+def query_key_value(graph: Graph, x: Value, name: str, sizes: Sizes) -> tuple[Value, Value, Value]:
+    """The projections `name`_q, `name`_k and `name`_v of the same rows."""
+    query = graph.linear(x, f"{name}_q", sizes.num_heads * sizes.key_dim)
+    key = graph.linear(x, f"{name}_k", sizes.num_key_value_heads * sizes.key_dim)
+    value = graph.linear(x, f"{name}_v", sizes.num_key_value_heads * sizes.value_dim)
+    return query, key, value
+
+
+def attend(graph: Graph, query: Value, cache: CacheSpec, layer: int, name: str, sizes: Sizes, *, causal: bool) -> Value:
+    """Attention of queries over a layer of a cache, scaled by the root of a head's columns, then `name`_output."""
+    attended = graph.attention(query, cache, layer, causal=causal, scale=sizes.key_dim**-0.5)
+    return graph.linear(attended, f"{name}_output", sizes.hidden_size)
+
+
+def self_attention(
+    graph: Graph, x: Value, cache: CacheSpec, layer: int, name: str, sizes: Sizes, *, causal: bool
+) -> Value:
+    """Multi-head attention of the rows over their own sequence, positions known from the embeddings alone."""
+    query, key, value = query_key_value(graph, x, name, sizes)
+    graph.store_kv(key, value, cache, layer)
+    return attend(graph, query, cache, layer, name, sizes, causal=causal)
+
+
+def store_source(graph: Graph, x: Value, cache: CacheSpec, layer: int, name: str, sizes: Sizes) -> None:
+    """Keys and values `name`_k and `name`_v of a source's rows, for `cross_attention`."""
+    key = graph.linear(x, f"{name}_k", sizes.num_key_value_heads * sizes.key_dim)
+    value = graph.linear(x, f"{name}_v", sizes.num_key_value_heads * sizes.value_dim)
+    graph.store_kv(key, value, cache, layer)
+
+
+def cross_attention(graph: Graph, x: Value, cache: CacheSpec, layer: int, name: str, sizes: Sizes) -> Value:
+    """Multi-head attention of the rows over the whole source."""
+    query = graph.linear(x, f"{name}_q", sizes.num_heads * sizes.key_dim)
+    return attend(graph, query, cache, layer, name, sizes, causal=False)
+
+
+def feed_forward(graph: Graph, x: Value, block: str, sizes: Sizes, activation: str) -> Value:
+    """Two linear layers with the activation between."""
+    h = graph.activation(graph.linear(x, f"{block}.ffn_up", sizes.feed_forward_size), activation)
+    return graph.linear(h, f"{block}.ffn_down", sizes.hidden_size)
+
+
+def gated_feed_forward(graph: Graph, x: Value, block: str, sizes: Sizes, activation: str) -> Value:
+    """Shazeer 2020: the activation of one linear layer times another, then a third."""
+    gate = graph.linear(x, f"{block}.ffn_gate", sizes.feed_forward_size)
+    up = graph.linear(x, f"{block}.ffn_up", sizes.feed_forward_size)
+    return graph.linear(graph.gate(gate, up, activation), f"{block}.ffn_down", sizes.hidden_size)
+
+
+def language_head(graph: Graph, x: Value, embedding: str, sizes: Sizes) -> Value:
+    """Logits: the product with `output`, or with the token embeddings where the file has no matrix of its own."""
+    head = "output" if graph.has("output.weight") else embedding
+    return graph.linear(x, head, sizes.vocab_size, bias_name="output.bias")
