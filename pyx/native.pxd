@@ -281,8 +281,12 @@ cdef extern from "edgeformer/plan/run.h" nogil:
         EF_RUN_DONE
         EF_RUN_CANCELLED
         EF_RUN_POLLED
+    ctypedef struct ef_cancel:
+        atomic_int value
+        ef_cancel *parent
+    int ef_cancel_is_set(ef_cancel *cancel)
     int64_t ef_plan_scratch_bytes(const ef_plan *plan)
-    int ef_plan_run(const ef_plan *plan, const ef_batch *batch, ef_pool *pool, uint8_t *scratch, atomic_int *cancel,
+    int ef_plan_run(const ef_plan *plan, const ef_batch *batch, ef_pool *pool, uint8_t *scratch, ef_cancel *cancel,
                     int (*poll)(void *) noexcept nogil, void *poll_context)
 
 cdef extern from "edgeformer/isa/dispatch.h" nogil:

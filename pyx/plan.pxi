@@ -290,7 +290,7 @@ cdef class Plan:
         """
         cdef Reading reading
         cdef Batch batch = Batch(tokens, positions, token_types, output_rows, segments, page_tables)
-        cdef atomic_int *cancel = NULL if should_cancel is None else &should_cancel.value
+        cdef ef_cancel *cancel = NULL if should_cancel is None else &should_cancel.native
         cdef int status = EF_RUN_DONE
         with self.guard:
             self.check()
@@ -307,7 +307,7 @@ cdef class Plan:
         if status == EF_RUN_CANCELLED:
             raise GenerationCancelled()
 
-    cdef int run_batch(self, Pool pool, Batch batch, atomic_int *cancel) except -1:
+    cdef int run_batch(self, Pool pool, Batch batch, ef_cancel *cancel) except -1:
         """Runs a checked batch; returns an ef_run_status. Both locks are held."""
         cdef int status
         cdef Polled polled

@@ -132,22 +132,35 @@ cdef int run_on(Pool pool, void (*work)(void *, ef_pool *) noexcept nogil, void 
     return leave_at_exit()
 
 
+@cython.no_gc_clear  # a flag that is being read keeps its parent
 cdef class CancelFlag:
-    """A flag that ends a run, settable from any thread."""
+    """A flag that ends a run, settable from any thread. With a parent it is set as well while the parent is set, and
+    leaves the parent alone when it is set itself.
 
-    cdef atomic_int value
+    Parameters
+    ----------
+    parent : CancelFlag, optional
+    """
+
+    cdef ef_cancel native
+    cdef CancelFlag parent  # kept alive: native.parent points into it
+
+    def __cinit__(self, CancelFlag parent=None):
+        self.parent = parent
+        if parent is not None:
+            self.native.parent = &parent.native
 
     def set(self):
         """Ends the run that has this flag, within one op; runs that start later with it end at once."""
-        atomic_store(&self.value, 1)
+        atomic_store(&self.native.value, 1)
 
     def clear(self):
         """Makes the flag usable again."""
-        atomic_store(&self.value, 0)
+        atomic_store(&self.native.value, 0)
 
     def is_set(self):
-        """Whether `set` was called since the last `clear`."""
-        return atomic_load(&self.value) != 0
+        """Whether `set` was called since the last `clear`, here or on a parent."""
+        return ef_cancel_is_set(&self.native) != 0
 
 
 def _stop_all():

@@ -28,7 +28,7 @@ class GenerationStream(Iterator[GenerationChunk]):
     ----------
     chunks : generator of GenerationChunk
     cancel : CancelFlag
-        Ends a step that is being computed.
+        The stream's own; ends a step that is being computed.
     snapshot : callable
         Gives the results so far.
     """
@@ -52,7 +52,7 @@ class GenerationStream(Iterator[GenerationChunk]):
     @property
     def results(self) -> list[GenerationResult]:
         """Everything so far, for each prompt, as `generate` without `stream` gives it: none before the first chunk.
-        `finish_reason` is None while the stream runs and "cancelled" if it was closed early.
+        `finish_reason` is None while the stream runs, "cancelled" if it was closed early, "error" if it raised.
         """
         return self._snapshot()
 

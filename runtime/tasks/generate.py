@@ -141,7 +141,7 @@ class _Job:
         cancel = arguments.get("cancel")
         if cancel is not None and not isinstance(cancel, core.CancelFlag):
             raise InvalidOptionError("cancel: a CancelFlag is needed")
-        self.cancel = cancel if cancel is not None else core.CancelFlag()
+        self.cancel = core.CancelFlag(cancel)  # ends this call alone; the caller's flag ends it as well
         options = parse_options("generate", arguments, verbs._defaults)
         if stream:
             options = options.for_streaming(explicit_beams=arguments.get("num_beams") is not None)

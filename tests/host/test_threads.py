@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import gc
 import os
 import signal
 import subprocess
@@ -79,6 +80,25 @@ def test_cancelling_before_and_during_a_run(pool: core.Pool) -> None:
         while True:
             slow.run(pool, flag)
     assert same_bits(logits(decoder, pool), wanted)
+
+
+def test_a_flag_listens_to_its_parents(pool: core.Pool) -> None:
+    parent = core.CancelFlag()
+    child = core.CancelFlag(core.CancelFlag(parent))
+    child.set()
+    assert child.is_set() and not parent.is_set()
+    child.clear()
+    parent.set()
+    assert child.is_set()
+    with pytest.raises(GenerationCancelled):
+        Decoder().run(pool, [(TOKENS, 0, [0, 1, 2])], child)
+    child.clear()
+    assert child.is_set(), "the parent still is"
+    parent.clear()
+    assert not child.is_set()
+    child = core.CancelFlag(core.CancelFlag())  # the parent lives as long as the child
+    gc.collect()
+    assert not child.is_set()
 
 
 @pytest.mark.parametrize("threads", [1, 2])

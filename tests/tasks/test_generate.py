@@ -280,6 +280,26 @@ def test_closing_a_stream_stops_the_model():
     session = story()
     with model_of(session).generate("a", stream=True) as stream:
         assert session.steps == 0
+def test_a_stream_leaves_the_callers_flag_alone():
+    flag = core.CancelFlag()
+    model = model_of(story())
+    with model.generate("a", stream=True, cancel=flag) as stream:
+        next(stream)
+    assert not flag.is_set()
+    stream.cancel()
+    assert not flag.is_set()
+    assert model.generate("a", cancel=flag).text == "bcdefghij"
+
+
+def test_the_callers_flag_ends_all_streams_that_have_it():
+    flag, other = core.CancelFlag(), core.CancelFlag()
+    model = model_of(story())
+    streams = [model.generate("a", stream=True, cancel=cancel) for cancel in (flag, flag, other)]
+    assert [next(stream).text for stream in streams] == ["b", "b", "b"]
+    flag.set()
+    assert [next(stream).finish_reason for stream in streams] == ["cancelled", "cancelled", None]
+
+
         assert next(stream).text == "b"
         assert session.live == 1
     assert (session.live, session.steps) == (0, 1)

@@ -28,12 +28,28 @@ typedef struct ef_round {
     ef_cut cut;
 } ef_round;
 
+/* A flag that ends runs, and the flag that it listens to besides: a stream's own, and its caller's. */
+typedef struct ef_cancel {
+    atomic_int value;
+    struct ef_cancel *parent; /* or NULL; it lives as long as this one */
+} ef_cancel;
+
+/* Whether `cancel` or a flag above it is set; `cancel` may be NULL. From any thread. */
+static inline int ef_cancel_is_set(ef_cancel *cancel)
+{
+    for (; cancel; cancel = cancel->parent) {
+        if (atomic_load_explicit(&cancel->value, memory_order_relaxed))
+            return 1;
+    }
+    return 0;
+}
+
 /* What one run shares between its threads. Written between rounds by one thread, except for the atomics. */
 typedef struct ef_run {
     const ef_plan *plan;
     const ef_batch *batch;
     ef_pool *pool;
-    atomic_int *cancel;
+    ef_cancel *cancel;
     int (*poll)(void *);
     void *poll_context;
     uint8_t *scratch;
@@ -47,7 +63,7 @@ typedef struct ef_run {
 static inline void ef_run_check(ef_run *run)
 {
     int status = EF_RUN_DONE;
-    if (run->cancel && atomic_load_explicit(run->cancel, memory_order_relaxed)) {
+    if (ef_cancel_is_set(run->cancel)) {
         status = EF_RUN_CANCELLED;
     } else if (run->poll) {
         int64_t now = ef_nanoseconds();
@@ -175,11 +191,11 @@ static inline int64_t ef_plan_scratch_bytes(const ef_plan *plan)
 /* Runs all ops over the batch and returns an ef_run_status. Anything but EF_RUN_DONE leaves unspecified values in the
  * arena and in the cache positions of this batch, and everything ready for the next run.
  * scratch: ef_plan_scratch_bytes for each of the pool's threads, 64-byte aligned.
- * cancel: NULL, or a flag that ends the run once it is not 0.
+ * cancel: NULL, or a flag that ends the run once it or one above it is set.
  * poll: NULL, or called from the calling thread at most every EF_POLL_NANOSECONDS; anything but 0 ends the run.
  * The plan and the batch must be consistent; nothing is checked here. */
 static inline int ef_plan_run(const ef_plan *plan, const ef_batch *batch, ef_pool *pool, uint8_t *scratch,
-                              atomic_int *cancel, int (*poll)(void *), void *poll_context)
+                              ef_cancel *cancel, int (*poll)(void *), void *poll_context)
 {
     ef_pool_start(pool);
     ef_run run = {
