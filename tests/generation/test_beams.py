@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import decimal
 import itertools
 import math
 
@@ -9,6 +10,7 @@ import numpy as np
 import pytest
 from edgeformer._kernels import core
 from edgeformer.errors import NumericError
+from edgeformer.generation.beams import power
 from support.bigram import FakeSession, model_of
 
 END, START = 0, 1
@@ -139,6 +141,16 @@ def test_a_flag_that_is_set_ends_the_search():
     flag.set()
     result = model_of(session).generate([START], num_beams=3, cancel=flag)
     assert (result.finish_reason, result.text, session.live) == ("cancelled", "", 0)
+
+
+@pytest.mark.parametrize("penalty", [1.0, 0.6, 0.2, 2.0, -0.5, 0.0, 1.1])
+def test_lengths_are_raised_to_the_penalty_with_correct_rounding(penalty):
+    for length in [*range(1, 100), 511, 32768]:
+        # The float nearest to the power: no other lies within half a step of a value of 60 digits.
+        with decimal.localcontext(decimal.Context(prec=60)):
+            exact = decimal.Decimal(length) ** decimal.Decimal(penalty)
+            nearest = decimal.Decimal(power(length, penalty))
+            assert abs(nearest - exact) <= decimal.Decimal(math.ulp(float(exact))) / 2
 
 
 def test_nan_is_a_named_error():
