@@ -38,7 +38,10 @@ def quote(text: object, limit: int = 80) -> str:
     """Text from a file or a user, safe to put into a message: quoted, escaped, and cut to `limit` characters."""
     if isinstance(text, (str, bytes)) and len(text) > limit:
         return f"{text[:limit]!r}... ({len(text)} long)"
-    quoted = repr(text)
+    try:
+        quoted = repr(text)
+    except ValueError:  # Python does not spell integers of more than 4,300 digits
+        quoted = f"<{type(text).__name__} too long to spell>"
     return quoted if len(quoted) <= 2 * limit else f"{quoted[: 2 * limit]}..."
 
 

@@ -299,7 +299,10 @@ def _integer(name: str, value: Any, low: int, high: int = 2**31 - 1) -> int:
 def _real(name: str, value: Any, low: float, high: float = 1e6) -> float:
     if isinstance(value, (bool, str, bytes)) or not hasattr(value, "__float__"):
         raise InvalidOptionError(f"{name}: a number is needed, not {quote(value)}")
-    number = float(value)
+    try:
+        number = float(value)
+    except OverflowError:  # an integer beyond what a float holds
+        number = math.inf
     if not (math.isfinite(number) and low <= number <= high):
         raise InvalidOptionError(f"{name}: from {low:g} to {high:g} is possible, not {quote(value)}")
     return number

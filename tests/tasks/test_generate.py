@@ -233,6 +233,9 @@ def test_broken_defaults_are_a_fault_of_the_file(config):
         ({"length_penalty": 2.0}, "num_beams"),
         ({"cancel": True}, "CancelFlag"),
     ],
+        ({"temperature": 10**400}, "temperature: from 0 to 1e\\+06"),
+        ({"temperature": 10**5000}, "int too long to spell"),
+        ({"max_tokens": 10**5000}, "int too long to spell"),
 )
 def test_a_wrong_option_is_told(options, message):
     session = FakeSession(RANDOM_TABLE)
