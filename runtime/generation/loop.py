@@ -29,29 +29,47 @@ PROMPT_TAIL = 16
 
 
 class Stopwatch:
-    """Wall-clock times of one call over a batch."""
+    """Wall-clock times of one call, whose texts run in one group or in several, one after the other.
+
+    A group's first step reads its prompts and gives the first token of each text; the later steps generate.
+    """
 
     def __init__(self) -> None:
-        self._start = self._first = self._last = time.perf_counter()
-        self._steps = 0
+        self._start = self._last = time.perf_counter()
+        self._first: float | None = None
+        self._begun = (0, 0)  # prompt tokens and texts of a group whose first step is not done
+        self._prompt_tokens = self._first_tokens = 0
+        self._reading = self._generating = 0.0
+
+    def begin(self, prompt_tokens: int, texts: int) -> None:
+        """A group of `texts` starts, with `prompt_tokens` to read."""
+        self._last = time.perf_counter()
+        self._begun = prompt_tokens, texts
 
     def step(self) -> None:
         """A forward pass ended and its tokens are chosen."""
-        self._last = time.perf_counter()
-        if self._steps == 0:
+        before, self._last = self._last, time.perf_counter()
+        prompt_tokens, texts = self._begun
+        if texts:
+            self._reading += self._last - before
+            self._prompt_tokens += prompt_tokens
+            self._first_tokens += texts
+            self._begun = 0, 0
+        else:
+            self._generating += self._last - before
+        if self._first is None:
             self._first = self._last
-        self._steps += 1
 
-    def timings(self, prompt_tokens: int, completion_tokens: int, batch: int) -> Timings:
-        """Rates are of the whole batch: `prompt_tokens` and `completion_tokens` are its sums, `batch` its size."""
-        first = self._first - self._start
-        later = self._last - self._first
+    def timings(self, completion_tokens: int) -> Timings:
+        """Times so far of a call that has generated `completion_tokens`, all texts together."""
+        first = self._last if self._first is None else self._first
+        later_tokens = completion_tokens - self._first_tokens
         return Timings(
-            time_to_first_token_ms=first * 1e3,
-            generation_ms=later * 1e3,
+            time_to_first_token_ms=(first - self._start) * 1e3,
+            generation_ms=(self._last - first) * 1e3,
             total_ms=(self._last - self._start) * 1e3,
-            prompt_tokens_per_second=prompt_tokens / first if first > 0 else 0.0,
-            tokens_per_second=max(completion_tokens - batch, 0) / later if later > 0 else 0.0,
+            prompt_tokens_per_second=self._prompt_tokens / self._reading if self._reading > 0 else 0.0,
+            tokens_per_second=later_tokens / self._generating if self._generating > 0 else 0.0,
             peak_memory_bytes=peak_memory_bytes(),
         )
 

@@ -23,7 +23,7 @@ __all__ = [
     "peak_memory_bytes",
 ]
 
-FinishReason = Literal["stop", "length", "cancelled"]
+FinishReason = Literal["stop", "length", "cancelled", "error"]
 
 
 def peak_memory_bytes() -> int | None:
@@ -86,7 +86,8 @@ class Timings(Record):
         From the first token to the last.
     total_ms : float
     prompt_tokens_per_second, tokens_per_second : float
-        Of the whole batch: prompt tokens over the time to the first token, later tokens over `generation_ms`; 0 where
+        Of the whole batch. Prompt tokens over the time that reading them took; the tokens after each text's first over
+        the time that generating them took. Both times are sums over the groups that a long list is run in; 0 where
         there was nothing to measure.
     peak_memory_bytes : int or None
         Largest resident memory of the process so far.
@@ -136,8 +137,9 @@ class GenerationResult(Record):
     token_ids : list of int
         The new tokens, without the prompt and without the end token. Where a stop string ended the text, they include
         the tokens that completed it.
-    finish_reason : {"stop", "length", "cancelled"} or None
-        An end token or a stop string; `max_tokens` or the end of the context; the caller. None while a stream runs.
+    finish_reason : {"stop", "length", "cancelled", "error"} or None
+        An end token or a stop string; `max_tokens` or the end of the context; the caller; an error that the call
+        raised. None while a stream runs.
     usage : Usage
     timings : Timings
     stop : str or None

@@ -11,7 +11,7 @@ from ..errors import ContextOverflowError, GenerationCancelled, InvalidInputErro
 from ..generation.beams import BeamSearch, FinishedBeam, run_beams
 from ..generation.loop import Stopwatch, TextRun, prime_stream, run_texts
 from ..generation.options import GenerationArguments, GenerationOptions, parse_options
-from ..generation.results import GenerationChunk, GenerationResult, Hypothesis, Timings, Usage
+from ..generation.results import FinishReason, GenerationChunk, GenerationResult, Hypothesis, Timings, Usage
 from ..generation.streams import AsyncGenerationStream, GenerationStream, run_in_thread
 from .base import Prompt, Prompts, VerbBase, decoder_start
 
@@ -170,8 +170,10 @@ class _Job:
     def _chunks(self) -> Generator[GenerationChunk, None, None]:
         self._watch = Stopwatch()
         self._runs = self._make_runs()
+        unfinished: FinishReason = "cancelled"  # where the caller closed the stream or pressed Ctrl-C
         try:
             for group in self._groups(self._runs):
+                self._watch.begin(sum(run.prompt_tokens for run in group), len(group))
                 try:
                     sequences = self._sequences(group[0].index, len(group))
                 except GenerationCancelled:
@@ -182,10 +184,13 @@ class _Job:
                 if self.cancel.is_set():
                     break
             yield from [run.finish("cancelled") for run in self._runs if run.finish_reason is None]
+        except Exception:
+            unfinished = "error"
+            raise
         finally:
             for run in self._runs:
                 if run.finish_reason is None:
-                    run.finish("cancelled")
+                    run.finish(unfinished)
 
     def _make_runs(self) -> list[TextRun]:
         return [
@@ -214,12 +219,8 @@ class _Job:
         return [self._session.new_sequence() for _ in range(count)]
 
     def _results(self) -> list[GenerationResult]:
-        timings = self._timings([run.completion_tokens for run in self._runs])
+        timings = self._watch.timings(sum(run.completion_tokens for run in self._runs))
         return [run.result(timings) for run in self._runs]
-
-    def _timings(self, completion_tokens: list[int]) -> Timings:
-        prompt_tokens = sum(len(fitted.prompt) for fitted in self._plan)
-        return self._watch.timings(prompt_tokens, sum(completion_tokens), len(self._plan))
 
     def _run_beams(self) -> list[GenerationResult]:
         self._watch = Stopwatch()
@@ -228,12 +229,13 @@ class _Job:
         cancelled = False
         try:
             for group in self._groups(list(range(len(searches)))):
+                self._watch.begin(sum(len(self._plan[index].prompt) for index in group), len(group))
                 for index, sequence in zip(group, self._sequences(group[0], len(group)), strict=True):
                     searches[index].start(sequence)
                 run_beams(self._session, [searches[index] for index in group], self.cancel, self._watch.step)
         except GenerationCancelled:
             cancelled = True
-        timings = self._timings([search.steps for search in searches])
+        timings = self._watch.timings(sum(search.steps for search in searches))
         pairs = zip(searches, self._plan, strict=True)
         return [self._beam_result(search, fitted, timings, cancelled) for search, fitted in pairs]
 

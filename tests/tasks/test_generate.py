@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import time
 
 import numpy as np
 import pytest
@@ -232,10 +233,10 @@ def test_broken_defaults_are_a_fault_of_the_file(config):
         ({"num_beams": 2, "stream": True}, "stream"),
         ({"length_penalty": 2.0}, "num_beams"),
         ({"cancel": True}, "CancelFlag"),
-    ],
         ({"temperature": 10**400}, "temperature: from 0 to 1e\\+06"),
         ({"temperature": 10**5000}, "int too long to spell"),
         ({"max_tokens": 10**5000}, "int too long to spell"),
+    ],
 )
 def test_a_wrong_option_is_told(options, message):
     session = FakeSession(RANDOM_TABLE)
@@ -279,10 +280,6 @@ def test_a_flag_that_is_set_ends_the_text():
     assert session.live == 0
 
 
-def test_closing_a_stream_stops_the_model():
-    session = story()
-    with model_of(session).generate("a", stream=True) as stream:
-        assert session.steps == 0
 def test_a_stream_leaves_the_callers_flag_alone():
     flag = core.CancelFlag()
     model = model_of(story())
@@ -303,6 +300,10 @@ def test_the_callers_flag_ends_all_streams_that_have_it():
     assert [next(stream).finish_reason for stream in streams] == ["cancelled", "cancelled", None]
 
 
+def test_closing_a_stream_stops_the_model():
+    session = story()
+    with model_of(session).generate("a", stream=True) as stream:
+        assert session.steps == 0
         assert next(stream).text == "b"
         assert session.live == 1
     assert (session.live, session.steps) == (0, 1)
@@ -355,6 +356,41 @@ def test_whatever_stops_a_step_nothing_is_held(error):
     assert session.live == 0
     session.before_step = lambda: None
     assert model_of(session).generate("a").text == "bcdefghij"
+
+
+def test_texts_that_an_error_left_unfinished_say_so():
+    session = story()
+    stream = model_of(session).generate(["a", "i"], stream=True, max_tokens=5)
+    for chunk in stream:
+        if chunk.finish_reason is not None:
+            break
+
+    def fail() -> None:
+        raise RuntimeError
+
+    session.before_step = fail
+    with pytest.raises(RuntimeError):
+        next(stream)
+    assert [result.finish_reason for result in stream.results] == ["error", "stop"]
+
+
+def test_rates_of_a_list_that_runs_in_several_groups(monkeypatch):
+    clock = 0.0
+    monkeypatch.setattr(time, "perf_counter", lambda: clock)
+    session = story()
+
+    def second() -> None:
+        nonlocal clock
+        clock += 1.0
+
+    session.before_step = second
+    results = model_of(session).generate(["a"] * 130)  # each: two prompt tokens, ten new ones
+    groups = session.steps / 10
+    assert groups > 1
+    timings = results[0].timings
+    assert timings.prompt_tokens_per_second == pytest.approx(130 * 2 / groups)
+    assert timings.tokens_per_second == pytest.approx(130 * 9 / (groups * 9))
+    assert (timings.time_to_first_token_ms, timings.total_ms) == (1000.0, groups * 10_000)
 
 
 def test_times_and_rates():
