@@ -63,10 +63,10 @@ class Products:
         add = self.plan.add_op
         weight, table = self.plan.add_matrix(matrix), self.plan.add_matrix(embedding)
         floats, blocks, output = range(3)
-        add(core.OP_EMBED, output=(floats, 0), weight=table, width=NUM_COLUMNS, real=(1.0,))
-        add(core.OP_QUANTIZE, input=((floats, 0),), quantized=(blocks, 0), width=NUM_COLUMNS)
+        add("embed", output=(floats, 0), weight=table, width=NUM_COLUMNS, scale=1.0)
+        add("quantize", input=((floats, 0),), quantized=(blocks, 0), width=NUM_COLUMNS)
         for _ in range(count):
-            add(core.OP_LINEAR, input=((blocks, 0),), output=(output, 0), weight=weight, width=NUM_OUTPUTS)
+            add("linear", input=((blocks, 0),), output=(output, 0), weight=weight, width=NUM_OUTPUTS)
         strides = np.array([4 * NUM_COLUMNS, NUM_COLUMNS // 32 * BLOCK_BYTES, 4 * NUM_OUTPUTS], np.int64)
         offsets = np.cumsum(np.concatenate([[0], strides[:-1] * NUM_ROWS])).astype(np.int64)
         domains = np.full(3, core.EF_ROWS, np.int32)

@@ -1,6 +1,6 @@
 """Packed weights, caches, plans and the pool of threads that runs them. See the docstrings of the module itself."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 import numpy as np
@@ -34,19 +34,6 @@ POOL_MEAN: Final[int]
 POOL_FIRST: Final[int]
 POOL_LAST: Final[int]
 WEIGHT_CHUNK: Final[int]
-OP_EMBED: Final[int]
-OP_LINEAR: Final[int]
-OP_NORM: Final[int]
-OP_QUANTIZE: Final[int]
-OP_ROTARY: Final[int]
-OP_ROPE: Final[int]
-OP_STORE_KV: Final[int]
-OP_ATTENTION: Final[int]
-OP_GATE: Final[int]
-OP_ACTIVATE: Final[int]
-OP_ADD: Final[int]
-OP_SELECT: Final[int]
-OP_POOL: Final[int]
 WEIGHT_TYPES: Final[dict[int, str]]
 ACTIVATIONS: Final[tuple[str, ...]]
 COUNT_KINDS: Final[tuple[str, ...]]
@@ -130,6 +117,9 @@ class Cache:
     def page_bytes(self) -> int: ...
     def copy_page(self, source: int, target: int) -> None: ...
 
+OPS: Final[Mapping[str, tuple[str, ...]]]
+ROW_WISE_OPS: Final[frozenset[str]]
+
 class Plan:
     def __init__(self, isa: str | None = None) -> None: ...
     @property
@@ -141,7 +131,7 @@ class Plan:
     def add_cache(self, cache: Cache) -> int: ...
     def add_op(
         self,
-        kind: int,
+        kind: str,
         *,
         domain: int = 0,
         input: Sequence[_Operand] = (),
@@ -151,9 +141,8 @@ class Plan:
         weight: int = -1,
         vector: Sequence[int] = (),
         width: int,
-        integer: Sequence[int] = (),
-        real: Sequence[float] = (),
         function: int = 0,
+        **fields: float,
     ) -> int: ...
     def set_buffers(
         self,

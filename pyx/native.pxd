@@ -148,19 +148,7 @@ cdef extern from "edgeformer/plan/plan.h" nogil:
         EF_TOKENS
         EF_POSITIONS
         EF_TOKEN_TYPES
-        EF_OP_EMBED
-        EF_OP_LINEAR
-        EF_OP_NORM
-        EF_OP_QUANTIZE
-        EF_OP_ROTARY
-        EF_OP_ROPE
-        EF_OP_STORE_KV
-        EF_OP_ATTENTION
-        EF_OP_GATE
-        EF_OP_ACTIVATE
-        EF_OP_ADD
-        EF_OP_SELECT
-        EF_OP_POOL
+        EF_OP_SLOTS
         EF_OP_COUNT
     ctypedef struct ef_operand:
         int32_t buffer
@@ -178,9 +166,13 @@ cdef extern from "edgeformer/plan/plan.h" nogil:
         int32_t weight
         int32_t vector[2]
         int32_t width
-        int32_t integer[6]
-        float real[2]
         ef_row_function function
+        int32_t slot[16]
+    ctypedef struct ef_op_traits:
+        const char *name
+        const char *fields
+        int row_wise
+    const ef_op_traits ef_op_list[]
     ctypedef struct ef_parts:
         pass
     ctypedef struct ef_plan:

@@ -132,14 +132,16 @@ cdef class Plan:
             self.checked = False
             return len(self.cache_objects) - 1
 
-    def add_op(self, kind, *, domain=0, input=(), output=None, quantized=None, row_scale=False, weight=-1, vector=(), width, integer=(),
-               real=(), function=0):
-        """Adds an op (the fields of ef_op in plan.h) and returns its index.
+    def add_op(self, kind, *, domain=0, input=(), output=None, quantized=None, row_scale=False, weight=-1, vector=(), width,
+               function=0, **fields):
+        """Adds an op (ef_op in plan.h) and returns its index.
 
         Parameters
         ----------
-        kind, domain : int
-            OP_... and EF_ROWS, EF_OUTPUTS or EF_SEGMENTS.
+        kind : str
+            One of `OPS`.
+        domain : int
+            EF_ROWS, EF_OUTPUTS or EF_SEGMENTS.
         input, output, quantized : operands
             (buffer, first column); None or a negative buffer where there is none.
         row_scale : bool
@@ -147,20 +149,20 @@ cdef class Plan:
         weight, vector : int, tuple of int
             Indices of a matrix and of vectors. A norm without a vector has weights of one.
         width : int
-            Columns of the result, of one group for OP_NORM.
-        integer, real : tuple
-            As the kind asks for; the rest is 0.
+            Columns of the result, of one group for a norm.
         function : int
-            Address of an ef_row_function, for OP_NORM. Trusted.
+            Address of an ef_row_function, for a norm. Trusted.
+        **fields : int or float
+            Those of the kind (`OPS`); what is not named is 0.
         """
         cdef ef_op op
         memset(&op, 0, sizeof(op))
-        op.kind = checked(kind, "kind", 0, EF_OP_COUNT - 1)
+        op.kind = kind_number(kind)
         op.domain = checked(domain, "domain", 0, EF_SEGMENTS)
         op.width = checked(width, "width", 1, 2**24)
         op.weight = checked(weight, "weight", -1, INT32_MAX)
-        if len(input) > 2 or len(vector) > 2 or len(integer) > 6 or len(real) > 2:
-            raise InvalidInputError("an op has at most 2 inputs, 2 vectors, 6 integers and 2 reals")
+        if len(input) > 2 or len(vector) > 2:
+            raise InvalidInputError("an op has at most 2 inputs and 2 vectors")
         op.output, op.quantized = operand_of(output), operand_of(quantized)
         op.row_scale = bool(row_scale)
         op.vector[0] = op.vector[1] = -1
@@ -169,13 +171,10 @@ cdef class Plan:
             op.input[i] = operand_of(input[i] if i < len(input) else None)
         for i in range(len(vector)):
             op.vector[i] = checked(vector[i], "vector", -1, INT32_MAX)
-        for i in range(len(integer)):
-            op.integer[i] = checked(integer[i], "integer", -2**31, INT32_MAX)
-        for i in range(len(real)):
-            op.real[i] = real[i]
+        set_fields(&op, fields)
         op.function = <ef_row_function><size_t>function
         with self.guard:
-            if op.kind == EF_OP_NORM and op.vector[0] < 0:
+            if kind == "norm" and op.vector[0] < 0:
                 op.vector[0] = self.ones(op.width)
             self.ops.append(&op)
             self.checked = False

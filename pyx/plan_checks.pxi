@@ -24,7 +24,15 @@ cdef class OpChecker:
         self.plan, self.contents = plan, {}
 
     cdef object fail(self, str what):
-        return InvalidInputError(f"op {self.index} (kind {self.op.kind}): {what}")
+        return InvalidInputError(f"op {self.index} ({OP_KINDS[self.op.kind]}): {what}")
+
+    cdef int32_t field(self, str name) except? -1:
+        """An integer field of the op's kind."""
+        return self.op.slot[<int>OP_SLOTS[self.op.kind][name][0]]
+
+    cdef int one_of(self, str name, int32_t count) except -1:
+        """A field that numbers something of which there are `count`."""
+        return self.require(0 <= self.field(name) < count, f"{name} {self.field(name)} is unknown")
 
     cdef int require(self, bint condition, str what) except -1:
         if not condition:
@@ -63,15 +71,12 @@ cdef class OpChecker:
         self.require(0 <= self.op.weight < self.plan.matrices.count, f"matrix {self.op.weight} of {self.plan.matrices.count}")
         return &self.plan.native.matrices[self.op.weight]
 
-    cdef int activation(self) except -1:
-        return self.require(0 <= self.op.integer[0] < len(ACTIVATIONS), f"activation {self.op.integer[0]} is unknown")
-
     cdef ef_cache *cache(self) except NULL:
-        cdef int32_t index = self.op.integer[0]
+        cdef int32_t index = self.field("cache")
         self.require(self.op.domain == EF_ROWS, "caches have rows of the domain EF_ROWS")
         self.require(0 <= index < len(self.plan.cache_objects), f"cache {index} of {len(self.plan.cache_objects)}")
         cdef ef_cache *cache = &self.plan.native.caches[index]
-        self.require(0 <= self.op.integer[1] < cache.num_layers, f"layer {self.op.integer[1]} of {cache.num_layers}")
+        self.require(0 <= self.field("layer") < cache.num_layers, f"layer {self.field('layer')} of {cache.num_layers}")
         return cache
 
     cdef int results(self) except -1:
@@ -80,40 +85,40 @@ cdef class OpChecker:
         self.operand("output", self.op.output, self.op.width, self.op.domain, OPTIONAL | PADDED)
         return self.quantized(self.op.width, OPTIONAL)
 
-    cdef int embed(self) except -1:
-        cdef int32_t source = self.op.integer[0], num_rows = self.matrix().num_rows
-        self.require(EF_TOKENS <= source <= EF_TOKEN_TYPES and self.op.domain == EF_ROWS, f"source {source} is unknown")
+    def embed(self):
+        cdef int32_t source = self.field("source"), num_rows = self.matrix().num_rows
+        self.one_of("source", EF_TOKEN_TYPES + 1)
+        self.require(self.op.domain == EF_ROWS, "the domain is EF_ROWS")
         self.require(self.op.width == self.matrix().num_columns, f"width {self.op.width} of a matrix of {self.matrix().num_columns} columns")
         self.operand("input", self.op.input[0], self.op.width, EF_ROWS, OPTIONAL)
         self.operand("output", self.op.output, self.op.width, EF_ROWS, PADDED)
         if self.plan.id_limits[source] < 0 or num_rows < self.plan.id_limits[source]:
             self.plan.id_limits[source] = num_rows
-        return 0
 
     cdef int input_of(self, int32_t type):
         return BLOCKS | ROW_SCALE if type == EF_I8_ROW else BLOCKS if ef_type_is_quantized(type) else 0
 
     cdef int quantized(self, int64_t columns, int how=0) except -1:
         """The quantized rows that an op leaves, which may be absent if `how` says so."""
-        cdef bint whole = self.op.kind in (EF_OP_NORM, EF_OP_GATE, EF_OP_ACTIVATE, EF_OP_QUANTIZE)
+        cdef bint whole = OP_KINDS[self.op.kind] in ("norm", "gate", "activate", "quantize")
         self.require(whole or not self.op.row_scale, "only ops that have a whole row in hand give it one scale")
         return self.operand("quantized", self.op.quantized, columns, self.op.domain, how | BLOCKS | (ROW_SCALE if self.op.row_scale else 0))
 
-    cdef int linear(self) except -1:
+    def linear(self):
         cdef const ef_matrix *weight = self.matrix()
-        cdef int64_t gated = self.op.integer[1], width = self.op.width
-        self.require(gated in (0, 1), f"gated is {gated}")
+        cdef int64_t gated = self.field("gated"), width = self.op.width
+        self.one_of("gated", 2)
         cdef int64_t num_rows = ef_pad16(width) + width if gated else width
         self.require(num_rows == weight.num_rows, f"width {width} of a matrix of {weight.num_rows} rows")
-        self.activation()
+        self.one_of("activation", len(ACTIVATIONS))
         self.vector(0, weight.num_rows, True)
         self.operand("input", self.op.input[0], weight.num_columns, self.op.domain, self.input_of(weight.type))
         self.require(not gated or self.op.input[1].buffer < 0, "gated products have no residual")
         self.operand("residual", self.op.input[1], width, self.op.domain, OPTIONAL)
-        return self.results()
+        self.results()
 
-    cdef int norm(self) except -1:
-        cdef int64_t groups = self.op.integer[0]
+    def norm(self):
+        cdef int64_t groups = self.field("groups")
         self.require(self.op.function != NULL, "the row function is missing")
         self.require(1 <= groups <= 2**16, f"{groups} groups")
         self.require(groups == 1 or self.op.quantized.buffer < 0 <= self.op.output.buffer, "groups cannot be quantized")
@@ -121,96 +126,82 @@ cdef class OpChecker:
         self.vector(1, self.op.width, True)
         self.operand("input", self.op.input[0], groups * self.op.width, self.op.domain)
         if groups == 1:
-            return self.results()
-        return self.operand("output", self.op.output, groups * self.op.width, self.op.domain)
+            self.results()
+            return
+        self.operand("output", self.op.output, groups * self.op.width, self.op.domain)
 
-    cdef int rotary(self) except -1:
+    def rotary(self):
         self.require(self.op.width % 2 == 0 and self.op.domain == EF_ROWS, "the width is even, the domain EF_ROWS")
         self.vector(0, self.op.width // 2)
         self.plan.reads_positions = True
-        return self.operand("output", self.op.output, self.op.width, EF_ROWS, PADDED)
+        self.operand("output", self.op.output, self.op.width, EF_ROWS, PADDED)
 
-    cdef int rope(self) except -1:
-        cdef int64_t heads = self.op.integer[0], head_dim = self.op.integer[1], half = self.op.integer[2]
+    def rope(self):
+        cdef int64_t heads = self.field("num_heads"), head_dim = self.field("head_dim"), half = self.field("half")
         self.require(1 <= heads <= 2**16 and 1 <= half and 2 * half <= head_dim <= 2**16, f"{heads} heads of {head_dim}, half {half}")
-        self.require(self.op.integer[3] in (EF_PAIR_HALVES, EF_PAIR_NEIGHBOURS), f"pairing {self.op.integer[3]} is unknown")
+        self.one_of("pairing", EF_PAIR_NEIGHBOURS + 1)
         self.require(self.op.input[0].buffer == self.op.output.buffer and self.op.input[0].column == self.op.output.column,
                      "input and output are the same operand")
         self.operand("output", self.op.output, heads * head_dim, self.op.domain)
-        return self.operand("rotary", self.op.input[1], 2 * half, self.op.domain)
+        self.operand("rotary", self.op.input[1], 2 * half, self.op.domain)
 
-    cdef int store_kv(self) except -1:
+    def store_kv(self):
         cdef ef_cache *cache = self.cache()
         self.operand("keys", self.op.input[0], cache.num_heads * cache.key_dim, EF_ROWS)
         self.operand("values", self.op.input[1], cache.num_heads * cache.value_dim, EF_ROWS)
-        self.plan.stores[self.op.integer[0]] = True
-        return 0
+        self.plan.stores[self.field("cache")] = True
 
-    cdef int attention(self) except -1:
+    def attention(self):
         cdef ef_cache *cache = self.cache()
-        cdef int64_t heads = self.op.integer[2]
+        cdef int64_t heads = self.field("num_heads")
         self.require(1 <= heads <= 2**16 and heads % cache.num_heads == 0, f"{heads} heads over {cache.num_heads} of the cache")
-        self.require(self.op.integer[4] >= 0, f"window {self.op.integer[4]}")
-        self.require(self.op.integer[3] in (0, 1), f"causal is {self.op.integer[3]}")
+        self.require(self.field("window") >= 0, f"window {self.field('window')}")
+        self.one_of("causal", 2)
         self.operand("queries", self.op.input[0], heads * cache.key_dim, EF_ROWS)
         self.operand("output", self.op.output, heads * cache.value_dim, EF_ROWS)
         self.require(self.op.quantized.buffer < 0 or heads // cache.num_heads * cache.value_dim % EF_BLOCK == 0,
                      "heads of the cache are not whole blocks")
         self.quantized(heads * cache.value_dim, OPTIONAL)
-        if self.op.integer[3]:
-            self.plan.looks_back[self.op.integer[0]] = True
+        if self.field("causal"):
+            self.plan.looks_back[self.field("cache")] = True
         else:
-            self.plan.looks_at_all[self.op.integer[0]] = True
+            self.plan.looks_at_all[self.field("cache")] = True
+
+    cdef int inputs(self, int count) except -1:
+        """So many inputs of the width of the result."""
+        cdef int i
+        for i in range(count):
+            self.operand(f"input {i}", self.op.input[i], self.op.width, self.op.domain)
         return 0
 
-    cdef int elementwise(self) except -1:
-        """GATE, ACTIVATE, ADD: one or two inputs of the width of the result."""
-        self.operand("input", self.op.input[0], self.op.width, self.op.domain)
-        if self.op.kind != EF_OP_ACTIVATE:
-            self.operand("second input", self.op.input[1], self.op.width, self.op.domain)
-        if self.op.kind == EF_OP_ADD:
-            return self.operand("output", self.op.output, self.op.width, self.op.domain, PADDED)
-        self.activation()
-        return self.results()
+    def gate(self):
+        self.one_of("activation", len(ACTIVATIONS))
+        self.inputs(2)
+        self.results()
 
-    cdef int quantize(self) except -1:
-        self.operand("input", self.op.input[0], self.op.width, self.op.domain)
-        return self.quantized(self.op.width)
+    def activate(self):
+        self.one_of("activation", len(ACTIVATIONS))
+        self.inputs(1)
+        self.results()
 
-    cdef int select(self) except -1:
+    def add(self):
+        self.inputs(2)
+        self.operand("output", self.op.output, self.op.width, self.op.domain, PADDED)
+
+    def quantize(self):
+        self.operand("input", self.op.input[0], self.op.width, self.op.domain)
+        self.quantized(self.op.width)
+
+    def select(self):
         self.require(self.op.domain == EF_OUTPUTS, "the domain is EF_OUTPUTS")
         self.operand("input", self.op.input[0], self.op.width, EF_ROWS)
-        return self.operand("output", self.op.output, self.op.width, EF_OUTPUTS)
+        self.operand("output", self.op.output, self.op.width, EF_OUTPUTS)
 
-    cdef int pool(self) except -1:
+    def pool(self):
         self.require(self.op.domain == EF_SEGMENTS, "the domain is EF_SEGMENTS")
-        self.require(self.op.integer[0] in (EF_POOL_MEAN, EF_POOL_FIRST, EF_POOL_LAST), f"pooling {self.op.integer[0]} is unknown")
+        self.one_of("pooling", EF_POOL_LAST + 1)
         self.operand("input", self.op.input[0], self.op.width, EF_ROWS)
-        return self.operand("output", self.op.output, self.op.width, EF_SEGMENTS, PADDED)
-
-    cdef int check(self) except -1:
-        cdef int32_t kind = self.op.kind
-        if kind == EF_OP_EMBED:
-            return self.embed()
-        if kind == EF_OP_LINEAR:
-            return self.linear()
-        if kind == EF_OP_NORM:
-            return self.norm()
-        if kind == EF_OP_QUANTIZE:
-            return self.quantize()
-        if kind == EF_OP_ROTARY:
-            return self.rotary()
-        if kind == EF_OP_ROPE:
-            return self.rope()
-        if kind == EF_OP_STORE_KV:
-            return self.store_kv()
-        if kind == EF_OP_ATTENTION:
-            return self.attention()
-        if kind == EF_OP_SELECT:
-            return self.select()
-        if kind == EF_OP_POOL:
-            return self.pool()
-        return self.elementwise()
+        self.operand("output", self.op.output, self.op.width, EF_SEGMENTS, PADDED)
 
 
 cdef int check_ops(Plan plan) except -1:
@@ -225,5 +216,5 @@ cdef int check_ops(Plan plan) except -1:
     for i in range(plan.ops.count):
         checker.op, checker.index = &plan.native.ops[i], i
         plan.reads_segments |= checker.op.domain == EF_SEGMENTS
-        checker.check()
+        getattr(checker, OP_KINDS[checker.op.kind])()
     return 0

@@ -165,7 +165,7 @@ def run_bytes(recipe: Recipe, counts: Mapping[str, int], kv_type: str, threads: 
     another, and the results.
     """
     arena = recipe.layout([counts[domain] for domain in DOMAINS])[1]
-    causal = any(op.kind == "attention" and op.integers[3] for op in recipe.ops)
+    causal = any(op.kind == "attention" and op.fields["causal"] for op in recipe.ops)
     scratch = max(
         core.run_scratch_bytes(
             threads, spec.num_heads, spec.key_dim, spec.value_dim, cache_element(spec, kv_type), causal

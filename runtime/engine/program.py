@@ -67,7 +67,7 @@ class Program:
     def _add(self, op: Op, use_numba: bool | None) -> None:
         function = 0 if op.function is None else norms.row_function(op.function, use_numba)
         self._plan.add_op(
-            getattr(core, f"OP_{op.kind.upper()}"),
+            op.kind,
             domain=DOMAINS.index(op.domain),
             input=tuple(_pair(o) for o in op.inputs),
             output=_pair(op.output),
@@ -76,9 +76,8 @@ class Program:
             weight=op.weight,
             vector=op.vectors,
             width=op.width,
-            integer=op.integers,
-            real=op.reals,
             function=function,
+            **op.fields,
         )
 
     @property

@@ -197,7 +197,15 @@ class Graph:
             raise ModelFormatError(
                 self.path, None, "rope.dimension_count", f"{rotary.width} is more than a head's {head_dim} columns"
             )
-        return self._add("rope", [x, rotary], x.width, num_heads=num_heads, head_dim=head_dim, pairing=pairing)
+        return self._add(
+            "rope",
+            [x, rotary],
+            x.width,
+            num_heads=num_heads,
+            head_dim=head_dim,
+            half=rotary.width // 2,
+            pairing=pairing,
+        )
 
     def cache(
         self, name: str, num_layers: int, num_heads: int, key_dim: int, value_dim: int, lifetime: str

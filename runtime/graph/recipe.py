@@ -50,7 +50,7 @@ class VectorSpec:
 
 @dataclass
 class Op:
-    """One op of the plan, in the fields of `ef_op` (plan.h)."""
+    """One op of the plan, in the members of `ef_op` (plan/plan.h)."""
 
     kind: str
     domain: str
@@ -61,9 +61,8 @@ class Op:
     weight: int = -1
     vectors: tuple[int, ...] = ()
     width: int = 0
-    integers: tuple[int, ...] = ()
-    reals: tuple[float, ...] = ()
     function: str | None = None
+    fields: dict[str, int | float] = field(default_factory=dict)  # those of its kind (plan/op_list.h)
 
 
 @dataclass

@@ -35,12 +35,12 @@ class Chain:
         for source, (table, _) in zip((core.EF_TOKENS, core.EF_POSITIONS), tables, strict=True):
             given = {"input": ((self.x, 0),)} if source else {}
             weight = self.plan.add_matrix(table)
-            add(core.OP_EMBED, output=(self.x, 0), weight=weight, width=WIDTH, integer=(source,), real=(1.0,), **given)
+            add("embed", output=(self.x, 0), weight=weight, width=WIDTH, source=source, scale=1.0, **given)
         frequency = self.plan.add_vector(rows(3, HEAD_DIM // 2))
-        add(core.OP_ROTARY, output=(self.angles, 0), vector=(frequency,), width=HEAD_DIM, real=(1.0,))
-        norm = {"integer": (1,), "real": (1e-5,), "function": core.norm_pointer(None, "layer_norm")}
+        add("rotary", output=(self.angles, 0), vector=(frequency,), width=HEAD_DIM, scale=1.0)
+        norm = {"groups": 1, "epsilon": 1e-5, "function": core.norm_pointer(None, "layer_norm")}
         add(
-            core.OP_NORM,
+            "norm",
             input=((self.x, 0),),
             output=(self.normed, 0),
             quantized=(self.blocks, 0),
@@ -48,11 +48,11 @@ class Chain:
             **norm,
         )
         turned = (self.normed, 0)
-        pairing = (HEADS, HEAD_DIM, HEAD_DIM // 2, core.PAIR_HALVES)
-        add(core.OP_ROPE, input=(turned, (self.angles, 0)), output=turned, width=WIDTH, integer=pairing)
-        add(core.OP_STORE_KV, input=(turned, (self.x, 0)), integer=(0, 0), width=WIDTH)
-        seeing = {"integer": (0, 0, HEADS, 1, 0), "real": (0.2,)}
-        add(core.OP_ATTENTION, input=(turned,), output=(self.attended, 0), width=WIDTH, **seeing)
+        pairing = {"num_heads": HEADS, "head_dim": HEAD_DIM, "half": HEAD_DIM // 2, "pairing": core.PAIR_HALVES}
+        add("rope", input=(turned, (self.angles, 0)), output=turned, width=WIDTH, **pairing)
+        add("store_kv", input=(turned, (self.x, 0)), cache=0, layer=0, width=WIDTH)
+        seeing = {"num_heads": HEADS, "causal": 1, "scale": 0.2}
+        add("attention", input=(turned,), output=(self.attended, 0), width=WIDTH, **seeing)
         make.place(MOST)
         self.block_floats = make.sizes[self.blocks][0] // 4
 

@@ -73,7 +73,7 @@ def test_wrong_batches_are_refused(pool: core.Pool, changes: dict[str, Any], mes
 
 def _linear(plan: core.Plan, make: Builder) -> dict[str, Any]:
     return {
-        "kind": core.OP_LINEAR,
+        "kind": "linear",
         "input": ((make.floats(32), 0),),
         "output": (make.floats(16), 0),
         "weight": make.weight(core.EF_F32, 16, 32),
@@ -87,10 +87,10 @@ def _quantized_linear(plan: core.Plan, make: Builder) -> dict[str, Any]:
 
 def _norm(plan: core.Plan, make: Builder) -> dict[str, Any]:
     return {
-        "kind": core.OP_NORM,
+        "kind": "norm",
         "input": ((make.floats(32), 0),),
         "output": (make.floats(32), 0),
-        "integer": (1,),
+        "groups": 1,
         "width": 32,
         "function": core.norm_pointer(None, "rms_norm"),
     }
@@ -99,22 +99,27 @@ def _norm(plan: core.Plan, make: Builder) -> dict[str, Any]:
 def _attention(plan: core.Plan, make: Builder) -> dict[str, Any]:
     plan.add_cache(core.Cache(4, 2, 2, 8, 8, core.EF_F32))
     return {
-        "kind": core.OP_ATTENTION,
+        "kind": "attention",
         "input": ((make.floats(32), 0),),
         "output": (make.floats(32), 0),
-        "integer": (0, 1, 4, 1, 0),
+        "layer": 1,
+        "num_heads": 4,
+        "causal": 1,
         "width": 32,
     }
 
 
+HEADS_OF_8 = {"num_heads": 4, "head_dim": 8, "half": 4}
+
+
 def _rope(plan: core.Plan, make: Builder) -> dict[str, Any]:
     x = (make.floats(32), 0)
-    return {"kind": core.OP_ROPE, "input": (x, (make.floats(8), 0)), "output": x, "integer": (4, 8, 4, 0), "width": 32}
+    return {"kind": "rope", "input": (x, (make.floats(8), 0)), "output": x, "width": 32, **HEADS_OF_8}
 
 
 def _gate(plan: core.Plan, make: Builder) -> dict[str, Any]:
     return {
-        "kind": core.OP_GATE,
+        "kind": "gate",
         "input": ((make.floats(32), 0), (make.floats(32), 0)),
         "output": (make.floats(32), 0),
         "width": 32,
@@ -123,11 +128,11 @@ def _gate(plan: core.Plan, make: Builder) -> dict[str, Any]:
 
 def _embed(plan: core.Plan, make: Builder) -> dict[str, Any]:
     return {
-        "kind": core.OP_EMBED,
+        "kind": "embed",
         "output": (make.floats(32), 0),
         "weight": make.weight(core.EF_F32, 9, 32),
         "width": 32,
-        "real": (1.0,),
+        "scale": 1.0,
     }
 
 
@@ -146,7 +151,6 @@ def test_right_ops_are_accepted(maker: Maker) -> None:
 @pytest.mark.parametrize(
     ("maker", "changes", "message"),
     [
-        (_linear, {"kind": 99}, "kind is 99"),
         (_linear, {"domain": 3}, "domain is 3"),
         (_linear, {"domain": core.EF_OUTPUTS}, "another domain"),
         (_linear, {"weight": 1}, "matrix 1 of 1"),
@@ -161,32 +165,35 @@ def test_right_ops_are_accepted(maker: Maker) -> None:
         (_linear, {"input": ((0, 1),)}, "past the 32"),
         (_linear, {"input": ((0, -1),)}, "column is -1"),
         (_linear, {"vector": (0,)}, "vector 0 of 0"),
-        (_linear, {"integer": (5,)}, "activation 5"),
-        (_linear, {"integer": (0, 2)}, "gated is 2"),
-        (_linear, {"integer": (0, 1)}, "width 16 of a matrix of 16 rows"),
+        (_linear, {"activation": 1000}, "activation 1000"),
+        (_linear, {"gated": 2}, "gated 2"),
+        (_linear, {"gated": 1}, "width 16 of a matrix of 16 rows"),
         (_linear, {"quantized": (1, 0), "output": None}, "in blocks of 32"),
-        (_linear, {"integer": (0,) * 7}, "at most"),
+        (_linear, {"vector": (-1,) * 3}, "at most"),
+        (_linear, {"gate": 1}, "linear has no field 'gate'; it has activation, gated"),
+        (_linear, {"kind": "lineal"}, "no op 'lineal'; there are embed, linear"),
+        (_linear, {"gated": 2**31}, "gated is 2147483648"),
         (_quantized_linear, {"input": ((2, 0), (2, 0))}, "does not hold floats"),
         (_quantized_linear, {"input": ((2, 32),)}, "in blocks"),
         (_norm, {"function": 0}, "row function is missing"),
-        (_norm, {"integer": (0,)}, "0 groups"),
-        (_norm, {"integer": (2,)}, "past the 32"),
-        (_norm, {"integer": (2,), "width": 16, "quantized": (1, 0), "output": None}, "groups cannot"),
+        (_norm, {"groups": 0}, "0 groups"),
+        (_norm, {"groups": 2}, "past the 32"),
+        (_norm, {"groups": 2, "width": 16, "quantized": (1, 0), "output": None}, "groups cannot"),
         (_norm, {"output": None}, "there is no output"),
-        (_attention, {"integer": (1, 0, 4, 1, 0)}, "cache 1 of 1"),
-        (_attention, {"integer": (0, 2, 4, 1, 0)}, "layer 2 of 2"),
-        (_attention, {"integer": (0, 0, 3, 1, 0)}, "3 heads over 2"),
-        (_attention, {"integer": (0, 0, 8, 1, 0)}, "past the 32"),
-        (_attention, {"integer": (0, 0, 4, 1, -1)}, "window -1"),
+        (_attention, {"cache": 1}, "cache 1 of 1"),
+        (_attention, {"layer": 2}, "layer 2 of 2"),
+        (_attention, {"num_heads": 3}, "3 heads over 2"),
+        (_attention, {"num_heads": 8}, "past the 32"),
+        (_attention, {"window": -1}, "window -1"),
         (_attention, {"quantized": (1, 0)}, "not whole blocks"),
         (_attention, {"domain": core.EF_SEGMENTS}, "domain EF_ROWS"),
         (_rope, {"output": (1, 0)}, "same operand"),
-        (_rope, {"integer": (4, 8, 5, 0)}, "half 5"),
-        (_rope, {"integer": (5, 8, 4, 0)}, "past the 32"),
-        (_rope, {"integer": (4, 8, 4, 2)}, "pairing 2"),
-        (_gate, {"input": ((0, 0),)}, "second input is missing"),
-        (_gate, {"integer": (-1,)}, "activation -1"),
-        (_embed, {"integer": (3,)}, "source 3"),
+        (_rope, {"half": 5}, "half 5"),
+        (_rope, {"num_heads": 5}, "past the 32"),
+        (_rope, {"pairing": 2}, "pairing 2"),
+        (_gate, {"input": ((0, 0),)}, "input 1 is missing"),
+        (_gate, {"activation": -1}, "activation -1"),
+        (_embed, {"source": 3}, "source 3"),
         (_embed, {"width": 16}, "width 16 of a matrix of 32"),
     ],
 )

@@ -25,11 +25,11 @@ class Products:
         table.pack(rows(count, count, COLUMNS).tobytes(), 0, count)
         self.x = self.floats = self.builder.floats(COLUMNS)
         self.plan.add_op(
-            core.OP_EMBED, output=(self.x, 0), weight=self.plan.add_matrix(table), width=COLUMNS, real=(1.0,)
+            "embed", output=(self.x, 0), weight=self.plan.add_matrix(table), width=COLUMNS, scale=1.0
         )
         if kind != core.EF_F32:
             self.x = self.builder.blocks(COLUMNS)
-            self.plan.add_op(core.OP_QUANTIZE, input=((self.floats, 0),), quantized=(self.x, 0), width=COLUMNS)
+            self.plan.add_op("quantize", input=((self.floats, 0),), quantized=(self.x, 0), width=COLUMNS)
 
     def run(self, threads: int) -> None:
         self.builder.place(self.count)
@@ -55,18 +55,18 @@ def test_gated_products(kind: int, count: int, blocks: int, keeps_floats: bool, 
         make.floats(width),
         make.blocks(width),
     )
-    silu = (core.ACT_SILU,)
-    add(core.OP_LINEAR, output=(both, 0), width=2 * width, **common)
+    silu = {"activation": core.ACT_SILU}
+    add("linear", output=(both, 0), width=2 * width, **common)
     add(
-        core.OP_GATE,
+        "gate",
         input=((both, 0), (both, width)),
         output=(wanted, 0),
         quantized=(wanted_blocks, 0),
         width=width,
-        integer=silu,
+        **silu,
     )
     output = {"output": (floats, 0)} if keeps_floats else {}
-    add(core.OP_LINEAR, quantized=(gated, 0), width=width, integer=(*silu, 1), **output, **common)
+    add("linear", quantized=(gated, 0), width=width, gated=1, **silu, **output, **common)
     bench.run(threads)
     assert bench.read(gated) == bench.read(wanted_blocks)
     assert not keeps_floats or bench.read(floats) == bench.read(wanted)
@@ -77,7 +77,7 @@ def test_gated_products(kind: int, count: int, blocks: int, keeps_floats: bool, 
 def test_quantized_products(kind: int, count: int, blocks: int, keeps_floats: bool, threads: int) -> None:
     bench, width = Products(kind, count), 32 * blocks
     add, make = bench.plan.add_op, bench.builder
-    common = {"weight": make.weight(kind, width, COLUMNS), "width": width, "integer": (core.ACT_GELU,)}
+    common = {"weight": make.weight(kind, width, COLUMNS), "width": width, "activation": core.ACT_GELU}
     common["vector"] = (bench.plan.add_vector(rows(6, width)),)
     residual, wanted, wanted_blocks, floats, quantized = (
         make.floats(width),
@@ -86,12 +86,12 @@ def test_quantized_products(kind: int, count: int, blocks: int, keeps_floats: bo
         make.floats(width),
         make.blocks(width),
     )
-    add(core.OP_LINEAR, input=((bench.x, 0),), output=(residual, 0), **common)
+    add("linear", input=((bench.x, 0),), output=(residual, 0), **common)
     common["input"] = ((bench.x, 0), (residual, 0))
-    add(core.OP_LINEAR, output=(wanted, 0), **common)
-    add(core.OP_QUANTIZE, input=((wanted, 0),), quantized=(wanted_blocks, 0), width=width)
+    add("linear", output=(wanted, 0), **common)
+    add("quantize", input=((wanted, 0),), quantized=(wanted_blocks, 0), width=width)
     output = {"output": (floats, 0)} if keeps_floats else {}
-    add(core.OP_LINEAR, quantized=(quantized, 0), **output, **common)
+    add("linear", quantized=(quantized, 0), **output, **common)
     bench.run(threads)
     assert bench.read(quantized) == bench.read(wanted_blocks)
     assert not keeps_floats or bench.read(floats) == bench.read(wanted)
@@ -103,9 +103,9 @@ def test_gated_products_of_any_width(width: int) -> None:
     add, make, up = bench.plan.add_op, bench.builder, -(-width // 16) * 16
     both, wanted, gated = make.floats(up + width), make.floats(width), make.floats(width)
     common = {"input": ((bench.x, 0),), "weight": make.weight(core.EF_F32, up + width, COLUMNS)}
-    add(core.OP_LINEAR, output=(both, 0), width=up + width, **common)
-    add(core.OP_GATE, input=((both, 0), (both, up)), output=(wanted, 0), width=width, integer=(core.ACT_GELU,))
-    add(core.OP_LINEAR, output=(gated, 0), width=width, integer=(core.ACT_GELU, 1), **common)
+    add("linear", output=(both, 0), width=up + width, **common)
+    add("gate", input=((both, 0), (both, up)), output=(wanted, 0), width=width, activation=core.ACT_GELU)
+    add("linear", output=(gated, 0), width=width, activation=core.ACT_GELU, gated=1, **common)
     bench.run(2)
     assert np.array_equal(bench.plan.read(gated, 0, width, 5), bench.plan.read(wanted, 0, width, 5))
     assert bench.plan.read(gated, 0, width, 5).any()
@@ -127,18 +127,18 @@ def test_attention_leaves_quantized_rows(heads: int, kv_heads: int, head_dim: in
     width, kv_width = heads * head_dim, kv_heads * head_dim
     x, y, blocks, wanted = builder.floats(width), builder.floats(width), builder.blocks(width), builder.blocks(width)
     table, _ = matrix(core.EF_F32, count, width)
-    plan.add_op(core.OP_EMBED, output=(x, 0), weight=plan.add_matrix(table), width=width, real=(1.0,))
-    plan.add_op(core.OP_STORE_KV, input=((x, 0), (x, 0)), integer=(0, 0), width=kv_width)
+    plan.add_op("embed", output=(x, 0), weight=plan.add_matrix(table), width=width, scale=1.0)
+    plan.add_op("store_kv", input=((x, 0), (x, 0)), cache=0, layer=0, width=kv_width)
     plan.add_op(
-        core.OP_ATTENTION,
+        "attention",
         input=((x, 0),),
         output=(y, 0),
         quantized=(blocks, 0),
-        integer=(0, 0, heads, 1, 0),
-        real=(1.0,),
+        cache=0, layer=0, num_heads=heads, causal=1, window=0,
+        scale=1.0,
         width=width,
     )
-    plan.add_op(core.OP_QUANTIZE, input=((y, 0),), quantized=(wanted, 0), width=width)
+    plan.add_op("quantize", input=((y, 0),), quantized=(wanted, 0), width=width)
     builder.place(count)
     ids = np.arange(count, dtype=np.int32)
     pages = np.arange(num_pages, dtype=np.int32)

@@ -30,7 +30,7 @@ class Bench:
         table.pack(values.tobytes(), 0, len(values))
         buffer = self.builder.floats(values.shape[1])
         self.plan.add_op(
-            core.OP_EMBED, output=(buffer, 0), weight=self.plan.add_matrix(table), width=values.shape[1], real=(1.0,)
+            "embed", output=(buffer, 0), weight=self.plan.add_matrix(table), width=values.shape[1], scale=1.0
         )
         return buffer
 
@@ -53,13 +53,13 @@ def test_embed_adds_positions_and_token_types(pool: core.Pool) -> None:
     type_table, types = matrix(core.EF_Q8_0, 2, WIDTH)
     for table, source in ((position_table, core.EF_POSITIONS), (type_table, core.EF_TOKEN_TYPES)):
         bench.plan.add_op(
-            core.OP_EMBED,
+            "embed",
             input=((bench.x, 0),),
             output=(bench.x, 0),
             weight=bench.plan.add_matrix(table),
             width=WIDTH,
-            integer=(source,),
-            real=(1.0,),
+            source=source,
+            scale=1.0,
         )
     bench.run(pool)
     assert np.allclose(
@@ -77,20 +77,20 @@ def test_linear_is_the_product_with_its_epilogue(pool: core.Pool, kind: int) -> 
     if kind in QUANTIZED:
         given = bench.builder.blocks(width)
         bench.plan.add_op(
-            core.OP_QUANTIZE,
+            "quantize",
             input=((bench.x, 0),),
             quantized=(given, 0),
             row_scale=kind == core.EF_I8_ROW,
             width=width,
         )
     bench.plan.add_op(
-        core.OP_LINEAR,
+        "linear",
         input=((given, 0), (bench.y, 0)),
         output=(bench.y, 0),
         weight=bench.plan.add_matrix(weight),
         vector=(bench.plan.add_vector(bias),),
         width=40,
-        integer=(core.ACT_GELU,),
+        activation=core.ACT_GELU,
     )
     bench.run(pool)
     assert same_bits(bench.read(bench.y, 40), core.kernel_matmul(None, weight, x, bias, y, "gelu"))
@@ -101,12 +101,12 @@ def test_norm_in_groups_and_without_weights(pool: core.Pool) -> None:
     bench = Bench(x)
     result = bench.builder.floats(WIDTH)
     bench.plan.add_op(
-        core.OP_NORM,
+        "norm",
         input=((bench.x, 0),),
         output=(result, 0),
         width=WIDTH // 4,
-        integer=(4,),
-        real=(1e-5,),
+        groups=4,
+        epsilon=1e-5,
         function=core.norm_pointer(None, "layer_norm"),
     )
     bench.run(pool)
@@ -119,9 +119,9 @@ def test_norm_in_groups_and_without_weights(pool: core.Pool) -> None:
 def test_a_result_may_be_floats_and_quantized_rows_at_once(pool: core.Pool, name: str) -> None:
     x, y = rows(0, ROWS, WIDTH), rows(1, ROWS, WIDTH)
     fields: dict[str, dict[str, Any]] = {
-        "norm": {"integer": (1,), "real": (1e-5,), "function": core.norm_pointer(None, "rms_norm")},
-        "gate": {"integer": (core.ACT_SILU,)},
-        "activate": {"integer": (core.ACT_RELU,)},
+        "norm": {"groups": 1, "epsilon": 1e-5, "function": core.norm_pointer(None, "rms_norm")},
+        "gate": {"activation": core.ACT_SILU},
+        "activate": {"activation": core.ACT_RELU},
     }
     wanted = {
         "norm": lambda: core.kernel_norm(None, "rms_norm", x, np.ones(WIDTH, np.float32), None, 1e-5),
@@ -131,13 +131,13 @@ def test_a_result_may_be_floats_and_quantized_rows_at_once(pool: core.Pool, name
     bench = Bench(x, y)
     floats, both, alone = bench.builder.floats(WIDTH), bench.builder.blocks(WIDTH), bench.builder.blocks(WIDTH)
     inputs = ((bench.x, 0), (bench.y, 0)) if name == "gate" else ((bench.x, 0),)
-    kind = getattr(core, f"OP_{name.upper()}")
+    kind = name
     bench.plan.add_op(kind, input=inputs, output=(floats, 0), quantized=(both, 0), width=WIDTH, **fields[name])
     bench.plan.add_op(kind, input=inputs, quantized=(alone, 0), width=WIDTH, **fields[name])
     weight = bench.builder.weight(core.EF_Q8_0, 16, WIDTH)
     products = [bench.builder.floats(16) for _ in range(2)]
     for blocks, product in zip((both, alone), products, strict=True):
-        bench.plan.add_op(core.OP_LINEAR, input=((blocks, 0),), output=(product, 0), weight=weight, width=16)
+        bench.plan.add_op("linear", input=((blocks, 0),), output=(product, 0), weight=weight, width=16)
     bench.run(pool)
     assert same_bits(bench.read(floats, WIDTH), wanted[name]())
     assert same_bits(bench.read(products[0], 16), bench.read(products[1], 16)) and bench.read(products[0], 16).any()
@@ -148,15 +148,15 @@ def test_add_select_and_pool(pool: core.Pool) -> None:
     bench = Bench(x, y, segments=[2, 4, 1])
     total, selected = bench.builder.floats(WIDTH), bench.builder.floats(WIDTH, core.EF_OUTPUTS)
     pooled = bench.builder.floats(WIDTH, core.EF_SEGMENTS)
-    bench.plan.add_op(core.OP_ADD, input=((bench.x, 0), (bench.y, 0)), output=(total, 0), width=WIDTH)
-    bench.plan.add_op(core.OP_SELECT, domain=core.EF_OUTPUTS, input=((bench.x, 0),), output=(selected, 0), width=WIDTH)
+    bench.plan.add_op("add", input=((bench.x, 0), (bench.y, 0)), output=(total, 0), width=WIDTH)
+    bench.plan.add_op("select", domain=core.EF_OUTPUTS, input=((bench.x, 0),), output=(selected, 0), width=WIDTH)
     bench.plan.add_op(
-        core.OP_POOL,
+        "pool",
         domain=core.EF_SEGMENTS,
         input=((bench.x, 0),),
         output=(pooled, 0),
         width=WIDTH,
-        integer=(core.POOL_MEAN,),
+        pooling=core.POOL_MEAN,
     )
     bench.run(pool, outputs=[6, 0, 6])
     assert same_bits(bench.read(total, WIDTH), x + y)
@@ -169,14 +169,14 @@ def test_rotary_and_rope(pool: core.Pool) -> None:
     bench = Bench(x)
     angles = bench.builder.floats(18)
     bench.plan.add_op(
-        core.OP_ROTARY, output=(angles, 0), vector=(bench.plan.add_vector(frequency),), width=18, real=(0.5,)
+        "rotary", output=(angles, 0), vector=(bench.plan.add_vector(frequency),), width=18, scale=0.5
     )
     bench.plan.add_op(
-        core.OP_ROPE,
+        "rope",
         input=((bench.x, 0), (angles, 0)),
         output=(bench.x, 0),
         width=WIDTH,
-        integer=(2, 32, 9, core.PAIR_HALVES),
+        num_heads=2, head_dim=32, half=9, pairing=core.PAIR_HALVES,
     )
     bench.run(pool)
     cos_sin = core.kernel_rotary(None, np.arange(ROWS, dtype=np.int32) * 3, frequency, 0.5)

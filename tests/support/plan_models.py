@@ -61,31 +61,31 @@ class Decoder:
         self.x, self.angles = make.floats(width), make.floats(self.head_dim)
         frequency = self.plan.add_vector((100.0 ** (-np.arange(16) / 16)).astype(np.float32))
         add(
-            core.OP_EMBED,
+            "embed",
             output=(self.x, 0),
             weight=make.weight(core.EF_F32, self.vocabulary, width),
             width=width,
-            real=(1.5,),
+            scale=1.5,
         )
-        add(core.OP_ROTARY, output=(self.angles, 0), vector=(frequency,), width=self.head_dim, real=(1.0,))
+        add("rotary", output=(self.angles, 0), vector=(frequency,), width=self.head_dim, scale=1.0)
         for layer in range(num_layers):
             self._attention(layer)
             self._gated(core.EF_Q4_0 if layer % 2 else core.EF_F16)
         selected, normed, self.logits = (make.floats(n, core.EF_OUTPUTS) for n in (width, width, self.vocabulary))
-        add(core.OP_SELECT, domain=core.EF_OUTPUTS, input=((self.x, 0),), output=(selected, 0), width=width)
+        add("select", domain=core.EF_OUTPUTS, input=((self.x, 0),), output=(selected, 0), width=width)
         add(
-            core.OP_NORM,
+            "norm",
             domain=core.EF_OUTPUTS,
             input=((selected, 0),),
             output=(normed, 0),
             vector=(self.norm,),
             width=width,
-            integer=(1,),
-            real=(1e-5,),
+            groups=1,
+            epsilon=1e-5,
             function=self.function,
         )
         add(
-            core.OP_LINEAR,
+            "linear",
             domain=core.EF_OUTPUTS,
             input=((normed, 0),),
             output=(self.logits, 0),
@@ -102,17 +102,17 @@ class Decoder:
             make.blocks(width),
         )
         add(
-            core.OP_NORM,
+            "norm",
             input=((self.x, 0),),
             quantized=(normed, 0),
             vector=(self.norm,),
             width=width,
-            integer=(1,),
-            real=(1e-5,),
+            groups=1,
+            epsilon=1e-5,
             function=self.function,
         )
         add(
-            core.OP_LINEAR,
+            "linear",
             input=((normed, 0),),
             output=(qkv, 0),
             width=width + 2 * head_dim,
@@ -120,24 +120,24 @@ class Decoder:
         )
         for column, heads in ((0, 2), (width, 1)):
             add(
-                core.OP_ROPE,
+                "rope",
                 input=((qkv, column), (self.angles, 0)),
                 output=(qkv, column),
                 width=heads * head_dim,
-                integer=(heads, head_dim, head_dim // 2, core.PAIR_NEIGHBOURS),
+                num_heads=heads, head_dim=head_dim, half=head_dim // 2, pairing=core.PAIR_NEIGHBOURS,
             )
-        add(core.OP_STORE_KV, input=((qkv, width), (qkv, width + head_dim)), integer=(0, layer), width=head_dim)
+        add("store_kv", input=((qkv, width), (qkv, width + head_dim)), cache=0, layer=layer, width=head_dim)
         add(
-            core.OP_ATTENTION,
+            "attention",
             input=((qkv, 0),),
             output=(mixed, 0),
-            integer=(0, layer, 2, 1, 0),
-            real=(head_dim**-0.5,),
+            cache=0, layer=layer, num_heads=2, causal=1, window=0,
+            scale=head_dim**-0.5,
             width=width,
         )
-        add(core.OP_QUANTIZE, input=((mixed, 0),), quantized=(blocks, 0), width=width)
+        add("quantize", input=((mixed, 0),), quantized=(blocks, 0), width=width)
         add(
-            core.OP_LINEAR,
+            "linear",
             input=((blocks, 0), (self.x, 0)),
             output=(self.x, 0),
             weight=make.weight(core.EF_Q4_0, width, width),
@@ -151,31 +151,31 @@ class Decoder:
         gate_up, gated = make.floats(2 * hidden), make.blocks(hidden) if quantized else make.floats(hidden)
         result = "quantized" if quantized else "output"
         add(
-            core.OP_NORM,
+            "norm",
             input=((self.x, 0),),
             vector=(self.norm,),
             width=self.width,
-            integer=(1,),
-            real=(1e-5,),
+            groups=1,
+            epsilon=1e-5,
             function=self.function,
             **{result: (normed, 0)},
         )
         add(
-            core.OP_LINEAR,
+            "linear",
             input=((normed, 0),),
             output=(gate_up, 0),
             weight=make.weight(kind, 2 * hidden, self.width),
             width=2 * hidden,
         )
         add(
-            core.OP_GATE,
+            "gate",
             input=((gate_up, 0), (gate_up, hidden)),
             width=hidden,
-            integer=(core.ACT_SILU,),
+            activation=core.ACT_SILU,
             **{result: (gated, 0)},
         )
         add(
-            core.OP_LINEAR,
+            "linear",
             input=((gated, 0), (self.x, 0)),
             output=(self.x, 0),
             weight=make.weight(kind, self.width, hidden),
@@ -217,7 +217,7 @@ class Slow:
         weight = builder.weight(core.EF_F32, width, width)
         for i in range(num_ops):
             self.plan.add_op(
-                core.OP_LINEAR, input=((buffers[i % 2], 0),), output=(buffers[1 - i % 2], 0), weight=weight, width=width
+                "linear", input=((buffers[i % 2], 0),), output=(buffers[1 - i % 2], 0), weight=weight, width=width
             )
         builder.place(num_rows)
 

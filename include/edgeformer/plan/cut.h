@@ -14,13 +14,13 @@ static inline int32_t ef_divide_up(int32_t a, int32_t b) { return a / b + (a % b
 
 static inline double ef_attention_products(const ef_plan *plan, const ef_batch *batch, const ef_op *op)
 {
-    const ef_cache *cache = &plan->caches[op->integer[0]];
+    const ef_cache *cache = &plan->caches[op->attention.cache];
     double pairs = 0;
     for (int32_t i = 0; i < batch->num_segments; i++) {
-        const ef_segment *segment = &batch->segments[op->integer[0]][i];
-        pairs += (double)segment->num_rows * (double)ef_segment_positions(segment, op->integer[3]);
+        const ef_segment *segment = &batch->segments[op->attention.cache][i];
+        pairs += (double)segment->num_rows * (double)ef_segment_positions(segment, op->attention.causal);
     }
-    return pairs * op->integer[2] * (cache->key_dim + cache->value_dim);
+    return pairs * op->attention.num_heads * (cache->key_dim + cache->value_dim);
 }
 
 /* A guess, in nanoseconds of one fast core: good enough to tell what is worth waking threads for. */
@@ -37,17 +37,14 @@ static inline double ef_op_nanoseconds(const ef_plan *plan, const ef_batch *batc
         return products / (ef_type_is_quantized(weight->type) ? 300 : 50) + bytes / 30;
     }
     case EF_OP_ATTENTION: return ef_attention_products(plan, batch, op) / 30;
-    case EF_OP_NORM: return values * op->integer[0] * 0.4;
-    case EF_OP_ROTARY: return values * 4;
-    case EF_OP_GATE:
-    case EF_OP_ACTIVATE: return values * 0.6;
-    case EF_OP_ROPE: return rows * op->integer[0] * op->integer[1] * 0.3;
+    case EF_OP_NORM: return values * op->norm.groups * 0.4;
+    case EF_OP_ROPE: return rows * op->rope.num_heads * op->rope.head_dim * 0.3;
     case EF_OP_STORE_KV: {
-        const ef_cache *cache = &plan->caches[op->integer[0]];
+        const ef_cache *cache = &plan->caches[op->store_kv.cache];
         return rows * cache->num_heads * (cache->key_dim + cache->value_dim) * 0.5;
     }
     case EF_OP_POOL: return (double)batch->num_rows * op->width * 0.1;
-    default: return values * 0.2;
+    default: return values * ef_op_list[op->kind].nanoseconds;
     }
 }
 
@@ -77,13 +74,13 @@ static inline ef_cut ef_linear_cut(int32_t rows, int64_t row_bytes, int32_t pane
  * where they are not, or where the parts would not fit. */
 static inline int32_t ef_attention_split(const ef_plan *plan, const ef_batch *batch, const ef_op *op, int32_t wanted)
 {
-    const int64_t heads = plan->caches[op->integer[0]].num_heads, units = heads * batch->num_segments;
+    const int64_t heads = plan->caches[op->attention.cache].num_heads, units = heads * batch->num_segments;
     int64_t floats = 0, spans = 0, most = 0;
     if (!plan->parts || units > EF_PARTS_UNITS || 2 * units >= wanted)
         return 0;
     for (int32_t i = 0; i < batch->num_segments; i++) {
-        const ef_segment *segment = &batch->segments[op->integer[0]][i];
-        const int32_t count = ef_attention_spans(ef_segment_positions(segment, op->integer[3]));
+        const ef_segment *segment = &batch->segments[op->attention.cache][i];
+        const int32_t count = ef_attention_spans(ef_segment_positions(segment, op->attention.causal));
         if (segment->num_rows > EF_ROW_BLOCK)
             return 0;
         floats += ef_segment_parts(plan, op, segment) * heads;
@@ -97,22 +94,17 @@ static inline int32_t ef_attention_split(const ef_plan *plan, const ef_batch *ba
 /* ATTENTION: blocks of rows of one key-value head, no longer than the number of chunks wants, or spans. */
 static inline ef_cut ef_attention_cut(const ef_plan *plan, const ef_batch *batch, const ef_op *op, int32_t wanted)
 {
-    int32_t heads = plan->caches[op->integer[0]].num_heads;
+    int32_t heads = plan->caches[op->attention.cache].num_heads;
     int32_t rows_a_chunk = (int32_t)((int64_t)batch->num_rows * heads / wanted);
     rows_a_chunk = rows_a_chunk < EF_ROW_BLOCK ? EF_ROW_BLOCK : rows_a_chunk;
     ef_cut cut = {.rows_a_chunk = rows_a_chunk, .panel_chunks = 1};
     cut.spans_a_chunk = ef_attention_split(plan, batch, op, wanted);
     for (int32_t i = 0; i < batch->num_segments; i++)
-        cut.num_chunks += heads * ef_segment_chunks(op, &cut, &batch->segments[op->integer[0]][i]);
+        cut.num_chunks += heads * ef_segment_chunks(op, &cut, &batch->segments[op->attention.cache][i]);
     return cut;
 }
 
-/* Whether an op works row by row, in whole rows: a row of its result needs that row of its operands alone, or values
- * that are there before its chain. */
-static inline int ef_op_is_row_wise(const ef_op *op)
-{
-    return op->kind != EF_OP_LINEAR && op->kind != EF_OP_ATTENTION && op->kind != EF_OP_POOL;
-}
+static inline int ef_op_is_row_wise(const ef_op *op) { return ef_op_list[op->kind].row_wise; }
 
 /* One past the last op of the chain from `first` on: row-wise ops of one domain, through all of which a range of rows
  * may pass at once; any other op is a chain by itself. */
@@ -158,7 +150,7 @@ static inline int64_t ef_op_scratch_bytes(const ef_plan *plan, const ef_op *op)
     if (op->kind == EF_OP_LINEAR)
         return ef_linear_scratch(plan, op);
     if (op->kind == EF_OP_ATTENTION)
-        floats = ef_attention_scratch(&plan->caches[op->integer[0]]);
+        floats = ef_attention_scratch(&plan->caches[op->attention.cache]);
     else if (op->quantized.buffer >= 0 && op->output.buffer < 0)
         floats = ef_pad16(op->width);
     return floats * (int64_t)sizeof(float);

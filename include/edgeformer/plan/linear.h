@@ -16,7 +16,7 @@ static inline int32_t ef_linear_panels(const ef_op *op) { return (op->width + EF
 /* Bytes of weights of one panel of the result. */
 static inline int64_t ef_linear_panel_bytes(const ef_plan *plan, const ef_op *op)
 {
-    return plan->matrices[op->weight].panel_bytes << op->integer[1];
+    return plan->matrices[op->weight].panel_bytes << op->linear.gated;
 }
 
 /* Where the products kept begin in a thread's scratch, after what the product itself needs. */
@@ -28,7 +28,7 @@ static inline int64_t ef_linear_kept(const ef_plan *plan, const ef_op *op)
 /* Bytes of scratch that a thread needs. */
 static inline int64_t ef_linear_scratch(const ef_plan *plan, const ef_op *op)
 {
-    const int kept = op->integer[1] ? 2 : op->output.buffer < 0;
+    const int kept = op->linear.gated ? 2 : op->output.buffer < 0;
     return ef_linear_kept(plan, op) + kept * EF_FINISH_BYTES;
 }
 
@@ -58,7 +58,7 @@ static inline void ef_linear_product(const ef_plan *plan, const ef_op *op, int32
         .bias = bias ? bias + panel * EF_TILE : NULL,
         .residual = residual ? residual + panel * EF_TILE : NULL,
         .residual_stride = ef_operand_stride(plan, op->input[1]),
-        .activation = op->integer[1] ? EF_ACT_NONE : op->integer[0],
+        .activation = op->linear.gated ? EF_ACT_NONE : op->linear.activation,
         .scratch = scratch,
     };
     args.weight.data += panel * args.weight.panel_bytes;
@@ -72,7 +72,7 @@ static inline void ef_linear_finished(const ef_plan *plan, const ef_op *op, int3
 {
     float *kept = (float *)(void *)(scratch + ef_linear_kept(plan, op));
     const int32_t column = panel * EF_TILE, width = panels * EF_TILE;
-    const int gated = op->integer[1], keeps = op->output.buffer >= 0;
+    const int gated = op->linear.gated, keeps = op->output.buffer >= 0;
     float *output = keeps ? ef_operand_row(plan, op->output, begin) + column : kept;
     int64_t stride = keeps ? ef_operand_stride(plan, op->output) : width * (int64_t)sizeof(float);
     if (gated) {
@@ -82,7 +82,7 @@ static inline void ef_linear_finished(const ef_plan *plan, const ef_op *op, int3
         ef_linear_product(plan, op, begin, end, ef_linear_panels(op) + panel, panels, up, part, scratch);
         for (int32_t row = 0; row < end - begin; row++)
             plan->kernels->gate(output + row * stride / (int64_t)sizeof(float), gate + row * width, up + row * width,
-                                width, op->integer[0]);
+                                width, op->linear.activation);
     } else {
         ef_linear_product(plan, op, begin, end, panel, panels, output, stride, scratch);
     }
@@ -96,7 +96,7 @@ static inline void ef_linear_finished(const ef_plan *plan, const ef_op *op, int3
 static inline void ef_op_linear(const ef_plan *plan, const ef_op *op, int32_t begin, int32_t end, int32_t panel_begin,
                                 int32_t panel_end, uint8_t *scratch)
 {
-    if (!op->integer[1] && op->quantized.buffer < 0) {
+    if (!op->linear.gated && op->quantized.buffer < 0) {
         ef_linear_product(plan, op, begin, end, panel_begin, panel_end - panel_begin,
                           ef_operand_row(plan, op->output, begin) + panel_begin * EF_TILE,
                           ef_operand_stride(plan, op->output), scratch);

@@ -51,11 +51,11 @@ static inline const ef_segment *ef_find_segment(const ef_segment *segments, int3
 
 static inline void ef_op_embed(const ef_plan *plan, const ef_batch *batch, const ef_op *op, int32_t begin, int32_t end)
 {
-    const int32_t *source = op->integer[0] == EF_TOKENS ? batch->tokens
-                          : op->integer[0] == EF_POSITIONS ? batch->positions : batch->token_types;
+    const int32_t *source = op->embed.source == EF_TOKENS ? batch->tokens
+                          : op->embed.source == EF_POSITIONS ? batch->positions : batch->token_types;
     for (int32_t row = begin; row < end; row++)
         plan->kernels->embed(ef_operand_row(plan, op->output, row), &plan->matrices[op->weight],
-                             source ? source[row] : 0, op->real[0], ef_operand_row(plan, op->input[0], row));
+                             source ? source[row] : 0, op->embed.scale, ef_operand_row(plan, op->input[0], row));
 }
 
 /* Where a row op writes its floats: its output, or the scratch if only the quantized row is wanted. */
@@ -78,8 +78,8 @@ static inline void ef_op_norm(const ef_plan *plan, const ef_op *op, int32_t begi
     for (int32_t row = begin; row < end; row++) {
         const float *input = ef_operand_row(plan, op->input[0], row);
         float *output = ef_row_target(plan, op, row, scratch);
-        for (int64_t group = 0; group < op->integer[0]; group++)
-            op->function(output + group * op->width, input + group * op->width, weight, bias, op->width, op->real[0]);
+        for (int64_t group = 0; group < op->norm.groups; group++)
+            op->function(output + group * op->width, input + group * op->width, weight, bias, op->width, op->norm.epsilon);
         ef_quantize_row(plan, op, row, output);
     }
 }
@@ -94,20 +94,20 @@ static inline void ef_op_rotary(const ef_plan *plan, const ef_batch *batch, cons
 {
     for (int32_t row = begin; row < end; row++)
         plan->kernels->rotary(ef_operand_row(plan, op->output, row), batch->positions[row],
-                              ef_plan_vector(plan, op->vector[0]), op->width / 2, op->real[0]);
+                              ef_plan_vector(plan, op->vector[0]), op->width / 2, op->rotary.scale);
 }
 
 static inline void ef_op_rope(const ef_plan *plan, const ef_op *op, int32_t begin, int32_t end)
 {
     for (int32_t row = begin; row < end; row++)
         plan->kernels->rope(ef_operand_row(plan, op->output, row), ef_operand_row(plan, op->input[1], row),
-                            op->integer[0], op->integer[1], op->integer[2], op->integer[3]);
+                            op->rope.num_heads, op->rope.head_dim, op->rope.half, op->rope.pairing);
 }
 
 static inline void ef_op_store_kv(const ef_plan *plan, const ef_batch *batch, const ef_op *op, int32_t begin,
                                   int32_t end)
 {
-    const int32_t cache = op->integer[0];
+    const int32_t cache = op->store_kv.cache;
     const int64_t key_stride = ef_operand_stride(plan, op->input[0]);
     const int64_t value_stride = ef_operand_stride(plan, op->input[1]);
     for (int32_t row = begin, count; row < end; row += count) { /* what one page takes at a time */
@@ -117,7 +117,7 @@ static inline void ef_op_store_kv(const ef_plan *plan, const ef_batch *batch, co
         const int32_t segment_end = segment->first_row + segment->num_rows;
         const int32_t last = segment_end < end ? segment_end : end;
         count = last - row < EF_TILE - slot ? last - row : EF_TILE - slot;
-        plan->kernels->store_kv(&plan->caches[cache], page, op->integer[1], slot, count,
+        plan->kernels->store_kv(&plan->caches[cache], page, op->store_kv.layer, slot, count,
                                 ef_operand_row(plan, op->input[0], row), key_stride,
                                 ef_operand_row(plan, op->input[1], row), value_stride);
     }
@@ -128,7 +128,7 @@ static inline void ef_op_gate(const ef_plan *plan, const ef_op *op, int32_t begi
     for (int32_t row = begin; row < end; row++) {
         float *output = ef_row_target(plan, op, row, scratch);
         plan->kernels->gate(output, ef_operand_row(plan, op->input[0], row), ef_operand_row(plan, op->input[1], row),
-                            op->width, op->integer[0]);
+                            op->width, op->gate.activation);
         ef_quantize_row(plan, op, row, output);
     }
 }
@@ -137,7 +137,8 @@ static inline void ef_op_activate(const ef_plan *plan, const ef_op *op, int32_t 
 {
     for (int32_t row = begin; row < end; row++) {
         float *output = ef_row_target(plan, op, row, scratch);
-        plan->kernels->activate(output, ef_operand_row(plan, op->input[0], row), op->width, op->integer[0]);
+        plan->kernels->activate(output, ef_operand_row(plan, op->input[0], row), op->width,
+                                op->activate.activation);
         ef_quantize_row(plan, op, row, output);
     }
 }
@@ -162,7 +163,7 @@ static inline void ef_op_pool(const ef_plan *plan, const ef_batch *batch, const 
         const ef_segment *segment = &batch->segments[0][row];
         const float *first = ef_operand_row(plan, op->input[0], segment->first_row);
         plan->kernels->pool(ef_operand_row(plan, op->output, row), first, ef_operand_stride(plan, op->input[0]),
-                            segment->num_rows, op->width, op->integer[0]);
+                            segment->num_rows, op->width, op->pool.pooling);
     }
 }
 
@@ -175,9 +176,9 @@ static inline int32_t ef_segment_positions(const ef_segment *segment, int causal
 /* Floats of the parts that one key-value head of a segment is split into. */
 static inline int64_t ef_segment_parts(const ef_plan *plan, const ef_op *op, const ef_segment *segment)
 {
-    const ef_cache *cache = &plan->caches[op->integer[0]];
-    return ef_attention_part(cache) * ef_attention_tiles(segment->num_rows * (op->integer[2] / cache->num_heads)) *
-           ef_attention_spans(ef_segment_positions(segment, op->integer[3]));
+    const ef_cache *cache = &plan->caches[op->attention.cache];
+    return ef_attention_part(cache) * ef_attention_tiles(segment->num_rows * (op->attention.num_heads / cache->num_heads)) *
+           ef_attention_spans(ef_segment_positions(segment, op->attention.causal));
 }
 
 /* Chunks that each key-value head of a segment is cut into. */
@@ -185,7 +186,7 @@ static inline int32_t ef_segment_chunks(const ef_op *op, const ef_cut *cut, cons
 {
     if (cut->spans_a_chunk == 0)
         return (segment->num_rows + cut->rows_a_chunk - 1) / cut->rows_a_chunk;
-    const int32_t spans = ef_attention_spans(ef_segment_positions(segment, op->integer[3]));
+    const int32_t spans = ef_attention_spans(ef_segment_positions(segment, op->attention.causal));
     return (spans + cut->spans_a_chunk - 1) / cut->spans_a_chunk;
 }
 
@@ -206,7 +207,7 @@ static inline void ef_attention_chunk(const ef_plan *plan, const ef_op *op, cons
                                       const ef_segment *segment, int32_t kv_head, int32_t within, int32_t chunks,
                                       const ef_worker_state *state, float *scratch)
 {
-    const int32_t num_spans = ef_attention_spans(ef_segment_positions(segment, op->integer[3]));
+    const int32_t num_spans = ef_attention_spans(ef_segment_positions(segment, op->attention.causal));
     const int32_t begin = within * cut->spans_a_chunk;
     const int32_t end = begin + cut->spans_a_chunk < num_spans ? begin + cut->spans_a_chunk : num_spans;
     atomic_int *finished = &plan->parts->finished[state->segment * args->cache->num_heads + kv_head];
@@ -224,13 +225,13 @@ static inline void ef_attention_chunk(const ef_plan *plan, const ef_op *op, cons
 static inline void ef_op_attention(const ef_plan *plan, const ef_batch *batch, const ef_op *op, const ef_cut *cut,
                                    int32_t chunk, ef_worker_state *state)
 {
-    const ef_cache *cache = &plan->caches[op->integer[0]];
+    const ef_cache *cache = &plan->caches[op->attention.cache];
     const ef_segment *segment;
     int32_t chunks;
     if (chunk < state->segment_chunk)
         *state = (ef_worker_state){.op = state->op};
     for (;;) {
-        segment = &batch->segments[op->integer[0]][state->segment];
+        segment = &batch->segments[op->attention.cache][state->segment];
         chunks = ef_segment_chunks(op, cut, segment);
         if (chunk < state->segment_chunk + chunks * cache->num_heads)
             break;
@@ -245,12 +246,12 @@ static inline void ef_op_attention(const ef_plan *plan, const ef_batch *batch, c
         .output = ef_operand_row(plan, op->output, 0),
         .output_stride = ef_operand_stride(plan, op->output),
         .cache = cache,
-        .page_table = batch->page_table[op->integer[0]],
-        .layer = op->integer[1],
-        .num_heads = op->integer[2],
-        .causal = op->integer[3],
-        .window = op->integer[4],
-        .scale = op->real[0],
+        .page_table = batch->page_table[op->attention.cache],
+        .layer = op->attention.layer,
+        .num_heads = op->attention.num_heads,
+        .causal = op->attention.causal,
+        .window = op->attention.window,
+        .scale = op->attention.scale,
     };
     if (cut->spans_a_chunk) {
         ef_attention_chunk(plan, op, cut, &args, segment, kv_head, within, chunks, state, ef_worker_scratch(state));

@@ -4,6 +4,7 @@
 
 #include "edgeformer/kernels/kernels.h"
 #include "edgeformer/host/threads.h"
+#include "edgeformer/plan/op_list.h"
 
 enum { EF_MAX_CACHES = 4 };
 
@@ -14,29 +15,6 @@ enum ef_domain {
     EF_SEGMENTS = 2, /* one row a sequence */
 };
 enum ef_source { EF_TOKENS = 0, EF_POSITIONS = 1, EF_TOKEN_TYPES = 2 };
-
-enum ef_op_kind {
-    EF_OP_EMBED,     /* output = (input[0] or 0) + real[0] * matrices[weight][source], source = integer[0] */
-    EF_OP_LINEAR,    /* output = (input[1] or 0) + activation(matrices[weight] input[0] + vectors[vector[0]]),
-                      * activation = integer[0]; input[0] is a quantized buffer where the weight's type is. integer[1] = 1:
-                      * the matrix holds gate and up, each from a whole tile on; output = activation(gate) * up of `width`
-                      * columns, no input[1]. -> output and/or quantized */
-    EF_OP_NORM,      /* function over `width` columns, integer[0] groups a row; vectors[vector[0..1]], epsilon = real[0];
-                      * writes output (floats) and, where present, quantized (groups == 1) */
-    EF_OP_QUANTIZE,  /* quantized = input[0], width columns */
-    EF_OP_ROTARY,    /* output = cos and sin of position * vectors[vector[0]]; width = 2 * half; scale = real[0] */
-    EF_OP_ROPE,      /* output = input[0] rotated by input[1] (the rotary), in place (same operand); integer: num_heads,
-                      * head_dim, half, pairing */
-    EF_OP_STORE_KV,  /* cache integer[0], layer integer[1]; input[0] keys, input[1] values */
-    EF_OP_ATTENTION, /* output = attention(input[0]); integer: cache, layer, num_heads, causal, window; scale = real[0];
-                      * quantized: where present, the same values (whole blocks for each head of the cache) */
-    EF_OP_GATE,      /* activation(input[0]) * input[1] -> output and/or quantized; activation = integer[0] */
-    EF_OP_ACTIVATE,  /* activation(input[0]) -> output and/or quantized; activation = integer[0] */
-    EF_OP_ADD,       /* output = input[0] + input[1] */
-    EF_OP_SELECT,    /* domain EF_OUTPUTS: output[m] = input[0][output_rows[m]] */
-    EF_OP_POOL,      /* domain EF_SEGMENTS: output[s] = pool of the rows of segment s of cache 0; kind = integer[0] */
-    EF_OP_COUNT
-};
 
 /* buffer < 0: absent. column: the first float (float buffers only; a multiple of sixteen where the op is LINEAR's
  * output). */
@@ -52,9 +30,13 @@ typedef struct ef_op {
     int32_t weight;    /* index of a matrix, or -1 */
     int32_t vector[2]; /* indices of vectors, or -1 */
     int32_t width;     /* columns of the result (of one group for NORM) */
-    int32_t integer[6];
-    float real[2];
     ef_row_function function; /* NORM only */
+    union { /* the fields of its kind, by name in C, by number where they come from Python */
+        int32_t slot[EF_OP_SLOTS];
+#define EF_OP_FIELDS(KIND, kind, by_rows, nanoseconds, fields) struct { EF_UNWRAPPED fields; } kind;
+        EF_OPS(EF_OP_FIELDS)
+#undef EF_OP_FIELDS
+    };
 } ef_op;
 
 /* Where the threads leave parts of attention over a long context for one another. */

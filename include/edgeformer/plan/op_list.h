@@ -1,0 +1,71 @@
+/* The ops of a plan, in one list: C makes the kinds and the fields of an op from it, Python reads their names, types and
+ * order from it. What an op does with its operands stands in its row; ops.h does it, plan_checks.pxi checks it. */
+#ifndef EDGEFORMER_OP_LIST_H
+#define EDGEFORMER_OP_LIST_H
+
+#include <stdint.h>
+
+/* OP(KIND, kind, by rows, nanoseconds, (fields))
+ *
+ * by rows: whether a row of the result needs that row of the operands alone, in whole rows, or values that are there
+ *     before its chain (cut.h).
+ * nanoseconds: a guess of what a value of the result costs one fast core; 0 where cut.h reckons it itself.
+ * fields: int32_t first, then float; each is one slot of four bytes. Where a field is named activation, gated, pairing,
+ *     pooling or source it holds a number of that enum. */
+#define EF_OPS(OP)                                                                                                     \
+    /* output = (input[0] or 0) + scale * matrices[weight][source] */                                                  \
+    OP(EMBED, embed, 1, 0.2, (int32_t source; float scale))                                                            \
+    /* output = (input[1] or 0) + activation(matrices[weight] input[0] + vectors[vector[0]]); input[0] is a quantized  \
+     * buffer where the weight's type is. gated = 1: the matrix holds gate and up, each from a whole tile on; output = \
+     * activation(gate) * up of `width` columns, no input[1]. -> output and/or quantized */                            \
+    OP(LINEAR, linear, 0, 0, (int32_t activation, gated))                                                              \
+    /* function over `width` columns, `groups` of them a row; vectors[vector[0..1]]. -> output (floats) and, where     \
+     * present, quantized (groups == 1) */                                                                             \
+    OP(NORM, norm, 1, 0, (int32_t groups; float epsilon))                                                              \
+    /* quantized = input[0], width columns */                                                                          \
+    OP(QUANTIZE, quantize, 1, 0.2, ())                                                                                 \
+    /* output = cos and sin of position * vectors[vector[0]], times scale; width = 2 * half */                         \
+    OP(ROTARY, rotary, 1, 4, (float scale))                                                                            \
+    /* output = input[0] rotated by input[1] (the rotary), in place (same operand) */                                  \
+    OP(ROPE, rope, 1, 0, (int32_t num_heads, head_dim, half, pairing))                                                 \
+    /* input[0] keys, input[1] values */                                                                               \
+    OP(STORE_KV, store_kv, 1, 0, (int32_t cache, layer))                                                               \
+    /* output = attention(input[0]); quantized: where present, the same values (whole blocks for each head of the      \
+     * cache) */                                                                                                       \
+    OP(ATTENTION, attention, 0, 0, (int32_t cache, layer, num_heads, causal, window; float scale))                     \
+    /* activation(input[0]) * input[1] -> output and/or quantized */                                                   \
+    OP(GATE, gate, 1, 0.6, (int32_t activation))                                                                       \
+    /* activation(input[0]) -> output and/or quantized */                                                              \
+    OP(ACTIVATE, activate, 1, 0.6, (int32_t activation))                                                               \
+    /* output = input[0] + input[1] */                                                                                 \
+    OP(ADD, add, 1, 0.2, ())                                                                                           \
+    /* domain EF_OUTPUTS: output[m] = input[0][output_rows[m]] */                                                      \
+    OP(SELECT, select, 1, 0.2, ())                                                                                     \
+    /* domain EF_SEGMENTS: output[s] = pool of the rows of segment s of cache 0 */                                     \
+    OP(POOL, pool, 0, 0, (int32_t pooling))
+
+enum { EF_OP_SLOTS = 16 };
+
+enum ef_op_kind {
+#define EF_OP_KIND(KIND, kind, by_rows, nanoseconds, fields) EF_OP_##KIND,
+    EF_OPS(EF_OP_KIND)
+#undef EF_OP_KIND
+    EF_OP_COUNT
+};
+
+typedef struct ef_op_traits {
+    const char *name;
+    const char *fields; /* their declarations, as above */
+    int row_wise;
+    double nanoseconds;
+} ef_op_traits;
+
+static const ef_op_traits ef_op_list[EF_OP_COUNT] = {
+#define EF_OP_TRAITS(KIND, kind, by_rows, nanoseconds, fields) {#kind, #fields, by_rows, nanoseconds},
+    EF_OPS(EF_OP_TRAITS)
+#undef EF_OP_TRAITS
+};
+
+#define EF_UNWRAPPED(...) __VA_ARGS__
+
+#endif

@@ -1,0 +1,175 @@
+"""The last pass of the compiler: buffers for every value, and the flat ops over them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from .._kernels import core
+from .graph import ACTIVATIONS, PAIRINGS, POOLINGS, SOURCES, Graph, Value
+from .recipe import (
+    ALIGNMENT,
+    BLOCK_BYTES,
+    BLOCK_COLUMNS,
+    ROW_TOTAL_BYTES,
+    Buffer,
+    Op,
+    Operand,
+    Recipe,
+    VectorSpec,
+    padded,
+)
+from .steps import Step
+
+# Fields that number a name; the names stand in the order of the C enums.
+NUMBERED = {"activation": ACTIVATIONS, "pairing": PAIRINGS, "pooling": POOLINGS, "source": SOURCES}
+WITH_WEIGHTS = frozenset({"embed", "linear", "norm", "rotary"})
+
+
+def place(steps: list[Step], graph: Graph, outputs: Sequence[str]) -> Recipe:
+    """Buffers for every value and the flat ops over them."""
+    placer = _Placer(steps, graph, outputs)
+    for position, step in enumerate(steps):
+        placer.emit(position, step)
+    recipe = placer.recipe
+    for name in outputs:
+        value = graph.outputs[name]
+        operand = placer.operands[value.index]
+        recipe.buffers[operand.buffer].last = len(steps)
+        recipe.outputs[name] = (operand, value.width, value.domain)
+    chain(recipe)
+    return recipe
+
+
+def chain(recipe: Recipe) -> None:
+    """Buffers touched in a chain live through all of it: one range of rows is at its end where another begins."""
+    starts: list[int] = []  # of each op's chain
+    for position, op in enumerate(recipe.ops):
+        before = recipe.ops[position - 1] if position else op
+        goes_on = position and before.domain == op.domain and {before.kind, op.kind} <= core.ROW_WISE_OPS
+        starts.append(starts[-1] if goes_on else position)
+    for buffer in recipe.buffers:
+        buffer.first = starts[buffer.first]
+        while buffer.last + 1 < len(starts) and starts[buffer.last + 1] == starts[buffer.last]:
+            buffer.last += 1
+
+
+class _Placer:
+    """State of the last pass."""
+
+    def __init__(self, steps: list[Step], graph: Graph, outputs: Sequence[str]) -> None:
+        self.recipe = Recipe(caches=list(graph.caches))
+        self.operands: dict[int, Operand] = {}
+        self.quantized: dict[int, Operand] = {}
+        self.last_use = {v.index: i for i, step in enumerate(steps) for v in step.reads}
+        self.last_use |= {graph.outputs[name].index: len(steps) for name in outputs}
+        self.owners: dict[int, int] = {}  # buffer -> how many values live in it
+
+    def emit(self, position: int, step: Step) -> None:
+        """Appends the step's op."""
+        inputs = [self._read(position, step, value) for value in step.reads]
+        output = self._outputs(position, step) if step.float_output else None
+        quantized = self._quantized(position, step) if step.quantized is not None else None
+        main = step.outputs[0] if step.outputs else step.inputs[0]
+        op = Op(step.kind, main.domain, tuple(inputs), output, quantized, step.row_scale, width=main.width)
+        op.fields = self._fields(step)
+        if step.kind in WITH_WEIGHTS:
+            getattr(self, f"_{step.kind}")(op, step)
+        self.recipe.ops.append(op)
+
+    def _read(self, position: int, step: Step, value: Value) -> Operand:
+        operand = (
+            self.quantized[value.index]
+            if step.reads_quantized and value is step.inputs[0]
+            else self.operands[value.index]
+        )
+        buffer = self.recipe.buffers[operand.buffer]
+        buffer.last = max(buffer.last, position)
+        return operand
+
+    def _buffer(self, position: int, domain: str, row_bytes: int) -> int:
+        self.recipe.buffers.append(Buffer(domain, padded(row_bytes, ALIGNMENT), position, position))
+        return len(self.recipe.buffers) - 1
+
+    def _outputs(self, position: int, step: Step) -> Operand | None:
+        if not step.outputs:
+            return None
+        reused = self._reusable(position, step)
+        if reused is not None:
+            self.operands[step.outputs[0].index] = reused
+            return reused
+        width = sum(padded(value.width) for value in step.outputs)
+        buffer = self._buffer(position, step.outputs[0].domain, width * 4)
+        self.owners[buffer] = len(step.outputs)
+        column = 0
+        for value in step.outputs:
+            self.operands[value.index] = Operand(buffer, column)
+            column += padded(value.width)
+        return Operand(buffer)
+
+    def _reusable(self, position: int, step: Step) -> Operand | None:
+        """The operand that the result may overwrite: a rope's input, or a summand that nobody reads later."""
+        if step.kind == "rope":
+            if self.last_use[step.inputs[0].index] != position:
+                raise ValueError("rope works in place: its input must have no later reader")
+            return self.operands[step.inputs[0].index]
+        summand = step.residual or (step.inputs[0] if step.kind in ("add", "embed") and step.inputs else None)
+        if summand is None or len(step.outputs) != 1 or self.last_use[summand.index] != position:
+            return None
+        if step.kind == "linear" and summand in step.inputs:
+            return None  # other panels still read it while the first are written
+        operand = self.operands[summand.index]
+        return operand if self.owners.get(operand.buffer) == 1 and operand.column == 0 else None
+
+    def _quantized(self, position: int, step: Step) -> Operand:
+        value = step.quantized
+        assert value is not None
+        total = ROW_TOTAL_BYTES if step.row_scale else 0
+        buffer = self._buffer(position, value.domain, value.width // BLOCK_COLUMNS * BLOCK_BYTES + total)
+        self.quantized[value.index] = Operand(buffer)
+        return self.quantized[value.index]
+
+    def _vector(self, spec: VectorSpec) -> int:
+        self.recipe.vectors.append(spec)
+        return len(self.recipe.vectors) - 1
+
+    def _matrix(self, names: tuple[str, ...]) -> int:
+        if names not in self.recipe.matrices:
+            self.recipe.matrices.append(names)
+        return self.recipe.matrices.index(names)
+
+    def _fields(self, step: Step) -> dict[str, int | float]:
+        """The op's own fields, as plan/op_list.h names them, from the attributes of the same names."""
+        return {
+            name: self._number(name, step.attributes[name]) for name in core.OPS[step.kind] if name in step.attributes
+        }
+
+    def _number(self, field: str, value: Any) -> int | float:
+        if field == "cache":
+            return [spec.name for spec in self.recipe.caches].index(value)
+        return NUMBERED[field].index(value) if field in NUMBERED else value
+
+    # -- weights and vectors, of the kinds that have them --
+
+    def _embed(self, op: Op, step: Step) -> None:
+        op.weight = self._matrix(step.tensors[0])
+
+    def _linear(self, op: Op, step: Step) -> None:
+        op.weight = self._matrix(tuple(names[0] for names in step.tensors))
+        op.width = sum(padded(v.width) for v in step.outputs[:-1]) + step.outputs[-1].width
+        op.fields = {"activation": self._number("activation", step.activation), "gated": int(step.gated)}
+        if any(len(names) > 1 for names in step.tensors):
+            outputs = step.outputs * 2 if step.gated else step.outputs
+            parts = [
+                (names[1] if len(names) > 1 else None, v.width) for names, v in zip(step.tensors, outputs, strict=True)
+            ]
+            op.vectors = (self._vector(VectorSpec(tuple(parts))),)
+
+    def _norm(self, op: Op, step: Step) -> None:
+        op.width //= step.attributes["groups"]
+        op.function = step.attributes["function"]
+        op.vectors = tuple(self._vector(VectorSpec(((name, op.width),))) for name in step.tensors[0])
+
+    def _rotary(self, op: Op, step: Step) -> None:
+        divisor = step.tensors[0][0] if step.tensors[0] else None
+        op.vectors = (self._vector(VectorSpec(constant=step.attributes["frequencies"], divisor=divisor)),)
