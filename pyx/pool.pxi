@@ -1,53 +1,9 @@
-# Threads: how many to use, the pool, the flag that stops a run.
+# Threads: the pool, the flag that stops a run.
 
 _pools = weakref.WeakSet()
 cdef atomic_int exiting
 
-
-def _cgroup_cpus():
-    """CPUs' worth of time that the cgroup grants, or None; version 2 and version 1, the process's own groups upwards."""
-    try:
-        with open("/proc/self/cgroup", encoding="utf-8") as file:
-            groups = [line.rstrip("\n").split(":", 2) for line in file]
-    except OSError:
-        return None
-    limits = []
-    for _, controllers, path in groups:
-        if controllers and "cpu" not in controllers.split(","):
-            continue
-        root = "/sys/fs/cgroup/cpu" if controllers else "/sys/fs/cgroup"
-        parts = [part for part in path.split("/") if part and part != ".."]
-        for depth in range(len(parts) + 1):
-            limits.append(_quota("/".join([root, *parts[:depth]]), bool(controllers)))
-    return min((limit for limit in limits if limit is not None), default=None)
-
-
-def _quota(folder, version1):
-    """The quota in CPUs of one cgroup folder, or None where it sets none."""
-    try:
-        if version1:
-            with open(f"{folder}/cpu.cfs_quota_us") as quota_file, open(f"{folder}/cpu.cfs_period_us") as period_file:
-                quota, period = int(quota_file.read()), int(period_file.read())
-        else:
-            with open(f"{folder}/cpu.max") as file:
-                quota, period = (int(part) for part in file.read().replace("max", "-1").split())
-    except (OSError, ValueError):
-        return None
-    return quota / period if quota > 0 and period > 0 else None
-
-
-def default_threads():
-    """How many threads to use when nobody says: the CPUs that this process may run on, the cgroup's quota rounded up, and
-    ``OMP_NUM_THREADS``, whichever is least."""
-    affinity = getattr(os, "sched_getaffinity", None)
-    count = len(affinity(0)) if affinity else os.cpu_count() or 1
-    quota = _cgroup_cpus()
-    if quota is not None:
-        count = min(count, max(1, -int(-quota // 1)))
-    wanted = os.environ.get("OMP_NUM_THREADS", "").split(",")[0].strip()
-    if wanted.isdecimal() and int(wanted) > 0:
-        count = min(count, int(wanted))
-    return max(1, min(count, EF_MAX_THREADS))
+MAX_THREADS = EF_MAX_THREADS
 
 
 @cython.final

@@ -33,7 +33,7 @@ def diagnose() -> dict[str, Any]:
     """What decides how models run on this machine."""
     from .. import __version__
     from .._kernels import core
-    from ..host.limits import available_memory
+    from ..host.limits import available_memory, default_threads
     from ..tools.benchmark import cpu_name
 
     versions = _versions()
@@ -47,7 +47,7 @@ def diagnose() -> dict[str, Any]:
         "isa_compiled": core.compiled_isa_names(),
         "cores": os.cpu_count(),
         "cores_allowed": _affinity(),
-        "threads": core.default_threads(),
+        "threads": default_threads(),
         "memory_available": available_memory(),
         "numba": versions["numba"] is not None and os.environ.get("EDGEFORMER_NUMBA") != "0",
         "versions": versions,

@@ -12,7 +12,7 @@ from ..errors import InvalidOptionError, NotEnoughMemoryError
 from ..files.gguf.reader import GGUFFile
 from ..graph.graph import Architecture
 from ..graph.recipe import Recipe
-from ..host.limits import available_memory
+from ..host.limits import available_memory, default_threads
 from .cache import PagePool
 from .memory_plan import (
     MemoryPlan,
@@ -61,7 +61,7 @@ class LoadOptions:
     @property
     def num_threads(self) -> int:
         """Threads that compute."""
-        return self.threads or core.default_threads()
+        return self.threads or default_threads()
 
 
 @dataclass(frozen=True)

@@ -12,6 +12,7 @@ from ..files.gguf.reader import GGUFFile
 from ..graph.compiler import compile_graph
 from ..graph.graph import Architecture, CacheSpec
 from ..graph.recipe import ALIGNMENT, DOMAINS, Recipe
+from ..host.limits import default_threads
 from ..models.registry import build_architecture
 from ..quants import TYPES
 from .cache import KV_TYPES, PAGE
@@ -128,7 +129,7 @@ def plan_memory(
             batch,
             sequences,
             kv_type,
-            threads or core.default_threads(),
+            threads or default_threads(),
         )
 
 

@@ -18,6 +18,7 @@ from ..errors import PathLike, UnsupportedModelError
 from ..files.gguf.layout import ALIGNMENT_KEY, PACKED_ALIGNMENT, PACKED_LAYOUT, PACKED_LAYOUT_KEY
 from ..files.gguf.reader import GGUFFile, GGUFWriter, TensorInfo
 from ..graph.recipe import Recipe, padded
+from ..host.limits import default_threads
 from ..models.registry import build_architecture
 from ..quants import TYPES
 from .memory_plan import compile_programs
@@ -80,7 +81,7 @@ def pack(
         recipes = list(compile_programs(build_architecture(file), file).values())
         stacks = _stacks(recipes)
         packed = _packable(recipes, stacks)
-        pool = core.Pool(threads or core.default_threads())
+        pool = core.Pool(threads or default_threads())
         try:
             _write(file, out, packed, pool, progress)
         finally:

@@ -15,7 +15,6 @@ from edgeformer.engine.memory_plan import cache_page_bytes, plan_memory
 from edgeformer.engine.session import Session
 from edgeformer.errors import InvalidOptionError, NotEnoughMemoryError
 from edgeformer.graph.graph import CacheSpec
-from edgeformer.host import limits
 from golden import cases
 from support.random_llama import write_random_llama
 
@@ -127,19 +126,3 @@ def test_closing_frees_the_model_whoever_still_holds_the_session(golden_gguf: ca
     session.close()
     gc.collect()
     assert [reference() for reference in (*programs, *pools)] == [None] * (len(programs) + len(pools))
-
-
-@pytest.mark.parametrize(
-    ("folder", "names", "cached"),
-    [
-        ("", ("memory.max", "memory.current", "memory.stat"), "inactive_file"),
-        ("memory", ("memory.limit_in_bytes", "memory.usage_in_bytes", "memory.stat"), "total_inactive_file"),
-    ],
-)
-def test_a_cgroups_cached_files_count_as_free(tmp_path: Path, folder: str, names: tuple[str, ...], cached: str) -> None:
-    (tmp_path / folder).mkdir(exist_ok=True)
-    for name, text in zip(names, ("1000\n", "900\n", f"anon 300\n{cached} 600\nactive_file 50\n"), strict=True):
-        (tmp_path / folder / name).write_text(text)
-    assert limits._cgroup_headroom(tmp_path) == 700
-    (tmp_path / folder / names[0]).write_text("max\n")
-    assert limits._cgroup_headroom(tmp_path) is None

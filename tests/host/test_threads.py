@@ -309,38 +309,3 @@ def test_the_hosts_denormals_are_left_alone(pool: core.Pool) -> None:
     logits(Decoder(), pool)
     core.softmax(tiny)
     assert np.all(tiny * np.float32(0.5) > 0)
-
-
-def test_default_threads_honour_affinity_and_environment(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
-    available = len(os.sched_getaffinity(0))
-    assert 1 <= core.default_threads() <= available
-    for text, most in (
-        ("1", 1),
-        ("1,2", 1),
-        ("100000", available),
-        ("0", available),
-        ("many", available),
-        ("", available),
-    ):
-        monkeypatch.setenv("OMP_NUM_THREADS", text)
-        assert core.default_threads() <= most
-    monkeypatch.delenv("OMP_NUM_THREADS")
-    before = os.sched_getaffinity(0)
-    os.sched_setaffinity(0, {min(before)})
-    try:
-        assert core.default_threads() == 1
-    finally:
-        os.sched_setaffinity(0, before)
-
-
-def test_quotas_of_both_cgroup_versions_are_read(tmp_path: Path) -> None:
-    (tmp_path / "cpu.max").write_text("150000 100000\n")
-    (tmp_path / "cpu.cfs_quota_us").write_text("-1\n")
-    (tmp_path / "cpu.cfs_period_us").write_text("100000\n")
-    folder = str(tmp_path)
-    assert core._quota(folder, False) == 1.5 and core._quota(folder, True) is None
-    (tmp_path / "cpu.max").write_text("max 100000\n")
-    (tmp_path / "cpu.cfs_quota_us").write_text("50000\n")
-    assert core._quota(folder, False) is None and core._quota(folder, True) == 0.5
-    assert core._quota(str(tmp_path / "missing"), False) is None

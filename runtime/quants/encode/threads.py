@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import os
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 
+from ...host.limits import default_threads
 from ..types import Bytes, Encoder, Float32
 
 SLICE_ELEMENTS = 1 << 16
@@ -14,9 +14,8 @@ MOST_THREADS = 16
 
 
 def num_threads() -> int:
-    """As many as the CPUs that this process may use, and not more than sixteen."""
-    available = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return min(available, MOST_THREADS)
+    """As many as a model uses by default, and not more than sixteen."""
+    return min(default_threads(), MOST_THREADS)
 
 
 def in_threads(encode: Encoder) -> Encoder:
