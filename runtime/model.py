@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 import os
 import weakref
-from dataclasses import dataclass
 from importlib.util import source_hash
 from typing import TYPE_CHECKING, Any, NoReturn
 
@@ -14,11 +13,11 @@ from .engine.loading import LoadOptions, load_model
 from .engine.session import Session
 from .errors import InvalidInputError, ModelFileChangedError
 from .files.gguf.reader import GGUFFile
-from .generation.options import GenerationDefaults, reject_unknown
+from .generation.options import reject_unknown
 from .models.registry import build_architecture
 from .tasks import EmbeddingVerbs, InspectionVerbs, TranslationVerbs
 from .tasks.base import VERBS
-from .text.tokenizer import Tokenizer
+from .text.settings import TextSettings
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -28,34 +27,9 @@ __all__ = ["Model", "load"]
 logger = logging.getLogger("edgeformer")
 
 LOAD_OPTIONS = ("threads", "n_ctx", "max_memory", "kv_type", "isa", "progress")
-TARGET_PREFIX = "tokenizer.target."
 # A fingerprint reads whole files up to so many bytes, and of larger ones so many from the start and from samples.
 FINGERPRINT_BYTES = 4 << 20
 FINGERPRINT_SAMPLES = 64
-
-
-@dataclass(frozen=True)
-class TextSettings:
-    """What a file says about text: its tokenizers, and how its author generates."""
-
-    tokenizer: Tokenizer | None
-    target_tokenizer: Tokenizer | None
-    defaults: GenerationDefaults
-
-    @classmethod
-    def from_metadata(cls, metadata: Mapping[str, Any], path: str, vocab_size: int) -> TextSettings:
-        """Reads and checks them. `vocab_size` is the model's: columns of its logits.
-
-        Raises
-        ------
-        ModelFormatError, UnsupportedModelError
-            Naming the key that is wrong.
-        """
-        defaults = GenerationDefaults.from_metadata(metadata, path, vocab_size)
-        tokenizer = target = Tokenizer.from_metadata(metadata, path=path)
-        if any(key.startswith(TARGET_PREFIX) for key in metadata):
-            target = Tokenizer.from_metadata(metadata, prefix=TARGET_PREFIX, path=path)
-        return cls(tokenizer, target, defaults)
 
 
 class Model(EmbeddingVerbs, TranslationVerbs, InspectionVerbs):
@@ -81,7 +55,8 @@ class Model(EmbeddingVerbs, TranslationVerbs, InspectionVerbs):
         self._options = dict(options)
         self._fingerprint = fingerprint
         self._session: Session | None = session
-        self.tokenizer, self.target_tokenizer, self._defaults = texts.tokenizer, texts.target_tokenizer, texts.defaults
+        self.tokenizer, self.target_tokenizer = texts.tokenizer, texts.target_tokenizer
+        self._defaults, self._prompts = texts.defaults, texts.prompts
         # Not at exit: by then other threads may still be inside, and the system frees everything anyway.
         self._finalizer = weakref.finalize(self, session.close)
         self._finalizer.atexit = False

@@ -8,10 +8,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ..errors import InvalidInputError, UnsupportedModelError, quote
-from ..generation.options import GenerationDefaults
 
 if TYPE_CHECKING:
     from ..engine.session import Session
+    from ..text.defaults import GenerationDefaults
+    from ..text.settings import SentencePrompts
     from ..text.tokenizer import Tokenizer
 
 __all__ = ["VERBS", "Prompt", "Prompts", "VerbBase", "decoder_start", "is_single"]
@@ -48,6 +49,7 @@ class VerbBase:
 
     _session: Session | None
     _defaults: GenerationDefaults
+    _prompts: SentencePrompts
     tokenizer: Tokenizer | None
     target_tokenizer: Tokenizer | None
 

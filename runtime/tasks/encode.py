@@ -6,8 +6,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 import numpy as np
 
-from ..errors import ContextOverflowError, InvalidInputError, InvalidOptionError, ModelFormatError, quote
-from ..files.json_file import parse_json
+from ..errors import ContextOverflowError, InvalidInputError, InvalidOptionError, quote
 from ..generation.options import reject_unknown
 from .base import Prompt, VerbBase, is_single
 
@@ -16,7 +15,6 @@ if TYPE_CHECKING:
 
 __all__ = ["EmbeddingVerbs"]
 
-PROMPTS_KEY = "general.prompts.json"
 OPTIONS = ("prompt", "prompt_name", "batch_size", "normalize_embeddings", "truncate")
 
 
@@ -81,16 +79,16 @@ class EmbeddingVerbs(VerbBase):
         items = [sentences] if single else sentences
         if not isinstance(items, (list, tuple, np.ndarray)):
             raise InvalidInputError(f"sentences: a str or a list of strs or token ids is needed, not {quote(items)}")
-        prefix = self._prompt_text(session, prompt, prompt_name)
+        prefix = self._prompt_text(prompt, prompt_name)
         rows = [self._sentence_ids(session, item, index, prefix, truncate) for index, item in enumerate(items)]
         vectors = _embed(session, rows, batch_size, normalize_embeddings)
         return vectors[0] if single else vectors
 
-    def _prompt_text(self, session: Session, prompt: str | None, name: str | None) -> str:
+    def _prompt_text(self, prompt: str | None, name: str | None) -> str:
         if prompt is not None and name is not None:
             raise InvalidOptionError("prompt and prompt_name contradict each other: give one")
-        prompts, default = _carried_prompts(session)
-        name = name if name is not None or prompt is not None else default
+        prompts = self._prompts.by_name
+        name = name if name is not None or prompt is not None else self._prompts.default
         if name is None:
             return prompt or ""
         if name not in prompts:
@@ -124,21 +122,6 @@ class EmbeddingVerbs(VerbBase):
         start = starts[0] if starts else 0
         tail = ids[start + len(plain) :]
         return ids[: room - len(tail)] + tail
-
-
-def _carried_prompts(session: Session) -> tuple[dict[str, str], str | None]:
-    """The prompts of the file by name, and the name of the one to use unless told."""
-    text = session.metadata.get(PROMPTS_KEY, "{}")
-    if not isinstance(text, str):
-        raise ModelFormatError("model", None, PROMPTS_KEY, "a string is needed")
-    carried = parse_json(text.encode(), "model", None, PROMPTS_KEY, ModelFormatError)
-    prompts = carried.get("prompts", {}) if isinstance(carried, dict) else None
-    default = carried.get("default_prompt_name") if isinstance(carried, dict) else None
-    if not isinstance(prompts, dict) or not all(isinstance(value, str) for value in prompts.values()):
-        raise ModelFormatError("model", None, PROMPTS_KEY, "an object with an object of strings, prompts, is needed")
-    if default is not None and default not in prompts:
-        raise ModelFormatError("model", None, PROMPTS_KEY, f"there is no prompt {quote(default)}, the default")
-    return prompts, default
 
 
 def _embed(session: Session, rows: list[list[int]], batch_size: int, normalize: bool | None) -> np.ndarray:

@@ -9,7 +9,8 @@ from types import SimpleNamespace
 import numpy as np
 from edgeformer._kernels import core
 from edgeformer.errors import ContextOverflowError, GenerationCancelled
-from edgeformer.model import Model, TextSettings
+from edgeformer.model import Model
+from edgeformer.text.settings import TextSettings
 
 BOS, EOS = 256, 257
 VOCABULARY = 258
