@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import weakref
-from importlib.util import source_hash
+from _blake2 import blake2b  # hashlib would load OpenSSL, several MB for one digest
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from ._kernels import core
@@ -228,7 +228,7 @@ def load(
 
 
 def file_fingerprint(path: str) -> str:
-    """Hexadecimal digest of a file's size and content; of the content of large files, their start and samples.
+    """Hexadecimal BLAKE2b of a file's size and content; of the content of large files, their start and samples.
 
     Raises
     ------
@@ -238,13 +238,14 @@ def file_fingerprint(path: str) -> str:
     with open(path, "rb") as file:
         size = file.seek(0, os.SEEK_END)
         file.seek(0)
-        digest = source_hash(size.to_bytes(8, "little") + file.read(FINGERPRINT_BYTES))
+        digest = blake2b(size.to_bytes(8, "little"), digest_size=16)
+        digest.update(file.read(FINGERPRINT_BYTES))
         remaining = max(size - FINGERPRINT_BYTES, 0)
         block = min(FINGERPRINT_BYTES, remaining) // FINGERPRINT_SAMPLES + 1
         for sample in range(FINGERPRINT_SAMPLES if remaining else 0):
             file.seek(max(size - block - remaining * sample // FINGERPRINT_SAMPLES, 0))
-            digest = source_hash(digest + file.read(block))
-    return digest.hex()
+            digest.update(file.read(block))
+    return digest.hexdigest()
 
 
 def _identity(path: str) -> tuple[int, ...] | None:

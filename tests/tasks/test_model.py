@@ -268,6 +268,12 @@ def test_a_fingerprint_sees_every_byte_of_small_files_and_both_ends_of_large_one
     assert file_fingerprint(str(path)) != before
 
 
+def test_a_fingerprint_is_the_same_for_every_python(tmp_path):
+    """BLAKE2b-128 of the size in eight bytes and of "edgeformer", as `b2sum -l 128` prints it."""
+    (tmp_path / "file").write_bytes(b"edgeformer")
+    assert file_fingerprint(str(tmp_path / "file")) == "55d3f184143a858304b1282ab0deac3b"
+
+
 def test_load_refuses_what_it_does_not_know(llama):
     with pytest.raises(edgeformer.InvalidOptionError, match="did you mean 'threads'"):
         edgeformer.load(llama, thread=2)
