@@ -12,7 +12,7 @@ import pytest
 from edgeformer.cli import main
 from edgeformer.cli.app import COMMANDS
 
-RUN = [sys.executable, "-m", "edgeformer.cli"]
+RUN = [sys.executable, "-m", "edgeformer"]
 
 
 def check_error(capsys: pytest.CaptureFixture[str], *parts: str) -> None:
@@ -37,11 +37,31 @@ def test_without_a_command_the_help_is_printed(capsys: pytest.CaptureFixture[str
     assert all(name in out for name in COMMANDS) and err == ""
 
 
-def test_version(capsys: pytest.CaptureFixture[str]) -> None:
+@pytest.mark.parametrize("option", ["--version", "-V"])
+def test_version(option: str, capsys: pytest.CaptureFixture[str]) -> None:
     import edgeformer
 
-    assert main(["--version"]) == 0
+    assert main([option]) == 0
     assert capsys.readouterr().out == f"edgeformer {edgeformer.__version__}\n"
+
+
+def test_the_package_runs_as_a_program() -> None:
+    for arguments, code in ((["--version"], 0), (["plan", "absent.gguf"], 1), (["chat"], 2)):
+        done = subprocess.run([*RUN, *arguments], capture_output=True, text=True, check=False)
+        assert done.returncode == code
+        assert bool(done.stderr) == bool(code)
+    assert done.stderr == "edgeformer: error: No such command 'chat' (see: edgeformer --help)\n"
+
+
+def test_the_shell_completes_commands_and_options() -> None:
+    def completed(line: str) -> list[str]:
+        count = str(len(line.split()) - 1)
+        asking = {"_EDGEFORMER_COMPLETE": "complete_bash", "COMP_WORDS": line, "COMP_CWORD": count}
+        done = subprocess.run(RUN, capture_output=True, text=True, check=True, env={**os.environ, **asking})
+        return done.stdout.split()
+
+    assert completed("edgeformer tr") == ["translate"]
+    assert completed("edgeformer generate --top") == ["--top-p", "--top-k"]
 
 
 @pytest.mark.parametrize(

@@ -16,7 +16,7 @@ from edgeformer.tools.demo import CHECKPOINT, EXAMPLES, DemoReport, Latency, Tra
 def found() -> dict[str, Any]:
     """The demo's JSON document, with two dates of our own and a character that the model never saw."""
     own = ["the 4th of March, 1997", "31/12/2001", "4 März \N{SNOWMAN}1997"]
-    command = [sys.executable, "-m", "edgeformer.cli", "demo", "--json", *own]
+    command = [sys.executable, "-m", "edgeformer", "demo", "--json", *own]
     done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=300)
     assert done.returncode == 0 and done.stderr == "", done.stderr
     return dict(json.loads(done.stdout))

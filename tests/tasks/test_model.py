@@ -43,7 +43,7 @@ def test_importing_costs_next_to_nothing():
 
 
 def test_every_public_name_is_there():
-    assert set(edgeformer.__all__) <= set(dir(edgeformer))
+    assert dir(edgeformer) == sorted(edgeformer.__all__)
     for name in edgeformer.__all__:
         assert getattr(edgeformer, name) is not None
     with pytest.raises(AttributeError, match="lod"):

@@ -1,9 +1,0 @@
-"""``python -m edgeformer.cli``."""
-
-from __future__ import annotations
-
-import sys
-
-from . import main
-
-sys.exit(main())
