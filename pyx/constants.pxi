@@ -6,19 +6,29 @@ globals().update(
     EF_TOKENS=EF_TOKENS, EF_POSITIONS=EF_POSITIONS, EF_TOKEN_TYPES=EF_TOKEN_TYPES, EF_MAX_CACHES=EF_MAX_CACHES,
 )
 
-ACT_NONE, ACT_RELU, ACT_GELU, ACT_GELU_TANH, ACT_SILU = EF_ACT_NONE, EF_ACT_RELU, EF_ACT_GELU, EF_ACT_GELU_TANH, EF_ACT_SILU
-PAIR_HALVES, PAIR_NEIGHBOURS = EF_PAIR_HALVES, EF_PAIR_NEIGHBOURS
-WEIGHT_CHUNK = EF_WEIGHT_CHUNK
-POOL_MEAN, POOL_FIRST, POOL_LAST = EF_POOL_MEAN, EF_POOL_FIRST, EF_POOL_LAST
+
+cdef tuple names_of(const char *const *names, Py_ssize_t count):
+    """The names of a list in C, in its order: an index is the number of the enum."""
+    return tuple(names[i].decode() for i in range(count))
 
 
-cdef dict weight_types():
-    """Names of the types that there are kernels for, by id."""
+KERNELS = names_of(ef_kernel_names, EF_KERNEL_COUNT)
+ACTIVATIONS = names_of(ef_activation_names, EF_ACT_COUNT)
+PAIRINGS = names_of(ef_pairing_names, EF_PAIR_COUNT)
+POOLINGS = names_of(ef_pooling_names, EF_POOL_COUNT)
+for prefix, names in (("ACT", ACTIVATIONS), ("PAIR", PAIRINGS), ("POOL", POOLINGS)):
+    globals().update({f"{prefix}_{name.upper()}": number for number, name in enumerate(names)})
+
+ALIGNMENT, TILE, PAGE, WEIGHT_CHUNK = EF_ALIGNMENT, EF_TILE, EF_PAGE, EF_WEIGHT_CHUNK
+BLOCK_COLUMNS, BLOCK_BYTES, ROW_TOTAL_BYTES = EF_BLOCK, sizeof(ef_block_activation), sizeof(int32_t)
+
+
+cdef list weight_traits():
+    """Of the types that there are kernels for."""
     cdef size_t i
-    ids = [ef_type_ids[i] for i in range(sizeof(ef_type_ids) // sizeof(ef_type_ids[0]))]
-    return {type_id: (<bytes>ef_traits(type_id).name).decode() for type_id in ids}
+    return [ef_traits(ef_type_ids[i]) for i in range(sizeof(ef_type_ids) // sizeof(ef_type_ids[0]))]
 
 
-WEIGHT_TYPES = weight_types()
-ACTIVATIONS = ("none", "relu", "gelu", "gelu_tanh", "silu")
+WEIGHT_TYPES = {traits["id"]: (<bytes>traits["name"]).decode() for traits in weight_traits()}
+WEIGHT_BLOCKS = {traits["id"]: (traits["block_columns"], traits["block_bytes"]) for traits in weight_traits()}
 cdef object INT32_MAX = 2**31 - 1

@@ -36,7 +36,6 @@ cdef extern from "edgeformer/types/blocks.h" nogil:
         int32_t id
         int32_t block_columns
         int32_t block_bytes
-        int32_t scale_columns
     const int32_t ef_type_ids[]
     ef_type_traits ef_traits(int32_t type)
     bint ef_type_is_quantized(int32_t type)
@@ -45,17 +44,18 @@ cdef extern from "edgeformer/types/blocks.h" nogil:
 
 cdef extern from "edgeformer/kernels/kernels.h" nogil:
     enum:
-        EF_ACT_NONE
-        EF_ACT_RELU
-        EF_ACT_GELU
-        EF_ACT_GELU_TANH
-        EF_ACT_SILU
+        EF_ACT_COUNT
+        EF_PAIR_COUNT
         EF_PAIR_HALVES
-        EF_PAIR_NEIGHBOURS
+        EF_POOL_COUNT
         EF_POOL_MEAN
-        EF_POOL_FIRST
-        EF_POOL_LAST
+        EF_KERNEL_COUNT
+        EF_PAGE
         EF_WEIGHT_CHUNK
+    const char *const ef_activation_names[]
+    const char *const ef_pairing_names[]
+    const char *const ef_pooling_names[]
+    const char *const ef_kernel_names[]
     ctypedef struct ef_matmul:
         ef_matrix weight
         const void *input
@@ -97,7 +97,7 @@ cdef extern from "edgeformer/kernels/kernels.h" nogil:
     ctypedef void (*ef_row_function)(float *output, const float *input, const float *weight, const float *bias,
                                      int64_t n, float epsilon) noexcept nogil
     ctypedef struct ef_kernels:
-        const char *name
+        const char *isa
         void (*pack)(uint8_t *panels, int32_t type, int64_t num_columns, const uint8_t *source, int64_t row_begin,
                      int64_t row_end) noexcept nogil
         void (*matmul)(const ef_matmul *args, int32_t row_begin, int32_t row_end, int32_t panel_begin,
@@ -115,7 +115,6 @@ cdef extern from "edgeformer/kernels/kernels.h" nogil:
         void (*rope)(float *row, const float *cos_sin, int32_t num_heads, int32_t head_dim, int32_t half,
                      int32_t pairing) noexcept nogil
         void (*softmax)(float *output, const float *input, int64_t n) noexcept nogil
-        void (*log_softmax)(float *output, const float *input, int64_t n) noexcept nogil
         float (*log_sum_exp)(float *largest, const float *input, int64_t n) noexcept nogil
         int32_t (*is_finite)(const float *input, int64_t n) noexcept nogil
         void (*top)(int32_t *indices, int32_t count, const float *values, int32_t n,
@@ -214,10 +213,8 @@ cdef extern from "edgeformer/host/threads.h" nogil:
     int atomic_load(atomic_int *word)
     void atomic_store(atomic_int *word, int value)
     ctypedef struct ef_pool:
-        int32_t max_threads
         int32_t num_threads
     ef_pool *ef_pool_create(int32_t max_threads)
-    void ef_pool_start(ef_pool *pool)
     void ef_pool_stop(ef_pool *pool)
     void ef_pool_destroy(ef_pool *pool)
     uint64_t ef_flush_denormals()

@@ -93,7 +93,7 @@ cdef class Plan:
     @property
     def isa(self):
         """Name of the instruction set."""
-        return self.native.kernels.name.decode()
+        return self.native.kernels.isa.decode()
 
     @property
     def nbytes(self):

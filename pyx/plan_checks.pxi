@@ -110,7 +110,7 @@ cdef class OpChecker:
         self.one_of("gated", 2)
         cdef int64_t num_rows = ef_pad16(width) + width if gated else width
         self.require(num_rows == weight.num_rows, f"width {width} of a matrix of {weight.num_rows} rows")
-        self.one_of("activation", len(ACTIVATIONS))
+        self.one_of("activation", EF_ACT_COUNT)
         self.vector(0, weight.num_rows, True)
         self.operand("input", self.op.input[0], weight.num_columns, self.op.domain, self.input_of(weight.type))
         self.require(not gated or self.op.input[1].buffer < 0, "gated products have no residual")
@@ -139,7 +139,7 @@ cdef class OpChecker:
     def rope(self):
         cdef int64_t heads = self.field("num_heads"), head_dim = self.field("head_dim"), half = self.field("half")
         self.require(1 <= heads <= 2**16 and 1 <= half and 2 * half <= head_dim <= 2**16, f"{heads} heads of {head_dim}, half {half}")
-        self.one_of("pairing", EF_PAIR_NEIGHBOURS + 1)
+        self.one_of("pairing", EF_PAIR_COUNT)
         self.require(self.op.input[0].buffer == self.op.output.buffer and self.op.input[0].column == self.op.output.column,
                      "input and output are the same operand")
         self.operand("output", self.op.output, heads * head_dim, self.op.domain)
@@ -175,12 +175,12 @@ cdef class OpChecker:
         return 0
 
     def gate(self):
-        self.one_of("activation", len(ACTIVATIONS))
+        self.one_of("activation", EF_ACT_COUNT)
         self.inputs(2)
         self.results()
 
     def activate(self):
-        self.one_of("activation", len(ACTIVATIONS))
+        self.one_of("activation", EF_ACT_COUNT)
         self.inputs(1)
         self.results()
 
@@ -199,7 +199,7 @@ cdef class OpChecker:
 
     def pool(self):
         self.require(self.op.domain == EF_SEGMENTS, "the domain is EF_SEGMENTS")
-        self.one_of("pooling", EF_POOL_LAST + 1)
+        self.one_of("pooling", EF_POOL_COUNT)
         self.operand("input", self.op.input[0], self.op.width, EF_ROWS)
         self.operand("output", self.op.output, self.op.width, EF_SEGMENTS, PADDED)
 

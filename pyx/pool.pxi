@@ -141,3 +141,16 @@ cdef int leave_at_exit() except -1:
 
 cdef bint on_main_thread():
     return threading.get_ident() == threading.main_thread().ident
+
+
+@cython.final
+cdef class FlushedDenormals:
+    """Flushes denormals in this thread for as long as it lives."""
+
+    cdef uint64_t mode
+
+    def __cinit__(self):
+        self.mode = ef_flush_denormals()
+
+    def __dealloc__(self):
+        ef_restore_denormals(self.mode)

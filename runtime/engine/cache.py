@@ -13,7 +13,7 @@ import numpy as np
 from .._kernels import core
 from ..errors import NotEnoughMemoryError
 
-PAGE = 16  # positions
+PAGE = core.PAGE  # positions
 KV_TYPES = {"f32": core.EF_F32, "f16": core.EF_F16, "q8_0": core.EF_Q8_0}  # of keys and values
 
 

@@ -11,11 +11,10 @@ import numpy as np
 from .._kernels import core
 from ..errors import NumericError, UnsupportedModelError
 from ..files.gguf.reader import GGUFFile, TensorInfo
-from ..graph.recipe import TILE, VectorSpec, padded
+from ..graph.recipe import VectorSpec, padded
 from ..quants import TYPES
 
 STEP_BYTES = 16 << 20  # read between two looks at signals and reports of progress; cut among the threads
-MATRIX_ALIGNMENT = 64
 
 logger = logging.getLogger("edgeformer")
 
@@ -89,7 +88,7 @@ class Weights:
 
     def _room(self, names: tuple[str, ...]) -> int:
         """Bytes from one matrix in memory to the next."""
-        return padded(stack_bytes(self._file, names), MATRIX_ALIGNMENT)
+        return padded(stack_bytes(self._file, names), core.ALIGNMENT)
 
     def _new_matrix(self, names: tuple[str, ...], num_rows: int, num_columns: int) -> core.Matrix:
         if self._memory is None:
@@ -100,7 +99,7 @@ class Weights:
 
     def _copy(self, matrix: core.Matrix, info: TensorInfo, target: int) -> None:
         rows, row_bytes = info.shape[0], TYPES[matrix.type].row_bytes(matrix.num_columns)
-        step = padded(max(STEP_BYTES // row_bytes, 1), TILE)
+        step = padded(max(STEP_BYTES // row_bytes, 1), core.TILE)
         for begin in range(0, rows, step):
             count = min(step, rows - begin)
             self._file.pack_rows(info.name, begin, count, matrix, target + begin, self._pool)

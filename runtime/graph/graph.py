@@ -14,12 +14,11 @@ from typing import Any
 
 import numpy as np
 
+from .._kernels import core
 from ..errors import ModelFormatError, UnsupportedModelError
 
 ROWS, OUTPUTS, SEGMENTS = "rows", "outputs", "segments"  # every row, the selected rows, one row a sequence
-ACTIVATIONS = ("none", "relu", "gelu", "gelu_tanh", "silu")
-PAIRINGS = ("halves", "neighbours")  # (i, i + d/2) and (2i, 2i + 1)
-POOLINGS = ("mean", "first", "last")
+ACTIVATIONS, PAIRINGS, POOLINGS = core.ACTIVATIONS, core.PAIRINGS, core.POOLINGS
 SOURCES = ("tokens", "positions", "token_types")
 MAX_LAYERS, MAX_WIDTH, MAX_CONTEXT = 1024, 1 << 20, 1 << 22  # far beyond any real model; bounds what a file can ask for
 

@@ -7,12 +7,11 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from .._kernels import core
 from .graph import OUTPUTS, ROWS, SEGMENTS, CacheSpec
 
-ALIGNMENT = 64  # bytes; rows start on it and kernels read whole vectors of sixteen floats
-TILE = 16
-BLOCK_COLUMNS, BLOCK_BYTES = 32, 44  # ef_block_activation
-ROW_TOTAL_BYTES = 4  # after the blocks of a row that have one scale: ef_row_total
+ALIGNMENT, TILE = core.ALIGNMENT, core.TILE
+BLOCK_COLUMNS, BLOCK_BYTES, ROW_TOTAL_BYTES = core.BLOCK_COLUMNS, core.BLOCK_BYTES, core.ROW_TOTAL_BYTES
 DOMAINS = (ROWS, OUTPUTS, SEGMENTS)  # ef_domain's order
 
 

@@ -6,12 +6,14 @@ import numpy as np
 import pytest
 from edgeformer._kernels import core
 from edgeformer.errors import InvalidInputError
+from support.kernel_inputs import walks
 
 KINDS = ("int8", "int4", "float32")
 
 
 @pytest.mark.parametrize("isa", core.isa_names())
 @pytest.mark.parametrize("kind", KINDS)
+@walks("count_int8", "count_int4", "count_float")
 def test_multiply_adds_count_themselves(isa: str, kind: str) -> None:
     a_round = core.count_products(isa, kind, 1)
     assert a_round > 0
@@ -21,6 +23,7 @@ def test_multiply_adds_count_themselves(isa: str, kind: str) -> None:
 
 
 @pytest.mark.parametrize("nbytes", [256, 1 << 20, (3 << 20) + 512])
+@walks("checksum")
 def test_reading_reads_every_word(nbytes: int) -> None:
     words = np.arange(nbytes // 8, dtype=np.uint64) * np.uint64(0x9E3779B97F4A7C15)
     expected = int(np.bitwise_xor.reduce(words))

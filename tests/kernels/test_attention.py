@@ -10,7 +10,7 @@ from edgeformer._kernels import core
 from edgeformer.errors import InvalidInputError
 from hypothesis import given
 from hypothesis import strategies as st
-from support.kernel_inputs import Floats, rows, same_bits
+from support.kernel_inputs import Floats, rows, same_bits, walks
 
 
 def attention64(query: Floats, key: Floats, value: Floats, scale: float, causal: bool, window: int) -> np.ndarray:
@@ -84,6 +84,7 @@ def test_scalar_is_close_to_float64(case: tuple[tuple[Floats, Floats, Floats], d
 
 
 @given(cases())
+@walks("store_kv", "attention")
 def test_same_bits_on_every_instruction_set(case: tuple[tuple[Floats, Floats, Floats], dict[str, Any]]) -> None:
     arrays, options = case
     wanted = core.kernel_attention("scalar", *arrays, **options)
@@ -105,6 +106,7 @@ def test_rows_do_not_depend_on_how_they_are_cut(
 
 
 @given(cases(), st.integers(1, 3))
+@walks("attention_split", "attention_join")
 def test_spans_computed_apart_give_the_same_bits(
     case: tuple[tuple[Floats, Floats, Floats], dict[str, Any]], spans: int
 ) -> None:

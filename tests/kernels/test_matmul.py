@@ -20,6 +20,7 @@ from support.kernel_inputs import (
     matrix,
     rows,
     same_bits,
+    walks,
 )
 
 TYPES = sorted(core.WEIGHT_TYPES)
@@ -57,6 +58,7 @@ def test_scalar_is_close_to_float64(kind: int, num_rows: int) -> None:
 
 
 @pytest.mark.parametrize("kind", TYPES, ids=core.WEIGHT_TYPES.get)
+@walks("matmul")
 def test_same_bits_for_every_height_and_width(isa: str, kind: int) -> None:
     for num_columns in widths(kind):
         for num_rows in (1, 16, 33, 70):

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from edgeformer._kernels import core
 from edgeformer.errors import InvalidInputError, NotEnoughMemoryError
-from support.kernel_inputs import matrix, raw_weights, rows, same_bits
+from support.kernel_inputs import matrix, raw_weights, rows, same_bits, walks
 
 TYPES = sorted(core.WEIGHT_TYPES)
 
@@ -19,6 +19,16 @@ def test_a_row_is_what_was_packed(isa: str, kind: int, num_rows: int) -> None:
     assert packed.nbytes == len(raw) // num_rows * -(-num_rows // 16) * 16  # not a byte wider than in the file
     for i in {0, num_rows // 2, num_rows - 1}:
         assert np.array_equal(packed.row(i, isa), values[i].astype(np.float32))
+
+
+@pytest.mark.parametrize("kind", TYPES, ids=core.WEIGHT_TYPES.get)
+@walks("pack")
+def test_every_instruction_set_packs_the_same_bytes(isa: str, kind: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    packed = {}
+    for name in (isa, "scalar"):
+        monkeypatch.setenv("EDGEFORMER_ISA", name)
+        packed[name] = matrix(kind, 37, 768)[0].panels()
+    assert np.array_equal(packed[isa], packed["scalar"])
 
 
 @pytest.mark.parametrize("kind", [core.EF_F32, core.EF_F16, core.EF_BF16], ids=core.WEIGHT_TYPES.get)
@@ -50,6 +60,7 @@ def test_rows_behind_the_last_are_zero() -> None:
     assert packed.row(2)[0] == 2 and not packed.row(3).any() and not packed.row(15).any() and packed.row(16)[0] == 1
 
 
+@walks("embed")
 def test_embed_scales_and_adds(isa: str) -> None:
     packed, values = matrix(core.EF_Q8_0, 40, 64)
     ids = np.array([0, 39, 7, 7], np.int32)

@@ -6,10 +6,9 @@ import numpy as np
 import pytest
 from edgeformer._kernels import core
 from edgeformer.errors import InvalidInputError
-from support.kernel_inputs import rows, same_bits
+from support.kernel_inputs import rows, same_bits, walks
 
 POSITIONS = np.array([0, 1, 2, 7, 511, 4095, 131071, 2**24 + 1, 2**31 - 1], np.int32)
-PAIRINGS = {"halves": core.PAIR_HALVES, "neighbours": core.PAIR_NEIGHBOURS}
 
 
 def frequencies(half: int, base: float = 10000.0) -> np.ndarray:
@@ -32,6 +31,7 @@ def test_rotary_scales(isa: str) -> None:
     assert same_bits(core.kernel_rotary(isa, POSITIONS, frequencies(20), 1.25), plain * np.float32(1.25))
 
 
+@walks("rotary")
 def test_rotary_gives_the_same_bits(isa: str) -> None:
     for half in [*range(1, 34), 64]:
         for base in (10000.0, 500000.0):
@@ -41,7 +41,7 @@ def test_rotary_gives_the_same_bits(isa: str) -> None:
             )
 
 
-@pytest.mark.parametrize("pairing", PAIRINGS)
+@pytest.mark.parametrize("pairing", core.PAIRINGS)
 def test_rope_turns_pairs(pairing: str) -> None:
     for heads, head_dim, half in ((1, 2, 1), (3, 24, 12), (2, 40, 7), (5, 64, 32)):
         x = rows(0, 4, heads * head_dim)
@@ -52,18 +52,19 @@ def test_rope_turns_pairs(pairing: str) -> None:
         a, b = wanted[..., first].copy(), wanted[..., second].copy()
         cos, sin = cos_sin[:, None, :half], cos_sin[:, None, half:]
         wanted[..., first], wanted[..., second] = a * cos - b * sin, b * cos + a * sin
-        result = core.kernel_rope("scalar", x, cos_sin, heads, PAIRINGS[pairing])
+        result = core.kernel_rope("scalar", x, cos_sin, heads, core.PAIRINGS.index(pairing))
         assert np.allclose(result, wanted.reshape(x.shape), rtol=0, atol=1e-6)
 
 
-@pytest.mark.parametrize("pairing", PAIRINGS)
+@pytest.mark.parametrize("pairing", core.PAIRINGS)
+@walks("rope")
 def test_rope_gives_the_same_bits(isa: str, pairing: str) -> None:
     for half in range(1, 36):
         for spare in (0, 1, 6):
             head_dim = 2 * half + spare
             x, cos_sin = rows(half, 2, 3 * head_dim), rows(1, 2, 2 * half)
-            result = core.kernel_rope(isa, x, cos_sin, 3, PAIRINGS[pairing])
-            assert same_bits(result, core.kernel_rope("scalar", x, cos_sin, 3, PAIRINGS[pairing]))
+            result = core.kernel_rope(isa, x, cos_sin, 3, core.PAIRINGS.index(pairing))
+            assert same_bits(result, core.kernel_rope("scalar", x, cos_sin, 3, core.PAIRINGS.index(pairing)))
             untouched = result.reshape(2, 3, head_dim)[..., 2 * half :]
             assert same_bits(
                 np.ascontiguousarray(untouched), np.ascontiguousarray(x.reshape(2, 3, head_dim)[..., 2 * half :])

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import TypeVar
+
 import numpy as np
 from edgeformer._kernels import core
 from gguf import GGML_QUANT_SIZES, GGMLQuantizationType
@@ -9,6 +12,7 @@ from gguf.quants import dequantize
 from numpy.typing import NDArray
 
 Floats = NDArray[np.float32]
+Test = TypeVar("Test", bound=Callable[..., None])
 
 EXTREMES = np.array(
     [
@@ -42,6 +46,13 @@ HALVES = {  # where the half-precision numbers of a block are, in bytes
     **{"q2_k": (80, 82), "q3_k": (108,), "q6_k": (208,), "tq1_0": (52,), "tq2_0": (64,), "mxfp4": ()},
 }
 NOT_FINITE = np.array([np.inf, -np.inf, np.nan], np.float32)
+
+
+def walks(*kernels: str) -> Callable[[Test], Test]:
+    """Says which kernels of the list (kernels/list.h) a test holds on every instruction set; test_list.py wants all."""
+    unknown = set(kernels) - set(core.KERNELS)
+    assert not unknown, f"there are no kernels called {unknown}"
+    return lambda test: test
 
 
 def same_bits(a: NDArray[np.generic], b: NDArray[np.generic]) -> bool:

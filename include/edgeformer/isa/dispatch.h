@@ -17,7 +17,7 @@ static const ef_isa ef_isa_table[] = {EF_ISA_LIST(EF_ISA_ROW)};
 
 /* Instruction sets compiled in, best first: 0 <= index < ef_isa_count(). */
 static inline int ef_isa_count(void) { return (int)(sizeof ef_isa_table / sizeof ef_isa_table[0]); }
-static inline const char *ef_isa_name(int index) { return ef_isa_table[index].kernels->name; }
+static inline const char *ef_isa_name(int index) { return ef_isa_table[index].kernels->isa; }
 /* Whether this CPU runs it. */
 static inline int ef_isa_supported(int index) { return ef_isa_table[index].supported() != 0; }
 
@@ -28,15 +28,6 @@ static inline const ef_kernels *ef_kernels_for(const char *isa_name)
         if (strcmp(ef_isa_name(i), isa_name) == 0)
             return ef_isa_supported(i) ? ef_isa_table[i].kernels : NULL;
     return NULL;
-}
-
-/* The best kernels that this CPU runs; never NULL, the scalar ones run everywhere. */
-static inline const ef_kernels *ef_best_kernels(void)
-{
-    for (int i = 0; i < ef_isa_count(); i++)
-        if (ef_isa_supported(i))
-            return ef_isa_table[i].kernels;
-    return &ef_kernels_scalar;
 }
 
 #endif

@@ -22,37 +22,9 @@
 #define EF_STRING_(x) #x
 #define EF_STRING(x) EF_STRING_(x)
 
-const ef_kernels EF_NAME(kernels) = {
-    .name = EF_STRING(EF_ISA),
-    .pack = EF_NAME(pack),
-    .embed = EF_NAME(embed),
-    .matmul = EF_NAME(matmul),
-    .quantize = EF_NAME(quantize),
-    .quantize_row = EF_NAME(quantize_row),
-    .activate = EF_NAME(activate),
-    .gate = EF_NAME(gate),
-    .add = EF_NAME(add),
-    .layer_norm = EF_NAME(layer_norm),
-    .rms_norm = EF_NAME(rms_norm),
-    .l2_norm = EF_NAME(l2_norm),
-    .rotary = EF_NAME(rotary),
-    .rope = EF_NAME(rope),
-    .softmax = EF_NAME(softmax),
-    .log_softmax = EF_NAME(log_softmax),
-    .log_sum_exp = EF_NAME(log_sum_exp),
-    .is_finite = EF_NAME(is_finite),
-    .top = EF_NAME(top),
-    .weigh = EF_NAME(weigh),
-    .pool = EF_NAME(pool),
-    .store_kv = EF_NAME(store_kv),
-    .attention = EF_NAME(attention),
-    .attention_split = EF_NAME(attention_split),
-    .attention_join = EF_NAME(attention_join),
-    .count_int8 = EF_NAME(count_int8),
-    .count_int4 = EF_NAME(count_int4),
-    .count_float = EF_NAME(count_float),
-    .checksum = EF_NAME(checksum),
-};
+#define EF_KERNEL(kernel, result, arguments) .kernel = EF_NAME(kernel),
+const ef_kernels EF_NAME(kernels) = {.isa = EF_STRING(EF_ISA), EF_KERNELS(EF_KERNEL)};
+#undef EF_KERNEL
 
 #undef EF_STRING
 #undef EF_STRING_

@@ -1,4 +1,4 @@
-/* What every kernel is given and what it must leave behind: argument structs and the table of function pointers.
+/* What kernels are given: argument structs, and the struct of pointers to all of them (list.h).
  *
  * Rules for all kernels: they never allocate, print, abort or touch anything not named in their arguments; `_begin` is
  * inclusive, `_end` exclusive; rows of floats start on a 64-byte boundary and their stride is a multiple of sixteen
@@ -11,13 +11,31 @@
 
 #include "edgeformer/types/tiles.h"
 
-enum ef_activation { EF_ACT_NONE = 0, EF_ACT_RELU = 1, EF_ACT_GELU = 2 /* erf */, EF_ACT_GELU_TANH = 3, EF_ACT_SILU = 4 };
-enum ef_pairing {
-    EF_PAIR_HALVES = 0,     /* (i, i + d/2), GPT-NeoX and Hugging Face */
-    EF_PAIR_NEIGHBOURS = 1, /* (2i, 2i + 1), GGUF llama */
-};
+/* Lists that C and Python share: row(NAME, name). Their names in Python are core.ACTIVATIONS, PAIRINGS and POOLINGS. */
+#define EF_ACTIVATIONS(row) /* math.h has a function of each name */ \
+    row(NONE, none) row(RELU, relu) row(GELU, gelu) /* with erf */ row(GELU_TANH, gelu_tanh) row(SILU, silu)
+#define EF_PAIRINGS(row) \
+    row(HALVES, halves)         /* (i, i + d/2), GPT-NeoX and Hugging Face */ \
+    row(NEIGHBOURS, neighbours) /* (2i, 2i + 1), GGUF llama */
+#define EF_POOLINGS(row) row(MEAN, mean) row(FIRST, first) row(LAST, last)
+
+#define EF_ROW(upper, lower) EF_ACT_##upper,
+enum ef_activation { EF_ACTIVATIONS(EF_ROW) EF_ACT_COUNT };
+#undef EF_ROW
+#define EF_ROW(upper, lower) EF_PAIR_##upper,
+enum ef_pairing { EF_PAIRINGS(EF_ROW) EF_PAIR_COUNT };
+#undef EF_ROW
+#define EF_ROW(upper, lower) EF_POOL_##upper,
+enum ef_pooling { EF_POOLINGS(EF_ROW) EF_POOL_COUNT };
+#undef EF_ROW
+#define EF_ROW(upper, lower) #lower,
+static const char *const ef_activation_names[] = {EF_ACTIVATIONS(EF_ROW)};
+static const char *const ef_pairing_names[] = {EF_PAIRINGS(EF_ROW)};
+static const char *const ef_pooling_names[] = {EF_POOLINGS(EF_ROW)};
+#undef EF_ROW
+
 enum { EF_WEIGHT_CHUNK = 1024 }; /* weights whose sum `weigh` gives */
-enum ef_pool_kind { EF_POOL_MEAN = 0, EF_POOL_FIRST = 1, EF_POOL_LAST = 2 };
+enum { EF_PAGE = EF_TILE };      /* positions of a page of a cache */
 
 /* output[r][n] = residual[r][n] + activation(sum_k input[r][k] * weight[n][k] + bias[n]). */
 typedef struct ef_matmul {
@@ -66,72 +84,21 @@ typedef struct ef_attention {
     float scale;            /* of the scores */
 } ef_attention;
 
-/* One row: LayerNorm, RMSNorm and kin. `output` may be `input`; nothing past n is written; bias may be NULL. */
-typedef void (*ef_row_function)(float *output, const float *input, const float *weight, const float *bias, int64_t n,
-                                float epsilon);
+#include "edgeformer/kernels/list.h"
 
+#define EF_KERNEL(name, result, arguments) result (*name) arguments;
+/* The kernels of one instruction set. None is NULL: isa.h makes the table from the same list. */
 typedef struct ef_kernels {
-    const char *name;
-
-    /* Packs GGUF rows [row_begin, row_end) of a matrix into `panels`; row_begin is a multiple of sixteen; source points to
-     * row_begin's bytes. Rows from row_end to the next multiple of sixteen are written as zeros. */
-    void (*pack)(uint8_t *panels, int32_t type, int64_t num_columns, const uint8_t *source, int64_t row_begin,
-                 int64_t row_end);
-    void (*matmul)(const ef_matmul *args, int32_t row_begin, int32_t row_end, int32_t panel_begin, int32_t panel_end);
-    /* One row of a packed matrix as floats: output[k] = (add ? add[k] : 0) + scale * weight[row][k], k < num_columns. */
-    void (*embed)(float *output, const ef_matrix *weight, int32_t row, float scale, const float *add);
-
-    void (*quantize)(ef_block_activation *output, const float *input, int64_t n); /* n % 32 == 0 */
-    /* One scale for all blocks, and after them the row's total. */
-    void (*quantize_row)(ef_block_activation *output, const float *input, int64_t n);
-    void (*activate)(float *output, const float *input, int64_t n, int32_t activation);
-    /* activation(gate) * up */
-    void (*gate)(float *output, const float *gate, const float *up, int64_t n, int32_t activation);
-    void (*add)(float *output, const float *a, const float *b, int64_t n);
-    ef_row_function layer_norm, rms_norm, l2_norm;
-    /* cos_sin[i] = cos(position * frequency[i]) * scale, cos_sin[half + i] the sine, i < half. */
-    void (*rotary)(float *cos_sin, int32_t position, const float *frequency, int64_t half, float scale);
-    /* Rotates the first 2*half of each head's head_dim values, in place. */
-    void (*rope)(float *row, const float *cos_sin, int32_t num_heads, int32_t head_dim, int32_t half, int32_t pairing);
-    void (*softmax)(float *output, const float *input, int64_t n);     /* n >= 1 */
-    void (*log_softmax)(float *output, const float *input, int64_t n);
-    /* Logarithm of the sum of exp(x - *largest), *largest being the greatest: log_softmax is (x - *largest) - that. n >= 1 */
-    float (*log_sum_exp)(float *largest, const float *input, int64_t n);
-
-    int32_t (*is_finite)(const float *input, int64_t n); /* whether no value is infinite or NaN */
-    /* Indices of the `count` greatest values, greatest first, of equals the lowest first. 1 <= count <= n, no NaN.
-     * heap: `count` numbers of scratch. */
-    void (*top)(int32_t *indices, int32_t count, const float *values, int32_t n, uint64_t *heap);
-    /* weights = exp((input - largest) / temperature), 0 where below `least`; the double sum of each EF_WEIGHT_CHUNK. */
-    void (*weigh)(float *weights, double *sums, const float *input, int64_t n, float largest, float temperature,
-                  float least);
-
-    /* Writes the keys and values of `count` rows at slots slot .. slot + count - 1 of the page, rounded to the cache's type;
-     * the padding becomes zero. key: [num_heads * key_dim] of the first row, key_stride bytes from row to row; value alike. */
-    void (*store_kv)(const ef_cache *cache, int32_t page, int32_t layer, int32_t slot, int32_t count, const float *key,
-                     int64_t key_stride, const float *value, int64_t value_stride);
-    /* Rows [row_begin, row_end) of the segment (0 = its first row), all query heads of one key-value head; num_heads of the
-     * arguments is a multiple of the cache's. Every row must see at least one position, else its output is NaN.
-     * scratch, here and below: ef_attention_scratch floats, private to the caller. */
-    void (*attention)(const ef_attention *args, const ef_segment *segment, int32_t kv_head, int32_t row_begin,
-                      int32_t row_end, float *scratch);
-    /* The same for all rows of the segment in two steps: parts of spans, in any order, then all of them merged into the
-     * output. parts: [span][ef_attention_tiles of the queries][ef_attention_part] floats, spans from position 0 on. */
-    void (*attention_split)(const ef_attention *args, const ef_segment *segment, int32_t kv_head, int32_t span_begin,
-                            int32_t span_end, float *parts, float *scratch);
-    void (*attention_join)(const ef_attention *args, const ef_segment *segment, int32_t kv_head, int32_t num_spans,
-                           const float *parts, float *scratch);
-    /* mean, first or last of rows [0, num_rows) of width n. */
-    void (*pool)(float *output, const float *input, int64_t input_stride, int32_t num_rows, int64_t n, int32_t kind);
-
-    /* For measurements. Multiply-adds from registers alone, 0 <= rounds <= 2^22, each of one by one; returns how many, by
-     * their sum: eight-bit integers, those small enough to be summed in sixteen bits, floats. */
-    int64_t (*count_int8)(int64_t rounds);
-    int64_t (*count_int4)(int64_t rounds);
-    int64_t (*count_float)(int64_t rounds);
-    /* Reads `bytes`, a multiple of 256, from an address that is a multiple of eight: the exclusive or of its words. */
-    uint64_t (*checksum)(const uint8_t *data, int64_t bytes);
+    const char *isa;
+    EF_KERNELS(EF_KERNEL)
 } ef_kernels;
+#undef EF_KERNEL
+
+#define EF_KERNEL(name, result, arguments) #name,
+/* Their names, in the order of the list. */
+static const char *const ef_kernel_names[] = {EF_KERNELS(EF_KERNEL)};
+#undef EF_KERNEL
+enum { EF_KERNEL_COUNT = sizeof ef_kernel_names / sizeof ef_kernel_names[0] };
 
 /* A product of many rows unpacks some columns of a group of panels at a time, a slab, so that they stay in the first-level
  * cache while the rows pass by, and keeps the rows' sums between slabs. */

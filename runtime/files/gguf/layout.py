@@ -8,7 +8,7 @@ A file is, all little endian::
     padding to the alignment, then the tensors' bytes, each at a multiple of the alignment from here
 
 A packed tensor, which other readers refuse for its type, has `PACKED` added to its type and its rows in the tiles of
-sixteen that the kernels read (`include/edgeformer/blocks.h`), at a multiple of 64 in the file.
+sixteen that the kernels read (`include/edgeformer/types/blocks.h`), at a multiple of 64 in the file.
 
 Every count and length is held against the bytes that are left before anything is allocated, so a hostile file costs no
 more than one of its size, and raises `ModelFormatError` with the byte position.
@@ -26,6 +26,7 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
+from ..._kernels import core
 from ...errors import ModelFormatError, UnsupportedModelError, quote
 from ...quants import STORED_TYPES
 from ..storage import InputFile
@@ -35,8 +36,8 @@ VERSION = 3
 ALIGNMENT_KEY = "general.alignment"
 DEFAULT_ALIGNMENT = 32
 PACKED = 0x40000000
-PACKED_ROWS = 16  # to which the rows of a packed tensor are filled up with zeros
-PACKED_ALIGNMENT = 64
+PACKED_ROWS = core.TILE  # to which the rows of a packed tensor are filled up with zeros
+PACKED_ALIGNMENT = core.ALIGNMENT
 PACKED_LAYOUT_KEY = "edgeformer.packed.layout"
 PACKED_LAYOUT = 1  # raise it whenever the tiles of a type change: files are refused then, not misread
 MIN_ALIGNMENT = 8

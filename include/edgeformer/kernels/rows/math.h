@@ -80,17 +80,18 @@ static inline ef_f32x16 EF_NAME(gelu)(ef_f32x16 x)
     return ef_f32x16_select_lt(a, ef_f32x16_set1(8.0f), ef_f32x16_fnma(a, q, positive), positive);
 }
 
+static inline ef_f32x16 EF_NAME(none)(ef_f32x16 x) { return x; }
+
+#define EF_ROW(upper, lower) case EF_ACT_##upper: return EF_NAME(lower)(x);
 /* activation: enum ef_activation. NaN gives NaN, -infinity the limit 0 (RELU and the rest), +infinity itself. */
 static inline ef_f32x16 EF_NAME(activate_vector)(ef_f32x16 x, int32_t activation)
 {
     switch (activation) {
-    case EF_ACT_RELU: return EF_NAME(relu)(x);
-    case EF_ACT_GELU: return EF_NAME(gelu)(x);
-    case EF_ACT_GELU_TANH: return EF_NAME(gelu_tanh)(x);
-    case EF_ACT_SILU: return EF_NAME(silu)(x);
+    EF_ACTIVATIONS(EF_ROW)
     default: return x;
     }
 }
+#undef EF_ROW
 
 /* Sixteen values at a time, in place; activation is a constant. */
 EF_INLINE void EF_NAME(activate_each)(float *values, int count, const int32_t activation)
@@ -99,16 +100,15 @@ EF_INLINE void EF_NAME(activate_each)(float *values, int count, const int32_t ac
         ef_f32x16_store(values, EF_NAME(activate_vector)(ef_f32x16_load(values), activation));
 }
 
+#define EF_ROW(upper, lower) case EF_ACT_##upper: EF_NAME(activate_each)(values, count, EF_ACT_##upper); break;
 /* `count` vectors in place. */
 static void EF_NAME(activate_vectors)(float *values, int count, int32_t activation)
 {
     switch (activation) {
-    case EF_ACT_RELU: EF_NAME(activate_each)(values, count, EF_ACT_RELU); break;
-    case EF_ACT_GELU: EF_NAME(activate_each)(values, count, EF_ACT_GELU); break;
-    case EF_ACT_GELU_TANH: EF_NAME(activate_each)(values, count, EF_ACT_GELU_TANH); break;
-    case EF_ACT_SILU: EF_NAME(activate_each)(values, count, EF_ACT_SILU); break;
+    EF_ACTIVATIONS(EF_ROW)
     }
 }
+#undef EF_ROW
 
 /* log(x) of a positive normal number, error <= 0.51 ulp; infinity and NaN give themselves. In double precision:
  * x = 2^e m, sqrt(1/2) <= m < sqrt(2), log m = 2 atanh(f) with f = (m - 1) / (m + 1), by the series of atanh. */

@@ -270,19 +270,8 @@ static float EF_NAME(log_sum_exp)(float *largest, const float *input, int64_t n)
     return EF_NAME(log1)(EF_NAME(sum_exp_row)(NULL, input, n, *largest));
 }
 
-/* (x - max) - log(sum of exp(x - max)); n >= 1. */
-static void EF_NAME(log_softmax)(float *output, const float *input, int64_t n)
-{
-    float largest;
-    const ef_f32x16 log_sum = ef_f32x16_set1(EF_NAME(log_sum_exp)(&largest, input, n));
-    for (int64_t i = 0; i < n; i += 16) {
-        const ef_f32x16 shifted = ef_f32x16_sub(EF_NAME(load_row)(input + i, n - i), ef_f32x16_set1(largest));
-        EF_NAME(store_row)(output + i, ef_f32x16_sub(shifted, log_sum), n - i);
-    }
-}
-
 /* One row of n from rows [0, num_rows), num_rows >= 1, input_stride bytes apart: their mean (rows added in order, then
- * divided), the first or the last. kind: enum ef_pool_kind. output may not overlap the rows. */
+ * divided), the first or the last. kind: enum ef_pooling. output may not overlap the rows. */
 static void EF_NAME(pool)(float *output, const float *input, int64_t input_stride, int32_t num_rows, int64_t n,
                           int32_t kind)
 {

@@ -1,17 +1,4 @@
-# Single kernels for tests, benches and sampling. Arrays in, new arrays out; denormals are flushed as in a plan.
-
-@cython.final
-cdef class FlushedDenormals:
-    """Flushes denormals in this thread for as long as it lives."""
-
-    cdef uint64_t mode
-
-    def __cinit__(self):
-        self.mode = ef_flush_denormals()
-
-    def __dealloc__(self):
-        ef_restore_denormals(self.mode)
-
+# Single kernels for tests and benches, which alone use them. Arrays in, new arrays out; denormals are flushed as in a plan.
 
 cdef int activation_of(object name) except -1:
     if name not in ACTIVATIONS:
@@ -195,7 +182,7 @@ def kernel_rope(isa, x, cos_sin, num_heads, pairing=EF_PAIR_HALVES):
     cdef const ef_kernels *kernels = kernels_of(isa)
     cdef FlushedDenormals flushed = FlushedDenormals()
     cdef Rows rows = rows_of(x, "x"), angles = rows_of(cos_sin, "cos_sin")
-    cdef int32_t heads = checked(num_heads, "num_heads", 1, rows.num_columns), pairs = checked(pairing, "pairing", 0, EF_PAIR_NEIGHBOURS)
+    cdef int32_t heads = checked(num_heads, "num_heads", 1, rows.num_columns), pairs = checked(pairing, "pairing", 0, EF_PAIR_COUNT - 1)
     cdef int32_t head_dim = rows.num_columns // heads, half = angles.num_columns // 2
     if rows.num_columns % heads or angles.num_columns % 2 or 2 * half > head_dim or angles.num_rows != rows.num_rows:
         raise InvalidInputError(f"{heads} heads in {rows.num_columns} columns cannot be rotated by {angles.num_columns} columns")
@@ -208,33 +195,12 @@ def kernel_rope(isa, x, cos_sin, num_heads, pairing=EF_PAIR_HALVES):
 def kernel_softmax(isa, x):
     """Softmax of each row of float32 [n, K]."""
     cdef const ef_kernels *kernels = kernels_of(isa)
-    return rows_softmax(kernels.softmax, x)
-
-
-def kernel_log_softmax(isa, x):
-    """Logarithm of the softmax of each row of float32 [n, K]."""
-    cdef const ef_kernels *kernels = kernels_of(isa)
-    return rows_softmax(kernels.log_softmax, x)
-
-
-cdef object rows_softmax(void (*function)(float *, const float *, int64_t) noexcept nogil, object x):
     cdef FlushedDenormals flushed = FlushedDenormals()
     cdef Rows input = rows_of(x, "x"), output = Rows(input.num_rows, input.num_columns)
     cdef Py_ssize_t i
-    with nogil:
-        for i in range(input.num_rows):
-            function(output.data + i * output.stride, input.data + i * input.stride, input.num_columns)
+    for i in range(input.num_rows):
+        kernels.softmax(output.row(i), input.row(i), input.num_columns)
     return output.array()
-
-
-def softmax(x):
-    """Softmax over the last axis of a float32 array [K] or [n, K]."""
-    return kernel_softmax(None, x) if numpy.ndim(x) != 1 else kernel_softmax(None, x[None])[0]
-
-
-def log_softmax(x):
-    """Logarithm of the softmax over the last axis of a float32 array [K] or [n, K]."""
-    return kernel_log_softmax(None, x) if numpy.ndim(x) != 1 else kernel_log_softmax(None, x[None])[0]
 
 
 def kernel_pool(isa, x, kind=EF_POOL_MEAN):
@@ -242,7 +208,7 @@ def kernel_pool(isa, x, kind=EF_POOL_MEAN):
     cdef const ef_kernels *kernels = kernels_of(isa)
     cdef FlushedDenormals flushed = FlushedDenormals()
     cdef Rows input = rows_of(x, "x"), output = Rows(1, input.num_columns)
-    cdef int32_t which = checked(kind, "kind", 0, EF_POOL_LAST)
+    cdef int32_t which = checked(kind, "kind", 0, EF_POOL_COUNT - 1)
     if input.num_rows == 0:
         raise InvalidInputError("x: there are no rows")
     kernels.pool(output.data, input.data, input.stride * sizeof(float), input.num_rows, input.num_columns, which)
