@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from .._kernels import core
-from ..errors import ModelFormatError, UnsupportedModelError
+from ..errors import ModelFormatError, UnsupportedModelError, quote
 
 ROWS, OUTPUTS, SEGMENTS = "rows", "outputs", "segments"  # every row, the selected rows, one row a sequence
 ACTIVATIONS, PAIRINGS, POOLINGS = core.ACTIVATIONS, core.PAIRINGS, core.POOLINGS
@@ -309,7 +309,8 @@ class Metadata:
         """A string, one of `choices` where they are given."""
         value = self._fetch(key, str, default)
         if choices and value not in choices:
-            raise UnsupportedModelError(f"{self.path}: {self.key(key)} is {value!r}; supported: {', '.join(choices)}")
+            known = ", ".join(choices)
+            raise UnsupportedModelError(f"{self.path}: {self.key(key)} is {quote(value)}; supported: {known}")
         return value
 
     def _fetch(self, key: str, kind: type, default: Any) -> Any:

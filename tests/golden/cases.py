@@ -1,18 +1,42 @@
-"""The golden folders as tests see them: names by family, the expected numbers, and how near a result must come."""
+"""The golden folders as tests see them: names by kind, the expected numbers, and how near a result must come.
+
+A folder with a `case.json` is a case, and in all lists; `make_golden.py` says what stands there.
+"""
+
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
-from edgeformer.converters import convert
 
 FOLDER = Path(__file__).resolve().parent
-DECODERS = ("llama-gqa-tied", "llama-untied-biases", "llama-rope3-head-dim", "llama-rope3-version4-bf16")
-ENCODERS = ("bert-gelu-mean", "bert-tanh-pooler")
-ENCODER_DECODERS = ("transformer-prenorm-relu", "transformer-postnorm-gelu-learned",
-                    "transformer-postnorm-relu-shared", "transformer-prenorm-gelu-nobias")
-ALL = DECODERS + ENCODERS + ENCODER_DECODERS
+Case = dict[str, Any]
+CASES: dict[str, Case] = {path.parent.name: json.loads(path.read_text()) for path in sorted(FOLDER.glob("*/case.json"))}
+ALL = tuple(CASES)
+
+
+def of_kind(kind: str) -> tuple[str, ...]:
+    """The cases whose numbers are of that kind."""
+    return tuple(name for name, case in CASES.items() if case["kind"] == kind)
+
+
+DECODERS, ENCODERS, ENCODER_DECODERS = (of_kind(kind) for kind in ("decoder", "encoder", "encoder_decoder"))
+
+def architectures() -> dict[str, str]:
+    """The case of each architecture that most weight types are tried with, by the architecture's name."""
+    from edgeformer.converters.architectures.huggingface import Config
+    from edgeformer.converters.architectures.registry import architecture_of
+
+    named: dict[str, str] = {}
+    for name in sorted(CASES, key=lambda name: (-len(CASES[name]["types"]), name)):
+        config = Config(json.loads((FOLDER / name / "config.json").read_text()), name)
+        named.setdefault(architecture_of(config).name, name)
+    return named
+
+
 END_TOKEN_ID = 2
 
 # Largest difference to torch, relative to the range of torch's row. An F16 cache keeps eleven bits of keys and values,
@@ -26,6 +50,8 @@ def converter(folder: Path) -> GoldenPath:
     """A function from (name, type="f32") to the path of that golden checkpoint converted, each converted once."""
 
     def path_of(name: str, type_name: str = "f32") -> Path:
+        from edgeformer.converters import convert  # here, for the makers' Python needs no edgeformer
+
         path = folder / f"{name}-{type_name}.gguf"
         if not path.exists():
             convert(FOLDER / name, path, type=type_name)

@@ -30,7 +30,7 @@ def test_fresh_checkpoint_gives_torchs_numbers(name: str, make_golden: Any, tmp_
     folder, path = tmp_path / name, tmp_path / "model.gguf"
     folder.mkdir()
     with make_golden.torch.no_grad():
-        make_golden.MODELS[name](folder, SEED)
+        make_golden.make(folder, cases.CASES[name], SEED)
     convert(folder, path, type="f32")
     with np.load(folder / "expected.npz") as file, edgeformer.load(path, kv_type="f32", threads=2) as model:
         actual, wanted = compute(model, name, dict(file))

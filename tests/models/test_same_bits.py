@@ -12,10 +12,7 @@ from edgeformer.converters import convert
 from edgeformer.engine.session import Session
 from golden import cases
 
-GOLDEN_FILES = [(name, type_name) for name in ("llama-gqa-tied", "bert-gelu-mean", "transformer-prenorm-relu")
-                for type_name in ("f32", "q8_0", "q4_0")]
-GOLDEN_FILES += [("llama-rope3-version4-bf16", "bf16"), ("llama-untied-biases", "f16"), ("bert-tanh-pooler", "f32")]
-GOLDEN_FILES += [(name, "q8_0") for name in cases.ENCODER_DECODERS[1:]]
+GOLDEN_FILES = [(name, type_name) for name, case in cases.CASES.items() for type_name in case["types"]]
 CHECKPOINTS = ("stories260k-llama", "shakespeare-llama-5m", "transliterate-ar-en")
 LENGTHS = (1, 5, 19, 40)
 

@@ -1,15 +1,24 @@
-"""A small valid GGUF file of each architecture as dictionaries, for tests that change a value and write the file."""
+"""A small valid GGUF file of each architecture as dictionaries, for tests that change a value and write the file.
+
+Three are written out here, for tests that must know every number. Of all others the golden checkpoint gives the keys
+and shapes.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from edgeformer.converters.architectures.huggingface import Config, Source
+from edgeformer.converters.architectures.registry import architecture_of, planner_of
+from edgeformer.converters.sources.checkpoint import open_checkpoint
 from edgeformer.files.gguf.reader import GGUFWriter
 from edgeformer.quants import by_name
+from golden import cases
 
 WIDTH, HEADS, FEED_FORWARD, CONTEXT, VOCABULARY = 32, 2, 64, 32, 48
 
@@ -164,4 +173,19 @@ def transformer() -> SmallModel:
     return SmallModel("transformer", {**{f"transformer.{k}": v for k, v in sizes.items()}, **vocabulary()}, shapes)
 
 
-MODELS = {"llama": llama, "bert": bert, "transformer": transformer}
+def from_golden(name: str) -> SmallModel:
+    """The keys and shapes of the file that a golden checkpoint becomes, with a vocabulary."""
+    with open_checkpoint(cases.FOLDER / name) as checkpoint:
+        source = Source(checkpoint.folder, Config(checkpoint.config or {}, name), checkpoint)
+        architecture = architecture_of(source.config)
+        plan = planner_of(architecture)(source)
+    shapes = {tensor.name: tensor.shape for tensor in plan.tensors}
+    words = vocabulary(min(shape[0] for name, shape in shapes.items() if name.endswith("token_embd.weight")))
+    metadata = {f"{architecture.name}.{key}": value for key, value in plan.metadata.items()}
+    for prefix in plan.vocabularies:
+        metadata |= {key.replace("tokenizer.ggml.", prefix): value for key, value in words.items()}
+    return SmallModel(architecture.name, metadata, shapes)
+
+
+MODELS = {architecture: partial(from_golden, name) for architecture, name in cases.architectures().items()}
+MODELS |= {"llama": llama, "bert": bert, "transformer": transformer}
