@@ -81,7 +81,12 @@ cdef extern from "edgeformer/kernels/kernels.h" nogil:
         int32_t position
         int32_t kv_length
         int32_t first_page
-        int32_t reserved
+        int32_t prefix
+    ctypedef struct ef_bias:
+        const float *table
+        int64_t head_stride
+    ef_bias ef_bias_by_distance(const float *table, int32_t behind, int32_t ahead)
+    ef_bias ef_bias_dense(const float *table, int32_t num_rows, int32_t num_columns)
     ctypedef struct ef_attention:
         const float *query
         int64_t query_stride
@@ -92,8 +97,12 @@ cdef extern from "edgeformer/kernels/kernels.h" nogil:
         int32_t layer
         int32_t num_heads
         int32_t causal
+        int32_t prefix
         int32_t window
         float scale
+        float soft_cap
+        const ef_bias *bias
+        const float *sinks
     ctypedef void (*ef_row_function)(float *output, const float *input, const float *weight, const float *bias,
                                      int64_t n, float epsilon) noexcept nogil
     ctypedef struct ef_kernels:

@@ -85,7 +85,7 @@ def segment_rows(list tables, list lengths, list positions, list kv_lengths):
     for i in range(n):
         own = tables[i]
         segment[i].first_row, segment[i].num_rows, segment[i].position = row, lengths[i], positions[i]
-        segment[i].kv_length, segment[i].first_page, segment[i].reserved = kv_lengths[i], page, 0
+        segment[i].kv_length, segment[i].first_page, segment[i].prefix = kv_lengths[i], page, 0
         row += segment[i].num_rows
         for number in own:
             if page >= total:

@@ -13,19 +13,51 @@ from hypothesis import strategies as st
 from support.kernel_inputs import Floats, rows, same_bits, walks
 
 
-def attention64(query: Floats, key: Floats, value: Floats, scale: float, causal: bool, window: int) -> np.ndarray:
+def sees(own: int, length: int, *, causal: bool, prefix: int, window: int) -> np.ndarray:
+    """Whether the row at position `own` sees each of `length` positions."""
+    at = np.arange(length)
+    visible = (at <= own) | (not causal) | ((at < prefix) & (own < prefix))
+    return visible & ((window == 0) | (abs(at - own) < window))
+
+
+def added(bias: Floats, behind: int, head: int, own: int, length: int) -> np.ndarray:
+    """What a bias adds to the scores of `length` positions, as seen from position `own`."""
+    if bias.ndim == 3:
+        return bias[head, own, :length]
+    return bias[head, np.clip(np.arange(length) - own + behind, 0, bias.shape[1] - 1)]
+
+
+def attention64(
+    query: Floats,
+    key: Floats,
+    value: Floats,
+    *,
+    scale: float,
+    causal: bool = True,
+    prefix: int = 0,
+    window: int = 0,
+    soft_cap: float = 0.0,
+    bias: Floats | None = None,
+    behind: int = 0,
+    sinks: Floats | None = None,
+) -> np.ndarray:
     """Attention in float64, one row and head after the other."""
     n, heads, _ = query.shape
     m, kv_heads, value_dim = value.shape
     result = np.zeros((n, heads, value_dim))
     for i in range(n):
-        last = m - n + i + 1 if causal else m
-        first = max(0, last - window) if window else 0
+        own = m - n + i
+        seen = sees(own, m, causal=causal, prefix=prefix, window=window)
         for head in range(heads):
             group = head * kv_heads // heads
-            scores = key[first:last, group].astype(np.float64) @ query[i, head].astype(np.float64) * scale
+            scores = key[:, group].astype(np.float64) @ query[i, head].astype(np.float64) * scale
+            if soft_cap:
+                scores = soft_cap * np.tanh(scores / soft_cap)
+            if bias is not None:
+                scores = scores + added(bias, behind, head, own, m)
+            scores = np.append(scores[seen], sinks[head] if sinks is not None else -np.inf)
             weights = np.exp(scores - scores.max())
-            result[i, head] = weights / weights.sum() @ value[first:last, group]
+            result[i, head] = (weights / weights.sum())[:-1] @ value[seen, group]
     return result
 
 
@@ -49,9 +81,28 @@ def as_attended(query: Floats, key: Floats, value: Floats, kind: int) -> tuple[F
     return query, key, value
 
 
+Case = tuple[tuple[Floats, Floats, Floats], dict[str, Any]]
+
+
 @st.composite
-def cases(draw: st.DrawFn) -> tuple[tuple[Floats, Floats, Floats], dict[str, Any]]:
-    """Shapes around all the edges: tiles of pages, spans of positions, groups of heads, windows."""
+def scores(draw: st.DrawFn, heads: int, m: int, seed: int) -> dict[str, Any]:
+    """What may be done to the scores: a soft cap, a bias of either kind, sinks, or none of them."""
+    options: dict[str, Any] = {"soft_cap": draw(st.sampled_from([0.0, 0.5, 30.0]))}
+    kind = draw(st.sampled_from(["none", "distance", "dense"]))
+    if kind == "distance":
+        reach = st.sampled_from([0, 1, 3, 15, 16, 40, 128, 400])
+        options["behind"], ahead = draw(reach), draw(reach)
+        options["bias"] = rows(seed + 3, heads, options["behind"] + 1 + ahead, scale=2)
+    elif kind == "dense":
+        options["bias"] = rows(seed + 3, heads, m + draw(st.integers(0, 3)), m + draw(st.integers(0, 17)), scale=2)
+    if draw(st.booleans()):
+        options["sinks"] = rows(seed + 4, heads, scale=3)
+    return options
+
+
+@st.composite
+def cases(draw: st.DrawFn) -> Case:
+    """Shapes around all the edges: tiles of pages, spans of positions, groups of heads, masks, changes of scores."""
     m = draw(st.integers(1, 40) | st.sampled_from([127, 128, 129, 255, 257, 300]))
     n = draw(st.integers(1, min(m, 20)))
     kv_heads, group = draw(st.integers(1, 3)), draw(st.integers(1, 5))
@@ -62,30 +113,30 @@ def cases(draw: st.DrawFn) -> tuple[tuple[Floats, Floats, Floats], dict[str, Any
         rows(seed + 1, m, kv_heads, key_dim),
         rows(seed + 2, m, kv_heads, value_dim),
     )
-    causal = draw(st.booleans())
-    window = draw(st.sampled_from([0, 1, 2, 16, 130])) if causal else 0
     options = {
         "scale": float(key_dim) ** -0.5,
-        "causal": causal,
-        "window": window,
+        "causal": draw(st.booleans()),
+        "prefix": draw(st.just(0) | st.integers(0, m)),
+        "window": draw(st.sampled_from([0, 0, 1, 2, 16, 130, 2**31 - 1])),
         "type": draw(st.sampled_from([core.EF_F32, core.EF_F16, core.EF_Q8_0])),
         "page_order": list(np.random.default_rng(seed).permutation(-(-m // 16))),
     }
-    return arrays, options
+    changes = draw(st.just({}) | scores(kv_heads * group, m, seed))
+    return arrays, options | changes
 
 
 @given(cases())
-def test_scalar_is_close_to_float64(case: tuple[tuple[Floats, Floats, Floats], dict[str, Any]]) -> None:
+def test_scalar_is_close_to_float64(case: Case) -> None:
     (query, key, value), options = case
     result = core.kernel_attention("scalar", query, key, value, **options)
-    query, key, value = as_attended(query, key, value, options["type"])
-    wanted = attention64(query, key, value, options["scale"], options["causal"], options["window"])
+    del options["page_order"]
+    wanted = attention64(*as_attended(query, key, value, options.pop("type")), **options)
     assert np.allclose(result, wanted, rtol=1e-5, atol=2e-5)
 
 
 @given(cases())
 @walks("store_kv", "attention")
-def test_same_bits_on_every_instruction_set(case: tuple[tuple[Floats, Floats, Floats], dict[str, Any]]) -> None:
+def test_same_bits_on_every_instruction_set(case: Case) -> None:
     arrays, options = case
     wanted = core.kernel_attention("scalar", *arrays, **options)
     for isa in core.isa_names():
@@ -93,9 +144,7 @@ def test_same_bits_on_every_instruction_set(case: tuple[tuple[Floats, Floats, Fl
 
 
 @given(cases(), st.data())
-def test_rows_do_not_depend_on_how_they_are_cut(
-    case: tuple[tuple[Floats, Floats, Floats], dict[str, Any]], data: st.DataObject
-) -> None:
+def test_rows_do_not_depend_on_how_they_are_cut(case: Case, data: st.DataObject) -> None:
     arrays, options = case
     n = len(arrays[0])
     cut = data.draw(st.integers(0, n))
@@ -107,9 +156,7 @@ def test_rows_do_not_depend_on_how_they_are_cut(
 
 @given(cases(), st.integers(1, 3))
 @walks("attention_split", "attention_join")
-def test_spans_computed_apart_give_the_same_bits(
-    case: tuple[tuple[Floats, Floats, Floats], dict[str, Any]], spans: int
-) -> None:
+def test_spans_computed_apart_give_the_same_bits(case: Case, spans: int) -> None:
     arrays, options = case
     wanted = core.kernel_attention("scalar", *arrays, **options)
     for isa in core.isa_names():
@@ -125,7 +172,7 @@ def test_extreme_keys_and_values(isa: str, kind: int) -> None:
     key[5, 0, 3], value[7, 0, 60], value[9] = 300, -6e4, 1e-9
     result = core.kernel_attention(isa, query, key, value, scale=0.125, type=kind)
     assert same_bits(result, core.kernel_attention("scalar", query, key, value, scale=0.125, type=kind))
-    wanted = attention64(*as_attended(query, key, value, kind), 0.125, True, 0)
+    wanted = attention64(*as_attended(query, key, value, kind), scale=0.125)
     assert np.allclose(result, wanted, rtol=1e-5, atol=1e-4)
 
 
@@ -148,7 +195,66 @@ def test_extreme_scores(isa: str, scale: float) -> None:
     result = core.kernel_attention(isa, query, key, value, scale=scale)
     assert np.isfinite(result).all()
     assert same_bits(result, core.kernel_attention("scalar", query, key, value, scale=scale))
-    assert np.allclose(result, attention64(query, key, value, scale, True, 0), rtol=1e-4, atol=1e-4)
+    assert np.allclose(result, attention64(query, key, value, scale=scale), rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("cap", [1e-6, 1.0, 1e6])
+def test_a_soft_cap_bounds_extreme_scores(isa: str, cap: float) -> None:
+    """Scores of a thousand and more: within the cap they differ by at most twice the cap."""
+    query, key, value = rows(0, 4, 2, 16, scale=50), rows(1, 150, 2, 16, scale=50), rows(2, 150, 2, 24)
+    result = core.kernel_attention(isa, query, key, value, scale=1.0, soft_cap=cap)
+    assert same_bits(result, core.kernel_attention("scalar", query, key, value, scale=1.0, soft_cap=cap))
+    if cap == 1e6:  # far above all scores, so it hardly changes them
+        assert np.allclose(result, attention64(query, key, value, scale=1.0), rtol=1e-2, atol=1e-2)
+    else:
+        assert np.allclose(result, attention64(query, key, value, scale=1.0, soft_cap=cap), rtol=1e-5, atol=1e-5)
+
+
+def test_a_bias_of_zeros_a_wide_window_and_a_prefix_that_all_see_change_no_bit(isa: str) -> None:
+    query, key, value = rows(0, 30, 4, 24), rows(1, 200, 2, 24), rows(2, 200, 2, 24)
+    plain = core.kernel_attention(isa, query, key, value, scale=0.2)
+    zeros = np.zeros((4, 9), np.float32)
+    for same in ({"bias": zeros, "behind": 4}, {"window": 200}, {"prefix": 171}, {"soft_cap": 0.0}):
+        assert same_bits(core.kernel_attention(isa, query, key, value, scale=0.2, **same), plain), same
+
+
+def test_a_bias_by_distance_equals_the_dense_table_of_the_same_values(isa: str) -> None:
+    """Also beyond its ends, and for positions far from page borders."""
+    query, key, value = rows(0, 133, 3, 16), rows(1, 133, 3, 16), rows(2, 133, 3, 16)
+    by_distance = rows(3, 3, 50)
+    distance = np.clip(np.arange(133)[None, :] - np.arange(133)[:, None], -20, 29)
+    dense = np.ascontiguousarray(by_distance[:, distance + 20])
+    for causal in (True, False):
+        results = [
+            core.kernel_attention(isa, query, key, value, scale=0.2, causal=causal, **bias)
+            for bias in ({"bias": by_distance, "behind": 20}, {"bias": dense})
+        ]
+        assert same_bits(*results)
+
+
+def test_a_sink_takes_weight_and_gives_nothing(isa: str) -> None:
+    """Against a key of the sink's score whose value is 0; a sink far below all scores changes no bit."""
+    query, key, value = np.ones((1, 1, 1), np.float32), np.zeros((20, 1, 1), np.float32), rows(2, 20, 1, 5)
+    plain = core.kernel_attention(isa, query, key, value, scale=1.0)
+    with_sink = core.kernel_attention(isa, query, key, value, scale=1.0, sinks=np.zeros(1, np.float32))
+    assert np.allclose(with_sink, plain * (20 / 21), rtol=1e-6)
+    far_below = core.kernel_attention(isa, query, key, value, scale=1.0, sinks=np.full(1, -200, np.float32))
+    assert same_bits(far_below, plain)
+    far_above = core.kernel_attention(isa, query, key, value, scale=1.0, sinks=np.full(1, 200, np.float32))
+    assert not far_above.any()
+
+
+@pytest.mark.parametrize("causal", [True, False])
+def test_what_lies_outside_of_the_window_is_not_read(isa: str, causal: bool) -> None:
+    query, key, value = rows(0, 3, 2, 16), rows(1, 300, 2, 16), rows(2, 300, 2, 16)
+    wanted = core.kernel_attention(isa, query, key, value, scale=0.2, causal=causal, window=40)
+    key[:258], value[:258] = np.nan, np.nan  # rows 297 to 299 see 258 and on
+    result = core.kernel_attention(isa, query, key, value, scale=0.2, causal=causal, window=40)
+    assert np.isfinite(result).all() and same_bits(result, wanted)
+    for spans in (1, 2):
+        assert same_bits(
+            core.kernel_attention(isa, query, key, value, scale=0.2, causal=causal, window=40, spans=spans), wanted
+        )
 
 
 @pytest.mark.parametrize("dim", [8, 112])
@@ -175,3 +281,27 @@ def test_wrong_shapes_are_refused() -> None:
             core.kernel_attention("scalar", *arrays, scale=1.0)
     with pytest.raises(InvalidInputError, match="page_order"):
         core.kernel_attention("scalar", query, key, value, scale=1.0, page_order=[1])
+
+
+def test_wrong_changes_of_scores_are_refused() -> None:
+    query, key, value = rows(0, 2, 4, 8), rows(1, 5, 2, 8), rows(2, 5, 2, 8)
+    wrong: list[dict[str, Any]] = [
+        {"window": -1},
+        {"prefix": -1},
+        {"prefix": 6},
+        {"soft_cap": -1.0},
+        {"soft_cap": float("nan")},
+        {"soft_cap": float("inf")},
+        {"bias": rows(0, 3, 7)},
+        {"bias": rows(0, 4, 7), "behind": 7},
+        {"bias": rows(0, 4, 7), "behind": -1},
+        {"bias": rows(0, 4, 4, 5)},
+        {"bias": rows(0, 4, 5, 4)},
+        {"bias": rows(0, 7)},
+        {"bias": np.zeros((4, 7))},
+        {"sinks": rows(0, 3)},
+        {"sinks": rows(0, 4, 1)},
+    ]
+    for options in wrong:
+        with pytest.raises(InvalidInputError):
+            core.kernel_attention("scalar", query, key, value, scale=1.0, **options)

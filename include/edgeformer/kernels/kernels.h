@@ -68,8 +68,31 @@ typedef struct ef_segment {
     int32_t position;            /* cache position of the first row */
     int32_t kv_length;           /* positions that a row may see where the mask is not causal */
     int32_t first_page;          /* index into the page table of this sequence's first page */
-    int32_t reserved;
+    int32_t prefix;              /* so many first positions see one another both ways where ef_attention.prefix is set */
 } ef_segment;
+
+/* What is added to the scores, a table for each head: in the table of a head the value for query position q and key
+ * position 16 p + lane is element clamp(row_step * q + 16 p, low, high) - low + lane. */
+typedef struct ef_bias {
+    const float *table; /* [head][head_stride], finite */
+    int64_t head_stride, row_step, low, high;
+} ef_bias;
+
+/* By distance: behind + 1 + ahead values for key position - query position from -behind to ahead, beyond which the ends
+ * count; before and after them fifteen copies of the end. */
+static inline ef_bias ef_bias_by_distance(const float *table, int32_t behind, int32_t ahead)
+{
+    const int64_t copies = EF_TILE - 1, low = -behind - copies;
+    return (ef_bias){table, ahead + copies + 1 - low, -1, low, ahead};
+}
+
+/* By both positions: [num_rows][num_columns padded to sixteen] for query and key positions below num_rows and
+ * num_columns. */
+static inline ef_bias ef_bias_dense(const float *table, int32_t num_rows, int32_t num_columns)
+{
+    const int64_t width = ((int64_t)num_columns + EF_TILE - 1) / EF_TILE * EF_TILE;
+    return (ef_bias){table, num_rows * width, width, 0, num_rows * width - EF_TILE};
+}
 
 typedef struct ef_attention {
     const float *query;     /* [row][num_heads * key_dim] */
@@ -80,8 +103,12 @@ typedef struct ef_attention {
     const int32_t *page_table;
     int32_t layer, num_heads;
     int32_t causal;         /* row i of a segment sees positions 0 .. position + i, else 0 .. kv_length - 1 */
-    int32_t window;         /* 0, or how many of the latest positions a row sees */
+    int32_t prefix;         /* causal: a row below the segment's prefix sees 0 .. prefix - 1 */
+    int32_t window;         /* 0, or row i sees no position that is so far or farther from position + i, either way */
     float scale;            /* of the scores */
+    float soft_cap;         /* 0, or a score s becomes soft_cap * tanh(s / soft_cap), before the bias is added */
+    const ef_bias *bias;    /* NULL, or what is added to the scores */
+    const float *sinks;     /* NULL, or a score for each head that takes part in the softmax and has no value; finite */
 } ef_attention;
 
 #include "edgeformer/kernels/list.h"

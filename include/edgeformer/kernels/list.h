@@ -58,8 +58,8 @@ typedef void (*ef_row_function)(float *output, const float *input, const float *
     kernel(store_kv, void, (const ef_cache *cache, int32_t page, int32_t layer, int32_t slot, int32_t count, \
                             const float *key, int64_t key_stride, const float *value, int64_t value_stride)) \
     /* Rows [row_begin, row_end) of the segment (0 = its first row), all query heads of one key-value head; num_heads
-     * of the arguments is a multiple of the cache's. Every row must see at least one position, else its output is
-     * NaN. scratch, here and below: ef_attention_scratch floats, private to the caller. */ \
+     * of the arguments is a multiple of the cache's. Every row must see at least one position.
+     * scratch, here and below: ef_attention_scratch floats, private to the caller. */ \
     kernel(attention, void, (const ef_attention *args, const ef_segment *segment, int32_t kv_head, \
                              int32_t row_begin, int32_t row_end, float *scratch)) \
     /* The same for all rows of the segment in two steps: parts of spans, in any order, then all of them merged into

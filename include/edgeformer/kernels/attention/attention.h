@@ -11,6 +11,21 @@
 static inline int32_t EF_NAME(min_int)(int32_t a, int32_t b) { return a < b ? a : b; }
 static inline int32_t EF_NAME(max_int)(int32_t a, int32_t b) { return a > b ? a : b; }
 
+/* The positions *first .. *last - 1 that a row of a segment sees; neither falls from one row to the next. */
+static inline void EF_NAME(attention_sees)(const ef_attention *args, const ef_segment *segment, int32_t row,
+                                           int32_t *first, int32_t *last)
+{
+    const int32_t own = segment->position + row;
+    *first = 0;
+    *last = args->causal ? own + 1 : segment->kv_length;
+    if (args->prefix && args->causal)
+        *last = EF_NAME(max_int)(*last, own < segment->prefix ? segment->prefix : 0);
+    if (args->window > 0) {
+        *first = EF_NAME(max_int)(own + 1 - args->window, 0);
+        *last = *last - own > args->window ? own + args->window : *last;
+    }
+}
+
 /* Sum over the span of weight * value into tile->span_output: for every query its own positions in order, of which the
  * stretch that all queries see is done for all at once. Values that a query does not see are not read for it. */
 static void EF_NAME(attention_span_values)(const EF_NAME(attention_tile) *tile, const EF_NAME(attention_span) *span)
@@ -72,6 +87,43 @@ static inline float EF_NAME(attention_weights)(float *scores, int32_t first, int
     return ef_f32x16_reduce_add(sums);
 }
 
+/* Scores of positions first .. last - 1 and of the other lanes of their pages within the soft cap. */
+static void EF_NAME(attention_cap)(float *scores, int32_t first, int32_t last, float soft_cap)
+{
+    const ef_f32x16 cap = ef_f32x16_set1(soft_cap), inverse = ef_f32x16_set1(1.0f / soft_cap);
+    for (int32_t page = first / EF_TILE; page <= (last - 1) / EF_TILE; page++) {
+        const ef_f32x16 part = ef_f32x16_mul(ef_f32x16_load(scores + page * EF_TILE), inverse);
+        ef_f32x16_store(scores + page * EF_TILE, ef_f32x16_mul(cap, EF_NAME(tanh)(part)));
+    }
+}
+
+/* Adds the bias of a query at `position` to the same scores, of which the first is that of position `start`. */
+static void EF_NAME(attention_bias)(float *scores, int32_t first, int32_t last, const ef_bias *bias, int32_t head,
+                                    int32_t position, int32_t start)
+{
+    const float *table = bias->table + head * bias->head_stride;
+    const int64_t row = bias->row_step * position + start;
+    for (int32_t page = first / EF_TILE; page <= (last - 1) / EF_TILE; page++) {
+        const int64_t wanted = row + page * EF_TILE, element = wanted < bias->high ? wanted : bias->high;
+        const ef_f32x16 values = ef_f32x16_load(table + (element > bias->low ? element - bias->low : 0));
+        ef_f32x16_store(scores + page * EF_TILE, ef_f32x16_add(ef_f32x16_load(scores + page * EF_TILE), values));
+    }
+}
+
+/* What the arguments want done to the scores of a span before the softmax; as a rule nothing. */
+static void EF_NAME(attention_adjust)(const EF_NAME(attention_tile) *tile, const EF_NAME(attention_span) *span)
+{
+    const ef_attention *args = tile->args;
+    for (int32_t t = 0; t < tile->num_queries; t++) {
+        float *scores = tile->scores + t * EF_ATTENTION_SPAN;
+        const int32_t first = span->first[t], last = span->last[t];
+        if (first < last && args->soft_cap > 0.0f)
+            EF_NAME(attention_cap)(scores, first, last, args->soft_cap);
+        if (first < last && args->bias)
+            EF_NAME(attention_bias)(scores, first, last, args->bias, tile->head[t], tile->position[t], span->start);
+    }
+}
+
 /* Merges a span's part into the tile's. */
 static void EF_NAME(attention_merge)(EF_NAME(attention_tile) *tile, const float *part)
 {
@@ -111,6 +163,8 @@ static void EF_NAME(attention_span_step)(const EF_NAME(attention_tile) *tile, co
     float *maximum = part, *sum = part + EF_ATTENTION_PART_SUM;
     memset(part, 0, EF_ATTENTION_PART_OUTPUT * sizeof(float));
     EF_NAME(attention_tile_scores)(tile, span);
+    if (tile->args->bias || tile->args->soft_cap > 0.0f)
+        EF_NAME(attention_adjust)(tile, span);
     for (int32_t t = 0; t < tile->num_queries; t++)
         if (first[t] < last[t])
             maximum[t] = EF_NAME(attention_maximum)(tile->scores + t * EF_ATTENTION_SPAN, first[t], last[t]);
@@ -126,7 +180,8 @@ static void EF_NAME(attention_span_part)(const EF_NAME(attention_tile) *tile, in
     const ef_cache *cache = tile->args->cache;
     const int32_t layer = tile->args->layer, start = index * EF_ATTENTION_SPAN;
     const int32_t positions = EF_NAME(min_int)(tile->last_position - start, EF_ATTENTION_SPAN);
-    EF_NAME(attention_span) span = {.first_page = EF_NAME(max_int)(tile->first_position - start, 0) / EF_TILE,
+    EF_NAME(attention_span) span = {.start = start,
+                                    .first_page = EF_NAME(max_int)(tile->first_position - start, 0) / EF_TILE,
                                     .num_pages = (positions + EF_TILE - 1) / EF_TILE,
                                     .output = part + EF_ATTENTION_PART_OUTPUT};
     for (int32_t page = span.first_page; page < span.num_pages; page++) {
@@ -174,8 +229,9 @@ static void EF_NAME(attention_tile_begin)(EF_NAME(attention_tile) *tile, const e
         char *outputs = (char *)args->output + batch_row * args->output_stride;
         tile->query[t] = (const float *)(const void *)queries + (int64_t)head * cache->key_dim;
         tile->result[t] = (float *)(void *)outputs + (int64_t)head * cache->value_dim;
-        tile->last[t] = args->causal ? segment->position + row + 1 : segment->kv_length;
-        tile->first[t] = args->window > 0 ? EF_NAME(max_int)(tile->last[t] - args->window, 0) : 0;
+        tile->head[t] = head;
+        tile->position[t] = segment->position + row;
+        EF_NAME(attention_sees)(args, segment, row, &tile->first[t], &tile->last[t]);
         tile->first_position = EF_NAME(min_int)(tile->first_position, tile->first[t]);
         tile->last_position = EF_NAME(max_int)(tile->last_position, tile->last[t]);
     }
@@ -189,11 +245,15 @@ static void EF_NAME(attention_tile_begin)(EF_NAME(attention_tile) *tile, const e
             EF_NAME(quantize_padded)(tile->quantized + t * blocks, tile->query[t], cache->key_dim);
 }
 
-/* Nothing is merged. */
+/* Nothing is merged but sinks, whose weight is 1 and whose value is 0. */
 static void EF_NAME(attention_tile_clear)(const EF_NAME(attention_tile) *tile)
 {
     memset(tile->merged, 0, (size_t)ef_attention_part(tile->args->cache) * sizeof(float));
     ef_f32x16_store(tile->merged, ef_f32x16_set1(-INFINITY));
+    for (int32_t t = 0; tile->args->sinks && t < tile->num_queries; t++) {
+        tile->merged[t] = tile->args->sinks[tile->head[t]];
+        tile->merged[EF_ATTENTION_PART_SUM + t] = 1.0f;
+    }
 }
 
 /* Writes the tile's results: what was merged over the sums. */
@@ -251,9 +311,9 @@ static void EF_NAME(attention)(const ef_attention *args, const ef_segment *segme
                                int32_t row_end, float *scratch)
 {
     const int32_t num_queries = (row_end - row_begin) * (args->num_heads / args->cache->num_heads);
-    const int32_t last = args->causal ? segment->position + row_end : segment->kv_length;
-    const int32_t seen = args->causal ? segment->position + row_begin + 1 : segment->kv_length; /* by the first row */
-    const int32_t first = args->window > 0 ? EF_NAME(max_int)(seen - args->window, 0) : 0;
+    int32_t first, last, ignored;
+    EF_NAME(attention_sees)(args, segment, row_begin, &first, &ignored);
+    EF_NAME(attention_sees)(args, segment, row_end - 1, &ignored, &last);
     for (int32_t begin = 0; begin < num_queries;)
         begin = EF_NAME(attention_tiles)(args, segment, kv_head, row_begin, row_end, begin, first / EF_ATTENTION_SPAN,
                                          ef_attention_spans(last), scratch);

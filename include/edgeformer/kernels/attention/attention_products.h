@@ -28,6 +28,7 @@ typedef struct {
     float *result[EF_ATTENTION_QUERIES];
     int32_t first[EF_ATTENTION_QUERIES], last[EF_ATTENTION_QUERIES]; /* the positions that a query sees */
     int32_t first_position, last_position;                           /* and that some query sees */
+    int32_t head[EF_ATTENTION_QUERIES], position[EF_ATTENTION_QUERIES]; /* of a query */
     int32_t num_queries, num_lanes; /* lanes: the queries and, for a count that has no tile of its own, a spare one */
     float *scores; /* [query][EF_ATTENTION_SPAN] */
     float *merged; /* the part of all spans so far */
@@ -36,6 +37,7 @@ typedef struct {
 
 /* One span of a tile. Bounds count from the span's first position; first == last: the query sees nothing of it. */
 typedef struct {
+    int32_t start; /* its first position */
     const uint8_t *keys[EF_ATTENTION_PAGES], *values[EF_ATTENTION_PAGES];
     int32_t first[EF_ATTENTION_QUERIES], last[EF_ATTENTION_QUERIES];
     int32_t first_page, num_pages; /* pages first_page .. num_pages - 1 are seen by some query */

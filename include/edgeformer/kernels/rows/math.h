@@ -80,6 +80,23 @@ static inline ef_f32x16 EF_NAME(gelu)(ef_f32x16 x)
     return ef_f32x16_select_lt(a, ef_f32x16_set1(8.0f), ef_f32x16_fnma(a, q, positive), positive);
 }
 
+/* tanh(x), error <= 1.4 ulp: x + x z P(z) with z = x^2 below 0.625, 1 - 2 / (exp(2 |x|) + 1) with x's sign from there. */
+static inline ef_f32x16 EF_NAME(tanh)(ef_f32x16 x)
+{
+    const ef_f32x16 zero = ef_f32x16_zero(), one = ef_f32x16_set1(1.0f), two = ef_f32x16_set1(2.0f);
+    const ef_f32x16 a = ef_f32x16_abs(x), z = ef_f32x16_mul(x, x);
+    ef_f32x16 p = ef_f32x16_set1(-0x1.75e04ap-8f);
+    p = ef_f32x16_fma(p, z, ef_f32x16_set1(0x1.52263cp-6f));
+    p = ef_f32x16_fma(p, z, ef_f32x16_set1(-0x1.b83c4ap-5f));
+    p = ef_f32x16_fma(p, z, ef_f32x16_set1(0x1.110726p-3f));
+    p = ef_f32x16_fma(p, z, ef_f32x16_set1(-0x1.555532p-2f));
+    const ef_f32x16 near = ef_f32x16_fma(ef_f32x16_mul(z, x), p, x);
+    const ef_f32x16 e = EF_NAME(exp16)(ef_f32x16_add(a, a));
+    const ef_f32x16 far = ef_f32x16_sub(one, ef_f32x16_div(two, ef_f32x16_add(e, one)));
+    const ef_f32x16 signed_far = ef_f32x16_select_lt(x, zero, ef_f32x16_neg(far), far);
+    return ef_f32x16_select_lt(a, ef_f32x16_set1(0.625f), near, signed_far);
+}
+
 static inline ef_f32x16 EF_NAME(none)(ef_f32x16 x) { return x; }
 
 #define EF_ROW(upper, lower) case EF_ACT_##upper: return EF_NAME(lower)(x);
