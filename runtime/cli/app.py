@@ -42,7 +42,7 @@ COMMANDS: dict[str, Callable[..., None]] = {
     "doctor": doctor.doctor,
 }
 for name, function in COMMANDS.items():
-    app.command(name)(function)
+    app.command(name, cls=bench.WholeNames if name == "bench" else None)(function)
 
 
 def _print_version(wanted: bool) -> None:

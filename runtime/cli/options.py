@@ -9,9 +9,9 @@ import typer
 ModelFile = Annotated[str, typer.Argument(metavar="FILE", help="A GGUF model file.", show_default=False)]
 
 
-def option(*names: str, help: str, min: int | None = None) -> Any:
+def option(*names: str, help: str, min: int | None = None, metavar: str | None = None) -> Any:
     """An option whose default (None) is explained in `help` and needs no showing."""
-    return typer.Option(*names, help=help, min=min, show_default=False)
+    return typer.Option(*names, help=help, min=min, metavar=metavar, show_default=False)
 
 
 Threads = Annotated[

@@ -88,16 +88,17 @@ class Report(Protocol):
 
 
 class _Bar:
-    """A bar on stderr that starts only when the task turns out to be long."""
+    """A bar on stderr that starts only when the task has taken `after` seconds."""
 
-    def __init__(self, title: str) -> None:
+    def __init__(self, title: str, after: float) -> None:
         self.title = title
+        self.after = after
         self.started = time.monotonic()
         self.progress: Progress | None = None
 
     def __call__(self, done: int, total: int, what: str = "", /) -> None:
         if self.progress is None:
-            if not sys.stderr.isatty() or time.monotonic() - self.started < SECONDS_BEFORE_A_BAR:
+            if not sys.stderr.isatty() or time.monotonic() - self.started < self.after:
                 return
             from rich.console import Console
             from rich.progress import Progress
@@ -112,9 +113,11 @@ class _Bar:
 
 
 @contextmanager
-def progress(title: str) -> Iterator[Report]:
-    """Give a `Report` for a task that may take long; the bar is gone when the block ends."""
-    bar = _Bar(title)
+def progress(title: str, after: float | None = None) -> Iterator[Report]:
+    """Give a `Report` for a task that may take long; the bar comes after so many seconds, two unless told, and is gone
+    when the block ends.
+    """
+    bar = _Bar(title, SECONDS_BEFORE_A_BAR if after is None else after)
     try:
         yield bar
     finally:

@@ -207,17 +207,6 @@ def test_encode_on_a_full_disk_leaves_nothing(
     assert list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.parametrize("output", ["json", "csv", "md"])
-def test_bench_prints_rows(dates: str, output: str, capsys: pytest.CaptureFixture[str]) -> None:
-    out = run(capsys, "bench", "-m", dates, "-p", "16", "-n", "4", "-t", "1", "-r", "2", "-o", output)
-    if output == "json":
-        assert [row["test"] for row in json.loads(out)] == ["pp16", "tg4 @ d16"]
-    else:
-        heading, *rows = out.splitlines()
-        assert len(rows) == (3 if output == "md" else 2)
-        assert ("t/s" if output == "md" else "avg_ts,stddev_ts") in heading
-
-
 def test_bench_of_an_encoder_is_its_prompt_test(encoder: str, capsys: pytest.CaptureFixture[str]) -> None:
     [row] = json.loads(run(capsys, "bench", "-m", encoder, "-p", "16", "-r", "1", "-o", "json"))
     assert row["test"] == "pp16" and row["type_k"] == "f32" and row["avg_ts"] > 0
