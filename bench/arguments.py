@@ -4,6 +4,7 @@
     python bench run all --peer-python P --models FOLDER --json OUT.json [--plot OUT.svg]
     python bench run 'prefill-1b-*' minilm ...            by name or group
     python bench kernels [--types q4_0 ...]               the large products against the peak
+    python bench instructions [--keep]                    counts of fixed work, against those that were kept
     python bench machine                                  the two limits of this machine
     python bench roofline REPORT.json OUT.svg             where prompt and decode stand between the limits
     python bench plot REPORT.json OUT.svg                 ratios beside their goals
@@ -51,6 +52,9 @@ def parse(arguments: list[str]) -> argparse.Namespace:
     kernels = parsers.add_parser("kernels", help="time large products on one thread")
     kernels.add_argument("--types", nargs="*", default=["*"], help="block types, * allowed (default: all)")
     kernels.add_argument("--rounds", type=int, default=5)
+    instructions = parsers.add_parser("instructions", help="count instructions of fixed work, compare with kept counts")
+    instructions.add_argument("--keep", action="store_true", help="write the counts to bench/results/instructions.json")
+    instructions.add_argument("--python", help="the interpreter whose edgeformer is counted (default: this one)")
     machine = parsers.add_parser("machine", help="measure the machine")
     machine.add_argument("--threads", type=int, default=2)
     for name in ("roofline", "plot"):

@@ -138,6 +138,13 @@ def kernels(options: argparse.Namespace) -> int:
     return 0
 
 
+def instructions(options: argparse.Namespace) -> int:
+    """Count fixed work; 1 if a count differs from the kept one, 3 if there is nothing to count or compare with."""
+    from . import instructions as counting
+
+    return counting.run(options.python, options.keep)
+
+
 def machine(options: argparse.Namespace) -> int:
     """Measure and print the machine."""
     new_report({}, options.threads)

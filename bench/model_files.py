@@ -20,7 +20,7 @@ from .peers import prepare
 POOL_BLOCKS = 1 << 14
 BLOCK_WEIGHTS = 32  # at least, of a block of the pool
 CONTEXT_LENGTH = 8192
-FILE_TYPES = {"f16": 1, "q4_0": 2, "q8_0": 7}  # llama.cpp's `general.file_type`
+FILE_TYPES = {"f32": 0, "f16": 1, "q4_0": 2, "q8_0": 7}  # llama.cpp's `general.file_type`
 MIXES = {"q4_k_m": 15}  # those that llama.cpp's quantizer makes
 
 
@@ -89,6 +89,7 @@ SHAPES = {
     "llama-1b": LlamaShape(2048, 8192, 16, 32, 8, 64, 128256, 5e5),  # Llama-3.2-1B
 }
 SHAPES |= {f"{name}-150k": replace(shape, vocab_size=150_000) for name, shape in SHAPES.items()}
+SHAPES["llama-135m-3-layers"] = replace(SHAPES["llama-135m"], num_layers=3, vocab_size=2048)
 
 
 class RandomBlocks:
@@ -124,6 +125,40 @@ def write_model(shape_name: str, type_name: str, path: Path) -> None:
                 writer.write(name, float_type.quantize(np.ones(dimensions, np.float32)))
             else:
                 writer.write(name, blocks.rows(*dimensions))
+
+
+def write_encoder(type_name: str, path: Path) -> None:
+    """Write two layers of a BERT of MiniLM's width with mean pooling; its tables and vectors stay float32."""
+    width, ffn, layers = 384, 1536, 2
+    sizes = {
+        "context_length": 512, "embedding_length": width, "block_count": layers, "feed_forward_length": ffn,
+        "pooling_type": 1, "attention.head_count": 12, "attention.layer_norm_epsilon": 1e-12,
+    }  # fmt: skip
+    tables = {
+        "token_embd.weight": (2048, width),
+        "token_types.weight": (2, width),
+        "position_embd.weight": (512, width),
+    }
+    matrices: dict[str, tuple[int, int]] = {}
+    norms = ["token_embd_norm"]
+    for block in (f"blk.{layer}" for layer in range(layers)):
+        matrices |= {f"{block}.attn_{name}": (width, width) for name in ("q", "k", "v", "output")}
+        matrices |= {f"{block}.ffn_up": (ffn, width), f"{block}.ffn_down": (width, ffn)}
+        norms += [f"{block}.attn_output_norm", f"{block}.layer_output_norm"]
+    vectors = {f"{name}.{part}": width for name in norms for part in ("weight", "bias")}
+    vectors |= {f"{name}.bias": shape[0] for name, shape in matrices.items()}
+    shapes = tables | {f"{name}.weight": shape for name, shape in matrices.items()}
+    shapes |= {name: (size,) for name, size in vectors.items()}
+    types = {name: quants.by_name(type_name if name[:-7] in matrices else "f32") for name in shapes}
+    generator = np.random.default_rng(0)
+    with GGUFWriter(path, "bert") as writer:
+        writer.add("tokenizer.ggml.model", "no_vocab")
+        for key, value in sizes.items():
+            writer.add(f"bert.{key}", value)
+        for name, shape in shapes.items():
+            writer.declare(name, shape, types[name].id)
+        for name, shape in shapes.items():
+            writer.write(name, types[name].quantize(generator.standard_normal(shape, dtype=np.float32) * 0.02))
 
 
 @dataclass(frozen=True)
