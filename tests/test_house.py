@@ -12,6 +12,7 @@ from pathlib import Path
 import edgeformer
 import pytest
 from edgeformer._kernels import core
+from edgeformer.models.registry import ARCHITECTURES
 
 ROOT = Path(__file__).resolve().parents[1]
 IN_TREE = (ROOT / "include").is_dir()
@@ -107,6 +108,17 @@ def test_no_import_goes_up() -> None:
             if not allowed:
                 wrong.append(f"{'.'.join(parts)} imports {'.'.join(target)}")
     assert not wrong
+
+
+@needs_tree
+def test_architectures_share_through_their_parts_alone() -> None:
+    """No model's file, and no converter's, imports from another's."""
+    names = {row.name for row in ARCHITECTURES}
+    folders = {"runtime/models": ("models",), "converters/architectures": ("converters", "architectures")}
+    for folder, package in folders.items():
+        for name in names:
+            imported = imported_modules(ROOT / folder / f"{name}.py", package)
+            assert not [parts for parts in imported if parts[: len(package)] == package and parts[-1] in names], name
 
 
 @needs_tree

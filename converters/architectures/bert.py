@@ -8,8 +8,8 @@ from typing import Any
 from ...errors import ConversionError, quote
 from ..vocabularies.record import Vocabulary
 from ..vocabularies.tokenizer_json import steps_of
-from ..vocabularies.vocabulary import read_vocabulary
 from .huggingface import HARMLESS, Config, Plan, Source, TensorPlan
+from .parts import Bias, Row, linear, norm, part, plan_rows, table, vocabulary_of, whole_heads
 
 __all__ = ["plan"]
 
@@ -25,10 +25,8 @@ def plan(source: Source) -> Plan:
     ConversionError
         The configuration asks for something that edgeformer does not run, or the tensors do not fit it.
     """
-    config = source.config
-    width, num_heads = config.count("hidden_size"), config.count("num_attention_heads")
-    if width % num_heads:
-        raise config.fail("num_attention_heads", f"does not divide hidden_size = {width}")
+    config, tensors = source.config, TensorPlan(source.checkpoint)
+    width, num_heads = whole_heads(config, "hidden_size", "num_attention_heads")
     config.expect("position_embedding_type", "absolute", None)
     config.expect("is_decoder", False)
     config.expect("add_cross_attention", False)
@@ -43,53 +41,40 @@ def plan(source: Source) -> Plan:
     }
     num_positions = config.count("max_position_embeddings", 512)
     num_types, vocab_size = config.count("type_vocab_size", 2), config.count("vocab_size")
-    vocabulary = read_vocabulary(source.folder, config.values)
+    vocabularies = vocabulary_of(source, metadata, vocab_size)
+    vocabulary = vocabularies["tokenizer.ggml."]
+    vocabulary.counts["token_type_count"] = num_types
     notes = sentence_settings(source, metadata, num_positions)
     check_case(source, vocabulary)
-    tensors = TensorPlan(source.checkpoint)
-    notes += plan_tensors(tensors, metadata, num_positions, num_types, vocab_size)
-    config.finish(HARMLESS | {"tie_word_embeddings"})  # only a head would use it
-    vocabulary.counts["token_type_count"] = num_types
-    return Plan(metadata, tensors.finish(), {"tokenizer.ggml.": vocabulary.resized(vocab_size)}, notes)
-
-
-def plan_tensors(
-    tensors: TensorPlan, metadata: dict[str, Any], num_positions: int, num_types: int, vocab_size: int
-) -> list[str]:
-    """Every tensor of the model, by name; returns notes on those left out."""
-    width, hidden_width = metadata["embedding_length"], metadata["feed_forward_length"]
     prefix = "bert." if tensors.has("bert.embeddings.word_embeddings.weight") else ""
-
-    def pair(target: str, name: str, *shape: int) -> None:
-        """The weight of a linear layer or norm, and its bias."""
-        tensors.take(f"{target}.weight", f"{prefix}{name}.weight", shape)
-        tensors.take(f"{target}.bias", f"{prefix}{name}.bias", shape[:1])
-
-    tables = f"{prefix}embeddings"
-    length = metadata["context_length"]
-    tensors.take("token_embd.weight", f"{tables}.word_embeddings.weight", (vocab_size, width))
-    tensors.take("token_types.weight", f"{tables}.token_type_embeddings.weight", (num_types, width))
-    tensors.take(
-        "position_embd.weight",
-        f"{tables}.position_embeddings.weight",
-        (length, width),
-        lambda table: table[:length],
-        source_shape=(num_positions, width),
-    )
-    pair("token_embd_norm", "embeddings.LayerNorm", width)
-    for layer in range(metadata["block_count"]):
-        block, name = f"blk.{layer}", f"encoder.layer.{layer}"
-        pair(f"{block}.attn_q", f"{name}.attention.self.query", width, width)
-        pair(f"{block}.attn_k", f"{name}.attention.self.key", width, width)
-        pair(f"{block}.attn_v", f"{name}.attention.self.value", width, width)
-        pair(f"{block}.attn_output", f"{name}.attention.output.dense", width, width)
-        pair(f"{block}.attn_output_norm", f"{name}.attention.output.LayerNorm", width)
-        pair(f"{block}.ffn_up", f"{name}.intermediate.dense", hidden_width, width)
-        pair(f"{block}.ffn_down", f"{name}.output.dense", width, hidden_width)
-        pair(f"{block}.layer_output_norm", f"{name}.output.LayerNorm", width)
+    plan_rows(tensors, rows(prefix, metadata, num_positions, num_types, vocab_size), metadata["block_count"])
     tensors.ignore(f"{prefix}embeddings.position_ids")  # the numbers 0, 1, 2, ...
     left_out = tensors.ignore(f"{prefix}pooler.*", "cls.*")
-    return [f"left out, for embeddings do not need them: {', '.join(left_out)}"] if left_out else []
+    if left_out:
+        notes.append(f"left out, for embeddings do not need them: {', '.join(left_out)}")
+    config.finish(HARMLESS | {"tie_word_embeddings"})  # only a head would use it
+    return Plan(metadata, tensors.finish(), vocabularies, notes)
+
+
+def rows(prefix: str, metadata: dict[str, Any], num_positions: int, num_types: int, vocab_size: int) -> list[Row]:
+    """Every tensor of the model."""
+    width, hidden_width = metadata["embedding_length"], metadata["feed_forward_length"]
+    tables, block, layer = f"{prefix}embeddings", "blk.{}", f"{prefix}encoder.layer.{{}}"
+    positions = table("position_embd", f"{tables}.position_embeddings", metadata["context_length"], width)
+    return [
+        table("token_embd", f"{tables}.word_embeddings", vocab_size, width),
+        table("token_types", f"{tables}.token_type_embeddings", num_types, width),
+        part(positions, 0, num_positions),
+        norm("token_embd_norm", f"{tables}.LayerNorm", width),
+        linear(f"{block}.attn_q", f"{layer}.attention.self.query", width, width, Bias.NEEDED),
+        linear(f"{block}.attn_k", f"{layer}.attention.self.key", width, width, Bias.NEEDED),
+        linear(f"{block}.attn_v", f"{layer}.attention.self.value", width, width, Bias.NEEDED),
+        linear(f"{block}.attn_output", f"{layer}.attention.output.dense", width, width, Bias.NEEDED),
+        norm(f"{block}.attn_output_norm", f"{layer}.attention.output.LayerNorm", width),
+        linear(f"{block}.ffn_up", f"{layer}.intermediate.dense", hidden_width, width, Bias.NEEDED),
+        linear(f"{block}.ffn_down", f"{layer}.output.dense", width, hidden_width, Bias.NEEDED),
+        norm(f"{block}.layer_output_norm", f"{layer}.output.LayerNorm", width),
+    ]
 
 
 def sentence_settings(source: Source, metadata: dict[str, Any], num_positions: int) -> list[str]:

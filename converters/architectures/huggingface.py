@@ -21,7 +21,7 @@ from ...files.json_file import read_json, read_json_object
 from ..sources.checkpoint import Checkpoint
 from ..vocabularies.record import Vocabulary
 
-__all__ = ["REQUIRED", "Config", "Plan", "PlannedTensor", "ReadRows", "Source", "TensorPlan"]
+__all__ = ["HARMLESS", "REQUIRED", "Config", "Plan", "PlannedTensor", "ReadRows", "Required", "Source", "TensorPlan"]
 
 Float32 = NDArray[np.float32]
 T = TypeVar("T")
@@ -35,27 +35,28 @@ HARMLESS = frozenset(
         r"\w+",
         """
     _name_or_path architectures model_type auto_map torch_dtype dtype transformers_version use_cache
-    initializer_range initializer_factor gradient_checkpointing attention_dropout hidden_dropout
-    hidden_dropout_prob resid_pdrop attention_probs_dropout_prob classifier_dropout embd_pdrop dropout
-    activation_dropout pretraining_tp bos_token_id eos_token_id pad_token_id sep_token_id cls_token_id
-    unk_token_id decoder_start_token_id output_attentions output_hidden_states return_dict use_return_dict
-    id2label label2id num_labels problem_type tokenizer_class prefix task_specific_params finetuning_task
-    keys_to_ignore_at_inference max_length min_length do_sample temperature top_k top_p typical_p num_beams
-    num_return_sequences repetition_penalty length_penalty no_repeat_ngram_size early_stopping bad_words_ids
-    torchscript _attn_implementation attn_implementation _flash_attn_2_enabled chunk_size_feed_forward
-    remove_invalid_values exponential_decay_length_penalty begin_suppress_tokens suppress_tokens
-    forced_bos_token_id forced_eos_token_id encoder_no_repeat_ngram_size num_beam_groups diversity_penalty
-    output_scores return_dict_in_generate is_encoder_decoder
+    initializer_range initializer_factor gradient_checkpointing pretraining_tp bos_token_id eos_token_id
+    pad_token_id sep_token_id cls_token_id unk_token_id decoder_start_token_id output_attentions
+    output_hidden_states return_dict use_return_dict id2label label2id num_labels problem_type
+    tokenizer_class prefix task_specific_params finetuning_task keys_to_ignore_at_inference max_length
+    min_length do_sample temperature top_k top_p typical_p num_beams num_return_sequences repetition_penalty
+    length_penalty no_repeat_ngram_size early_stopping bad_words_ids torchscript _attn_implementation
+    attn_implementation _flash_attn_2_enabled chunk_size_feed_forward remove_invalid_values
+    exponential_decay_length_penalty begin_suppress_tokens suppress_tokens forced_bos_token_id
+    forced_eos_token_id encoder_no_repeat_ngram_size num_beam_groups diversity_penalty output_scores
+    return_dict_in_generate is_encoder_decoder
         """,
     )
 )
+# By pattern: rates of dropout, which only training has, and the pooling of a classifier that is not there.
+HARMLESS_PATTERNS = ("dropout", "dropout_rate", "*_dropout", "*_dropout_prob", "*_pdrop", "summary_*")
 
 
-class _Required:
+class Required:
     """Marks a key that has no default."""
 
 
-REQUIRED: Final = _Required()
+REQUIRED: Final = Required()
 
 
 class Config:
@@ -77,7 +78,7 @@ class Config:
     def fail(self, key: str, what: str) -> ConversionError:
         return ConversionError(f"{self.path}: {key} = {quote(self.values.get(key))}: {what}")
 
-    def get(self, key: str, kind: type[T], default: T | _Required = REQUIRED) -> T:
+    def get(self, key: str, kind: type[T], default: T | Required = REQUIRED) -> T:
         """The value of a key; a null counts as absent.
 
         Raises
@@ -88,7 +89,7 @@ class Config:
         self._seen.add(key)
         value = self.values.get(key)
         if value is None:
-            if isinstance(default, _Required):
+            if isinstance(default, Required):
                 raise ConversionError(f"{self.path}: {key} is missing")
             return default
         if kind is float and type(value) is int:
@@ -97,14 +98,14 @@ class Config:
             raise self.fail(key, f"not of type {kind.__name__}")
         return value
 
-    def count(self, key: str, default: int | _Required = REQUIRED) -> int:
+    def count(self, key: str, default: int | Required = REQUIRED) -> int:
         """A positive integer below 2**31."""
         value = self.get(key, int, default)
         if not 0 < value < 1 << 31:
             raise self.fail(key, "not a positive number below 2**31")
         return value
 
-    def number(self, key: str, default: float | _Required = REQUIRED) -> float:
+    def number(self, key: str, default: float | Required = REQUIRED) -> float:
         """A number that float32 holds."""
         value = self.get(key, float, default)
         if not abs(value) < FLOAT32_LIMIT:
@@ -133,7 +134,8 @@ class Config:
             Naming the key and its value.
         """
         for key, value in self.values.items():
-            if value is not None and key not in self._seen and key not in harmless:
+            known = key in self._seen or key in harmless or any(fnmatch.fnmatchcase(key, p) for p in HARMLESS_PATTERNS)
+            if value is not None and not known:
                 raise ConversionError(
                     f"{self.path}: {key} = {quote(value)} is not known, and may change the model's results"
                 )

@@ -16,6 +16,7 @@ from ...errors import ConversionError
 from ..vocabularies.record import Vocabulary
 from ..vocabularies.vocabulary import character_vocabulary, read_vocabulary
 from .huggingface import Config, Plan, Source, TensorPlan
+from .parts import Bias, Row, linear, norm, part, plan_rows, whole_heads
 
 __all__ = ["plan"]
 
@@ -24,7 +25,7 @@ Float32 = NDArray[np.float32]
 _ROLES = {"bos": "bos", "eos": "eos", "unknown": "unk"}  # name of a token's role in GGUF: in the config
 _HARMLESS = ("architectures", "model_type", "dropout", "batch_first", "pad_token_id", "torch_dtype")
 _SIDES = (("enc", "src", "encoder"), ("dec", "tgt", "decoder"))
-_NORMS = {"enc": ("attn_norm", "ffn_norm"), "dec": ("attn_norm", "cross_attn_norm", "ffn_norm")}
+_ATTENTIONS = {"enc": {"attn": "self_attn"}, "dec": {"attn": "self_attn", "cross_attn": "multihead_attn"}}
 
 
 def plan(source: Source) -> Plan:
@@ -36,9 +37,7 @@ def plan(source: Source) -> Plan:
         The configuration asks for something that edgeformer does not run, or the tensors do not fit it.
     """
     config = source.config
-    width, num_heads = config.count("d_model", 512), config.count("nhead", 8)
-    if width % num_heads:
-        raise config.fail("nhead", f"does not divide d_model = {width}")
+    width, num_heads = whole_heads(config, "d_model", "nhead", 512, 8)
     metadata: dict[str, Any] = {
         "context_length": config.count("max_length"),
         "embedding_length": width,
@@ -59,10 +58,10 @@ def plan(source: Source) -> Plan:
     tensors = TensorPlan(source.checkpoint)
     plan_embeddings(tensors, config, metadata, sizes)
     prefix = "transformer." if tensors.has("transformer.encoder.layers.0.linear1.weight") else ""
-    for side, _, stack in _SIDES:
-        for layer in range(metadata["block_count" if side == "enc" else "decoder_block_count"]):
-            plan_layer(tensors, f"{side}.blk.{layer}", f"{prefix}{stack}.layers.{layer}", metadata)
-        plan_norm(tensors, f"{side}.output_norm", f"{prefix}{stack}.norm", width, optional=True)
+    for (side, _, stack), key in zip(_SIDES, ("block_count", "decoder_block_count"), strict=True):
+        plan_rows(tensors, rows_of_layer(side, f"{prefix}{stack}.layers.{{}}", metadata), metadata[key])
+        if tensors.has(f"{prefix}{stack}.norm.weight"):
+            plan_rows(tensors, [norm(f"{side}.output_norm", f"{prefix}{stack}.norm", width, Bias.OR_ZEROS)])
     check_biases(config, tensors)
     config.finish(_HARMLESS)
     return Plan(metadata, tensors.finish(), vocabularies)
@@ -147,47 +146,30 @@ def sinusoidal_table(encoding: Config, length: int, width: int) -> Float32:
     return np.ascontiguousarray(parts.transpose(order)).reshape(length, width).astype(np.float32)
 
 
-def plan_layer(tensors: TensorPlan, block: str, name: str, metadata: dict[str, Any]) -> None:
-    """One layer of either stack."""
+def rows_of_layer(side: str, layer: str, metadata: dict[str, Any]) -> list[Row]:
+    """The tensors of a layer of either stack."""
     width, hidden_width = metadata["embedding_length"], metadata["feed_forward_length"]
-    side = block.split(".")[0]
-    plan_attention(tensors, f"{block}.attn", f"{name}.self_attn", width)
-    if side == "dec":
-        plan_attention(tensors, f"{block}.cross_attn", f"{name}.multihead_attn", width)
-    for number, norm in enumerate(_NORMS[side], start=1):
-        plan_norm(tensors, f"{block}.{norm}", f"{name}.norm{number}", width)
-    plan_linear(tensors, f"{block}.ffn_up", f"{name}.linear1", hidden_width, width)
-    plan_linear(tensors, f"{block}.ffn_down", f"{name}.linear2", width, hidden_width)
+    block, attentions = f"{side}.blk.{{}}", _ATTENTIONS[side].items()
+    norms = enumerate([*(f"{target}_norm" for target, _ in attentions), "ffn_norm"], start=1)
+    return [
+        *(
+            row
+            for target, name in attentions
+            for row in rows_of_attention(f"{block}.{target}", f"{layer}.{name}", width)
+        ),
+        *(norm(f"{block}.{target}", f"{layer}.norm{number}", width, Bias.OR_ZEROS) for number, target in norms),
+        linear(f"{block}.ffn_up", f"{layer}.linear1", hidden_width, width, Bias.OPTIONAL),
+        linear(f"{block}.ffn_down", f"{layer}.linear2", width, hidden_width, Bias.OPTIONAL),
+    ]
 
 
-def plan_attention(tensors: TensorPlan, target: str, name: str, width: int) -> None:
-    """Torch stacks the query, key and value projections in one matrix."""
-    for index, part in enumerate("qkv"):
-        rows = slice(index * width, (index + 1) * width)
-
-        def cut(array: Float32, rows: slice = rows) -> Float32:
-            return np.ascontiguousarray(array[rows])
-
-        weight, bias = f"{name}.in_proj_weight", f"{name}.in_proj_bias"
-        tensors.take(f"{target}_{part}.weight", weight, (width, width), cut, source_shape=(3 * width, width))
-        tensors.take(f"{target}_{part}.bias", bias, (width,), cut, source_shape=(3 * width,), optional=True)
-    plan_linear(tensors, f"{target}_output", f"{name}.out_proj", width, width)
-
-
-def plan_linear(tensors: TensorPlan, target: str, name: str, num_rows: int, num_columns: int) -> None:
-    tensors.take(f"{target}.weight", f"{name}.weight", (num_rows, num_columns))
-    tensors.take(f"{target}.bias", f"{name}.bias", (num_rows,), optional=True)
-
-
-def plan_norm(tensors: TensorPlan, target: str, name: str, width: int, optional: bool = False) -> None:
-    """A layer norm; one without bias (`bias=False`) gets a bias of zeros."""
-    if optional and not tensors.has(f"{name}.weight"):
-        return
-    tensors.take(f"{target}.weight", f"{name}.weight", (width,))
-    if tensors.has(f"{name}.bias"):
-        tensors.take(f"{target}.bias", f"{name}.bias", (width,))
-    else:
-        tensors.make(f"{target}.bias", np.zeros(width, np.float32))
+def rows_of_attention(target: str, name: str, width: int) -> list[Row]:
+    """Torch stacks the query, key and value projections in one matrix, `in_proj_weight`."""
+    stacked = [
+        Row(f"{target}_{letter}", f"{name}.in_proj", (width, width), Bias.OPTIONAL, joint="_") for letter in "qkv"
+    ]
+    projections = [part(row, index * width, 3 * width) for index, row in enumerate(stacked)]
+    return [*projections, linear(f"{target}_output", f"{name}.out_proj", width, width, Bias.OPTIONAL)]
 
 
 def read_vocabularies(source: Source, sizes: dict[str, int]) -> dict[str, Vocabulary]:

@@ -148,6 +148,8 @@ def test_nothing_to_convert(tmp_path: Path) -> None:
         ({"new_trick": 0.5}, "new_trick = 0.5"),
         ({"new_trick": False}, "new_trick = False"),
         ({"new_trick": None}, None),
+        ({"rotary_dropout": 0.1, "mlp_pdrop": 0.1, "head_dropout_prob": 0.1, "summary_type": "mean"}, None),
+        ({"dropout_of": "rows"}, "dropout_of = 'rows'"),
         ({"hidden_size": "64"}, "hidden_size = '64'"),
         ({"hidden_size": None}, "hidden_size is missing"),
         ({"num_hidden_layers": 0}, "num_hidden_layers = 0"),

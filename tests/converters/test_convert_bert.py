@@ -160,3 +160,10 @@ def test_activations(tmp_path: Path, name: str, expected: str) -> None:
     folder = write_folder(tmp_path / "tiny", {**BERT, "hidden_act": name}, bert_tensors())
     with GGUFFile(convert(folder, tmp_path / "out.gguf").path) as file:
         assert file.metadata["bert.activation"] == expected
+
+
+def test_a_file_without_a_vocabulary_says_how_many_tokens_there_are(tmp_path: Path) -> None:
+    """llama.cpp takes the number from the tokens, or from this key."""
+    convert(write_folder(tmp_path / "tiny", BERT, bert_tensors()), tmp_path / "out.gguf", type="f32")
+    with GGUFFile(tmp_path / "out.gguf") as file:
+        assert file.metadata["bert.vocab_size"] == 30

@@ -1,0 +1,249 @@
+"""What the converters share: tables of tensors, heads, rotary positions, the head of a language model.
+
+A converter declares its tensors in a table, a row for each with GGUF's name, the checkpoint's and the shape. A row with
+``{}`` in its names stands for one tensor a layer.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, replace
+from enum import Enum
+from itertools import groupby
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ...errors import ConversionError
+from ..vocabularies.record import Vocabulary
+from ..vocabularies.vocabulary import read_vocabulary
+from .huggingface import REQUIRED, Config, Required, Source, TensorPlan
+
+__all__ = [
+    "Bias",
+    "Row",
+    "decoder_metadata",
+    "linear",
+    "norm",
+    "part",
+    "plan_head",
+    "plan_rotary",
+    "plan_rows",
+    "reordered",
+    "rms_norm",
+    "table",
+    "transposed",
+    "vocabulary_of",
+    "whole_heads",
+]
+
+Float32 = NDArray[np.float32]
+Transform = Callable[[Float32], Float32]
+
+
+class Bias(Enum):
+    """Whether a matrix or a norm has a bias in the checkpoint."""
+
+    NONE = "none"
+    NEEDED = "needed"
+    OPTIONAL = "optional"
+    OR_ZEROS = "or zeros"  # the file has one, of zeros where the checkpoint has none
+
+    @staticmethod
+    def given(flag: bool) -> Bias:
+        """As a configuration says it."""
+        return Bias.NEEDED if flag else Bias.NONE
+
+
+@dataclass(frozen=True)
+class Row:
+    """A matrix or a norm, with its bias if it has one.
+
+    Attributes
+    ----------
+    target, source : str
+        Names in the file and in the checkpoint, without ``.weight``; ``{}`` stands for the layer.
+    shape : tuple of int
+        Of the weights in the file; a bias has the first of these.
+    bias : Bias
+    stored, stored_bias : tuple of int, optional
+        Shapes in the checkpoint, where they are others.
+    transform : callable, optional
+        From the checkpoint's array to the file's, of the weights and of the bias.
+    joint : str
+        Between the source's name and ``weight``.
+    """
+
+    target: str
+    source: str
+    shape: tuple[int, ...]
+    bias: Bias = Bias.NONE
+    stored: tuple[int, ...] | None = None
+    stored_bias: tuple[int, ...] | None = None
+    transform: Transform | None = None
+    joint: str = "."
+
+
+def table(target: str, source: str, rows: int, columns: int) -> Row:
+    """Rows picked by token, position or type."""
+    return Row(target, source, (rows, columns))
+
+
+def linear(target: str, source: str, rows: int, columns: int, bias: Bias = Bias.NONE) -> Row:
+    """A matrix [outputs, inputs], as torch's `Linear` has it."""
+    return Row(target, source, (rows, columns), bias)
+
+
+def rms_norm(target: str, source: str, width: int) -> Row:
+    """A scale alone."""
+    return Row(target, source, (width,))
+
+
+def norm(target: str, source: str, width: int, bias: Bias = Bias.NEEDED) -> Row:
+    """A scale and a bias."""
+    return Row(target, source, (width,), bias)
+
+
+def transposed(row: Row) -> Row:
+    """The row for a checkpoint that stores matrices as [inputs, outputs], as GPT-2's `Conv1D` does."""
+    return replace(row, stored=row.shape[::-1], transform=lambda array: np.ascontiguousarray(array.T))
+
+
+def part(row: Row, first: int, stored_rows: int) -> Row:
+    """The row for rows from `first` on of a checkpoint's larger tensor."""
+
+    def cut(array: Float32) -> Float32:
+        return np.ascontiguousarray(array[first : first + row.shape[0]])
+
+    return replace(row, stored=(stored_rows, *row.shape[1:]), stored_bias=(stored_rows,), transform=cut)
+
+
+def reordered(row: Row, transform: Transform) -> Row:
+    """The row for weights, and a bias, whose shape stays and whose rows are put in another order."""
+    return replace(row, transform=transform)
+
+
+def plan_rows(tensors: TensorPlan, rows: Iterable[Row], num_layers: int = 0) -> None:
+    """Plan a table. Rows that stand for a layer's tensors and follow each other are taken layer by layer.
+
+    Raises
+    ------
+    ConversionError
+        A tensor is missing, or has another shape.
+    """
+    for in_layers, run in groupby(rows, lambda row: "{}" in row.target):
+        together = list(run)
+        for layer in range(num_layers) if in_layers else (0,):
+            for row in together:
+                _plan_row(tensors, row, row.target.format(layer), row.source.format(layer) + row.joint)
+
+
+def _plan_row(tensors: TensorPlan, row: Row, target: str, source: str) -> None:
+    tensors.take(f"{target}.weight", f"{source}weight", row.shape, row.transform, row.stored)
+    if row.bias is Bias.NONE:
+        return
+    name = f"{source}bias"
+    if row.bias is Bias.OR_ZEROS and not tensors.has(name):
+        tensors.make(f"{target}.bias", np.zeros(row.shape[:1], np.float32))
+        return
+    optional = row.bias is Bias.OPTIONAL
+    tensors.take(f"{target}.bias", name, row.shape[:1], row.transform, row.stored_bias, optional)
+
+
+def whole_heads(
+    config: Config, width_key: str, heads_key: str, width: int | Required = REQUIRED, heads: int | Required = REQUIRED
+) -> tuple[int, int]:
+    """Columns of a model, and its heads, which share them; `width` and `heads` are what absent keys mean."""
+    width, heads = config.count(width_key, width), config.count(heads_key, heads)
+    if width % heads:
+        raise config.fail(heads_key, f"does not divide {width_key} = {width}")
+    return width, heads
+
+
+def decoder_metadata(config: Config, *, head_dim: int | None = None) -> dict[str, Any]:
+    """The sizes of a decoder with RMSNorm, rotary positions and grouped heads whose configuration has Llama's names.
+
+    `head_dim` is what an absent key means; without it, the share of a head in the columns.
+    """
+    hidden_size, num_heads = config.count("hidden_size"), config.count("num_attention_heads")
+    num_kv_heads = config.count("num_key_value_heads", num_heads)
+    if num_heads % num_kv_heads:
+        raise config.fail("num_key_value_heads", f"does not divide the {num_heads} heads")
+    columns = config.count("head_dim", head_dim or hidden_size // num_heads or 1)
+    if columns % 2:
+        raise ConversionError(f"{config.path}: heads of {columns} columns cannot be rotated in pairs")
+    return {
+        "context_length": config.count("max_position_embeddings"),
+        "embedding_length": hidden_size,
+        "block_count": config.count("num_hidden_layers"),
+        "feed_forward_length": config.count("intermediate_size"),
+        "attention.head_count": num_heads,
+        "attention.head_count_kv": num_kv_heads,
+        "attention.layer_norm_rms_epsilon": config.number("rms_norm_eps", 1e-6),
+        "attention.key_length": columns,
+        "attention.value_length": columns,
+        "rope.dimension_count": columns,
+        "vocab_size": config.count("vocab_size"),
+    }
+
+
+def vocabulary_of(source: Source, metadata: dict[str, Any], vocab_size: int) -> dict[str, Vocabulary]:
+    """The folder's vocabulary, with a token for every row of the embeddings, under GGUF's prefix.
+
+    Where the folder has none, `metadata` says the number of rows: llama.cpp refuses a file that does not.
+    """
+    vocabulary = read_vocabulary(source.folder, source.config.values).resized(vocab_size)
+    if not vocabulary.tokens:
+        metadata["vocab_size"] = vocab_size
+    return {"tokenizer.ggml.": vocabulary}
+
+
+def plan_head(tensors: TensorPlan, config: Config, row: Row, *, tied: bool) -> None:
+    """The output matrix, if it is not the token embeddings'. `tied` is what an absent key means."""
+    if config.get("tie_word_embeddings", bool, tied):
+        tensors.ignore(f"{row.source}.weight")  # some files store the tied matrix twice
+    else:
+        plan_rows(tensors, [row])
+
+
+def plan_rotary(tensors: TensorPlan, config: Config, metadata: dict[str, Any], *kinds: str) -> None:
+    """Read the rotary settings, of either style, into `metadata`; divisors of the frequencies become a tensor.
+
+    Raises
+    ------
+    ConversionError
+        The kind of scaling is none of `kinds`, or its numbers are out of range.
+    """
+    settings = config.section("rope_parameters") or config.section("rope_scaling") or Config({}, config.path)
+    theta = settings.number("rope_theta", config.number("rope_theta", 10000.0))
+    if theta <= 0:
+        raise ConversionError(f"{config.path}: rope_theta = {theta} is not positive")
+    metadata["rope.freq_base"] = theta
+    kind = settings.get("rope_type", str, settings.get("type", str, "default"))
+    if kind not in kinds:
+        raise ConversionError(f"{settings.path}: rope_type {kind!r} is not supported; known are {', '.join(kinds)}")
+    if kind == "linear":
+        metadata["rope.scaling.type"] = "linear"
+        metadata["rope.scaling.factor"] = settings.number("factor")
+    elif kind == "llama3":
+        tensors.make("rope_freqs.weight", llama3_divisors(settings, theta, metadata["rope.dimension_count"]))
+    settings.expect("partial_rotary_factor", 1.0, 1)
+    settings.finish()
+    tensors.ignore("*.rotary_emb.inv_freq")  # computed from rope_theta
+
+
+def llama3_divisors(settings: Config, theta: float, head_dim: int) -> Float32:
+    """Llama 3.1's scaling: long wavelengths are divided by `factor`, short ones kept, those between interpolated.
+
+    Source: `_compute_llama3_parameters` in transformers, of which this is the ratio to the unscaled frequencies.
+    """
+    factor = settings.number("factor")
+    low, high = settings.number("low_freq_factor"), settings.number("high_freq_factor")
+    trained_length = settings.number("original_max_position_embeddings")
+    if not (0 < factor < 1e6 and 0 < low < high and trained_length > 0):
+        raise ConversionError(f"{settings.path}: the factors of the llama3 scaling are out of range or order")
+    wavelengths = 2 * math.pi * theta ** (np.arange(0, head_dim, 2, dtype=np.float64) / head_dim)
+    smooth = np.clip((trained_length / wavelengths - low) / (high - low), 0.0, 1.0)
+    return (1.0 / ((1.0 - smooth) / factor + smooth)).astype(np.float32)
