@@ -16,7 +16,7 @@ from .files.gguf.reader import GGUFFile
 from .generation.options import reject_unknown
 from .models.registry import build_architecture
 from .tasks import EmbeddingVerbs, InspectionVerbs, TranslationVerbs
-from .tasks.base import VERBS
+from .tasks.base import verbs_of
 from .text.settings import TextSettings
 
 if TYPE_CHECKING:
@@ -35,10 +35,10 @@ FINGERPRINT_SAMPLES = 64
 class Model(EmbeddingVerbs, TranslationVerbs, InspectionVerbs):
     """A model in memory. `load` makes one; the class itself is not called.
 
-    Which verbs it has depends on its family (`verbs` lists them); the others raise `UnsupportedModelError`. One model
-    serves many threads: their steps take turns, and each gets what it would have got alone. It is a context manager.
-    It pickles as the path, the options of `load` and a fingerprint of the file: unpickling loads the file again, and
-    raises `ModelFileChangedError` if it is not the same. After a fork the child's copy works on its own.
+    Which verbs it has follows from what it computes (`verbs` lists them); the others raise `UnsupportedModelError`. One
+    model serves many threads: their steps take turns, and each gets what it would have got alone. It is a context
+    manager. It pickles as the path, the options of `load` and a fingerprint of the file: unpickling loads the file
+    again, and raises `ModelFileChangedError` if it is not the same. After a fork the child's copy works on its own.
 
     Attributes
     ----------
@@ -89,7 +89,7 @@ class Model(EmbeddingVerbs, TranslationVerbs, InspectionVerbs):
     @property
     def verbs(self) -> tuple[str, ...]:
         """The verbs that this model has."""
-        return VERBS[self.session.family]
+        return verbs_of(self.session)
 
     @property
     def metadata(self) -> Mapping[str, Any]:

@@ -134,3 +134,20 @@ def test_files_fit_in_the_head() -> None:
     lengths = {str(path.relative_to(ROOT)): len(path.read_text().splitlines())
                for path in paths if path.suffix in SOURCE_SUFFIXES and path.name != "core.c"}
     assert not {name: length for name, length in lengths.items() if length > MOST_LINES}
+
+
+# Words that decide nothing: what a model does follows from what its programs take and give.
+FAMILIES, CACHES, PROGRAMS = {"decoder", "encoder", "encoder-decoder"}, {"self", "cross"}, {"decode"}
+
+
+@needs_tree
+def test_families_caches_and_programs_are_named_by_models_alone() -> None:
+    runtime = ROOT / "runtime"
+    found = {
+        (path.relative_to(runtime).as_posix(), node.value)
+        for path in runtime.rglob("*.py")
+        for node in ast.walk(ast.parse(path.read_text()))
+        if isinstance(node, ast.Constant) and node.value in FAMILIES | CACHES | PROGRAMS
+    }
+    named = {(path, word) for path, word in found if not path.startswith(("models/", "text/"))}  # text: tokenizer.json
+    assert named == {("graph/architecture.py", word) for word in FAMILIES}  # for people, in messages

@@ -29,10 +29,10 @@ def fixed_outputs(session: Session) -> np.ndarray:
     """Logits, or an encoder's hidden states, of `fixed_tokens`: float32 [tokens, width]."""
     length = min(LENGTH, session.n_ctx)
     tokens = fixed_tokens(session.vocab_size, length)
-    if session.family == "encoder":
+    if not session.step_outputs:
         return session.hidden([tokens])
-    if session.family == "encoder-decoder":
-        [sequence] = session.encode_source([fixed_tokens(session.config.src_vocab_size, length)])
+    if session.needs_source:
+        [sequence] = session.encode_source([fixed_tokens(session.source_vocab_size, length)])
     else:
         sequence = session.new_sequence()
     return session.forward([(sequence, tokens)], outputs="all")

@@ -1,43 +1,83 @@
-"""How token ids of many sequences become the rows of runs: bounded chunks, segments and page tables."""
+"""How token ids of many sequences become the rows of runs: parts of sequences, bounded runs, segments, page tables."""
 
 from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from itertools import accumulate
 
 import numpy as np
 
 from .._kernels import core
-from .cache import PAGE, PageTable
+from ..graph.graph import SEQUENCE, CacheSpec
+from .cache import PageTable, pages_of
+from .program import Batch
 
 
-def segments(
-    tables: list[PageTable], lengths: list[int], positions: list[int], kv_lengths: list[int]
-) -> tuple[np.ndarray, np.ndarray]:
-    """The ef_segment rows of one cache, and its page table."""
-    return core.segment_rows([table.pages for table in tables], lengths, positions, kv_lengths)
+@dataclass(frozen=True)
+class Part:
+    """The rows that one sequence has in a run: its next token ids, with room for them in its page tables."""
+
+    ids: np.ndarray  # int32 [rows]
+    position: int  # of the first row
+    tables: Mapping[str, PageTable]  # by cache name
+    num_outputs: int = 0  # results are asked for of so many of the last rows
+    token_types: np.ndarray | None = None
 
 
-def chunks(lengths: list[int], limit: int) -> list[list[tuple[int, int, int]]]:
-    """(feed, begin, end) of each run's parts: feeds in order, at most `limit` rows a run."""
-    runs: list[list[tuple[int, int, int]]] = [[]]
-    room = limit
-    for index, length in enumerate(lengths):
-        begin = 0
+def batch_of(parts: Sequence[Part], caches: Sequence[CacheSpec]) -> Batch:
+    """The run of these parts through a program with these caches."""
+    lengths, positions = [len(part.ids) for part in parts], [part.position for part in parts]
+    segments, page_tables = {}, {}
+    for spec in caches:
+        tables = [part.tables[spec.name] for part in parts]
+        begins = positions if spec.lifetime == SEQUENCE else [0] * len(parts)
+        segments[spec.name], page_tables[spec.name] = core.segment_rows(
+            [table.pages for table in tables], lengths, begins, [table.length for table in tables]
+        )
+    if not caches:  # what pools rows still needs to know whose they are
+        segments[""], _ = core.segment_rows([[] for _ in parts], lengths, positions, lengths)
+    outputs = [range(end - part.num_outputs, end) for part, end in zip(parts, accumulate(lengths), strict=True)]
+    types = None if parts[0].token_types is None else np.concatenate([part.token_types for part in parts])
+    return Batch(
+        np.concatenate([part.ids for part in parts]),
+        core.row_positions(positions, lengths),
+        segments,
+        page_tables,
+        np.array([row for rows in outputs for row in rows], np.int32),
+        types,
+    )
+
+
+def cut_runs(
+    lengths: Sequence[int], num_outputs: Sequence[int], max_rows: int, max_outputs: int
+) -> list[list[tuple[int, int, int, int]]]:
+    """(feed, begin, end, outputs) of each run's parts: feeds in order, within these bounds of a run.
+
+    The outputs of a feed are its last rows; a part has those of them that lie in it.
+    """
+    runs: list[list[tuple[int, int, int, int]]] = [[]]
+    rows, outputs = max_rows, max_outputs
+    for feed, (length, asked) in enumerate(zip(lengths, num_outputs, strict=True)):
+        begin, first = 0, length - asked  # the first row whose result is asked for
         while begin < length:
-            if room == 0:
+            end = min(length, begin + rows, max(begin, first) + outputs)
+            if end > begin:
+                count = max(0, end - max(begin, first))
+                runs[-1].append((feed, begin, end, count))
+                rows, outputs, begin = rows - (end - begin), outputs - count, end
+            if begin < length:
                 runs.append([])
-                room = limit
-            end = min(length, begin + room)
-            runs[-1].append((index, begin, end))
-            room -= end - begin
-            begin = end
-    return runs
+                rows, outputs = max_rows, max_outputs
+    return [run for run in runs if run]
 
 
-def groups(lengths: list[int], max_rows: int, max_pages: int) -> list[tuple[int, int]]:
-    """Cuts whole sequences into runs (begin, end) that keep to these bounds; a long one stands alone."""
+def whole_runs(lengths: Sequence[int], max_rows: int, max_pages: int) -> list[tuple[int, int]]:
+    """Cuts a list of whole sequences into runs (begin, end) that keep to these bounds; a long one stands alone."""
     runs: list[tuple[int, int]] = []
     begin = rows = pages = 0
     for index, length in enumerate(lengths):
-        need = -(-length // PAGE)
+        need = pages_of(length)
         if index > begin and (rows + length > max_rows or pages + need > max_pages):
             runs.append((begin, index))
             begin, rows, pages = index, 0, 0

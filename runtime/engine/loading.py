@@ -10,25 +10,22 @@ from typing import Any
 from .._kernels import core
 from ..errors import InvalidOptionError, NotEnoughMemoryError
 from ..files.gguf.reader import GGUFFile
-from ..graph.graph import Architecture
+from ..graph.architecture import Architecture
 from ..graph.recipe import Recipe
 from ..host.limits import available_memory, default_threads
-from .cache import PagePool
+from .caches import Caches
 from .memory_plan import (
     MemoryPlan,
-    ProgramKey,
     cache_element,
-    cache_pages,
-    cache_specs,
     check_context,
     check_kv_type,
     check_positive,
-    compile_programs,
-    default_batch,
+    most_contexts,
+    pages_for,
     plan_recipes,
-    weight_stacks,
 )
 from .program import Program
+from .programs import ProgramKey, cache_specs, compile_programs, largest_run, weight_stacks
 from .weights import Weights
 
 logger = logging.getLogger("edgeformer")
@@ -72,7 +69,7 @@ class LoadedModel:
     metadata: Mapping[str, Any]
     pool: core.Pool
     programs: Mapping[ProgramKey, Program]
-    page_pools: Mapping[str, PagePool]
+    caches: Caches
     weights: Weights
     n_ctx: int
     batch: int  # rows of the largest run
@@ -88,25 +85,25 @@ def load_model(file: GGUFFile, architecture: Architecture, options: LoadOptions)
     pool = core.Pool(options.num_threads)
     weights = Weights(file, pool, weight_stacks(recipes), options.progress)
     caches = _caches(recipes, n_ctx, plan.batch, options.kv_type, budget)
+    memories = {name: pages.memory for name, pages in caches.pools.items()}
     programs = {
-        key: Program(recipe, weights, caches, isa=isa, use_numba=options.use_numba) for key, recipe in recipes.items()
+        key: Program(recipe, weights, memories, isa=isa, use_numba=options.use_numba) for key, recipe in recipes.items()
     }
     memory = {"weights": weights.nbytes, "cache": plan.cache, "scratch": plan.scratch, "mapped": weights.mapped_bytes}
-    page_pools = {name: PagePool(cache) for name, cache in caches.items()}
     return LoadedModel(
-        architecture, dict(file.metadata), pool, programs, page_pools, weights, n_ctx, plan.batch, isa, memory
+        architecture, dict(file.metadata), pool, programs, caches, weights, n_ctx, plan.batch, isa, memory
     )
 
 
-def _caches(
-    recipes: Mapping[ProgramKey, Recipe], n_ctx: int, batch: int, kv_type: str, budget: int
-) -> dict[str, core.Cache]:
-    caches = {}
-    pages = cache_pages(recipes, n_ctx, batch, kv_type, budget)
-    for name, spec in cache_specs(recipes).items():
-        element = cache_element(spec, kv_type)
-        caches[name] = core.Cache(pages[name], spec.num_layers, spec.num_heads, spec.key_dim, spec.value_dim, element)
-    return caches
+def _caches(recipes: Mapping[ProgramKey, Recipe], n_ctx: int, rows: int, kv_type: str, budget: int) -> Caches:
+    contexts = most_contexts(recipes, n_ctx, rows, kv_type, budget)
+    pages = pages_for(recipes, n_ctx, rows, contexts)
+    specs = cache_specs(recipes)
+    memories = {
+        name: core.Cache(pages[name], s.num_layers, s.num_heads, s.key_dim, s.value_dim, cache_element(s, kv_type))
+        for name, s in specs.items()
+    }
+    return Caches(specs, memories, contexts)
 
 
 def _plan_within(
@@ -117,14 +114,14 @@ def _plan_within(
     limit: int,
     options: LoadOptions,
 ) -> MemoryPlan:
-    """The plan of one context; an encoder takes fewer sequences in a run, down to one, where memory is short."""
+    """The plan of one context; of sequences read whole fewer run at a time, down to one, where memory is short."""
 
     def planned(rows: int) -> MemoryPlan:
         return plan_recipes(file, architecture, recipes, n_ctx, rows, 1, options.kv_type, options.num_threads)
 
-    rows = default_batch(architecture, recipes, n_ctx)
+    rows = largest_run(architecture, recipes, n_ctx)
     plan = planned(rows)
-    while plan.total > limit and architecture.family != "decoder" and rows > n_ctx:
+    while plan.total > limit and architecture.whole and rows > n_ctx:
         rows = max(rows // 2, n_ctx)
         plan = planned(rows)
     return plan

@@ -21,7 +21,7 @@ from ..graph.recipe import Recipe, padded
 from ..host.limits import default_threads
 from ..models.registry import build_architecture
 from ..quants import TYPES
-from .memory_plan import compile_programs
+from .programs import compile_programs
 from .weights import STEP_BYTES, lie_stacked
 
 __all__ = ["PackResult", "pack"]

@@ -10,7 +10,7 @@ import numpy as np
 from .._kernels import core
 from ..graph.recipe import DOMAINS, Op, Operand, Recipe
 from ..jit import norms
-from .memory_plan import rows_per_run
+from .programs import rows_per_run
 from .weights import Weights
 
 ABSENT = (-1, 0)
@@ -109,7 +109,7 @@ class Program:
         finite.
         """
         names = [cache.name for cache in self.recipe.caches]
-        segments = [batch.segments[name] for name in names]
+        segments = [batch.segments[name] for name in names or [""]]
         counts = (len(batch.tokens), len(batch.output_rows), len(segments[0]))
         self.reserve(*counts)
         self._plan.run(

@@ -3,48 +3,101 @@
 from __future__ import annotations
 
 import weakref
+from collections.abc import Iterable
 
 from ..errors import InvalidInputError
-from ..host.forks import ForkSafeLock
+from ..graph.graph import SEQUENCE, SOURCE
 from .cache import PageTable
+from .caches import Caches
 
 
-class Sequence:
-    """One sequence in a session's caches: a decoder's history and, for an encoder-decoder, its source.
+class CachedSequence:
+    """A history that grows row by row and, where the model reads sources, its source.
 
-    `lock` is the session's: page counts change under it. Pages go back by `free`, or when the sequence is collected.
+    Pages go back by `free`, or when the sequence is collected.
+
+    Attributes
+    ----------
+    caches : Caches
+        Of the session that made it.
+    tables : dict of str to PageTable
+        The pages in each cache that outlives a run, by the cache's name.
+    length : int
+        Rows so far.
+    source_length : int
+        Rows of the source; 0 without one.
     """
 
-    def __init__(self, tables: dict[str, PageTable], lock: ForkSafeLock, source_length: int = 0) -> None:
-        self.tables, self._lock = tables, lock
-        self.source_length = source_length
+    def __init__(self, caches: Caches, source_length: int = 0) -> None:
+        self.caches, self.source_length = caches, source_length
+        self._take(caches.tables(SEQUENCE, SOURCE), 0)
+
+    def _take(self, tables: dict[str, PageTable], length: int) -> None:
+        self.tables, self.length = tables, length
         self._finalizer = weakref.finalize(self, release, list(tables.values()))
         self._finalizer.atexit = False
 
     @property
-    def length(self) -> int:
-        """Positions in the decoder's cache."""
-        return self.tables["self"].length
+    def is_free(self) -> bool:
+        """Whether `free` was called."""
+        return not self._finalizer.alive
 
-    def fork(self) -> Sequence:
-        """A sequence with the same past; pages are shared until one of the two writes."""
-        with self._lock:
-            tables = {name: table.fork() for name, table in self.tables.items()}
-        return Sequence(tables, self._lock, self.source_length)
+    def extend(self, count: int) -> None:
+        """Makes room for `count` more rows; on failure nothing has changed."""
+        before = self.length
+        try:
+            for table in self.caches.of_lifetime(self.tables, SEQUENCE):
+                table.extend(count)
+            self.length = before + count
+        except BaseException:  # Ctrl-C, too
+            self.cut(before)
+            raise
+
+    def cut(self, length: int) -> None:
+        """Forgets the rows from `length` on, under the session's lock."""
+        for table in self.caches.of_lifetime(self.tables, SEQUENCE):
+            table.truncate(min(table.length, length))
+        self.length = length
+
+    def fork(self) -> CachedSequence:
+        """A sequence with the same past; pages are shared until one of the two writes.
+
+        Raises
+        ------
+        InvalidInputError
+            The sequence was freed.
+        """
+        with self.caches.lock:
+            self._check()
+            other = CachedSequence.__new__(CachedSequence)
+            other.caches, other.source_length = self.caches, self.source_length
+            other._take({name: table.fork() for name, table in self.tables.items()}, self.length)
+        return other
 
     def truncate(self, length: int) -> None:
-        """Forgets the positions from `length` on."""
-        if not 0 <= length <= self.length:
-            raise InvalidInputError(f"cannot truncate a sequence of {self.length} positions to {length}")
-        with self._lock:
-            self.tables["self"].truncate(length)
+        """Forgets the rows from `length` on.
+
+        Raises
+        ------
+        InvalidInputError
+            The sequence has fewer rows, or was freed.
+        """
+        with self.caches.lock:
+            self._check()
+            if not 0 <= length <= self.length:
+                raise InvalidInputError(f"cannot truncate a sequence of {self.length} positions to {length}")
+            self.cut(length)
 
     def free(self) -> None:
         """Gives the pages back; the sequence cannot be used afterwards."""
         self._finalizer()
 
+    def _check(self) -> None:
+        if self.is_free:
+            raise InvalidInputError("the sequence was freed; make a new one")
 
-def release(tables: list[PageTable]) -> None:
+
+def release(tables: Iterable[PageTable]) -> None:
     """Empties page tables, from any thread and from finalizers."""
     for table in tables:
         pages, table.pages, table.length = table.pages, [], 0

@@ -3,43 +3,63 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
-from collections.abc import Sequence as SequenceOf
-from itertools import accumulate
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
 from .._kernels import core
-from ..errors import ContextOverflowError, InvalidInputError, NumericError, UnsupportedModelError
+from ..errors import ContextOverflowError, InvalidInputError, InvalidOptionError, UnsupportedModelError
 from ..files.gguf.reader import GGUFFile
-from ..host.forks import fork_safe_lock
 from ..models.registry import build_architecture
-from .batching import chunks, groups
-from .batching import segments as segments_of
-from .cache import PagePool, PageTable
 from .loading import LoadedModel, LoadOptions, load_model
-from .memory_plan import MAX_OUTPUT_BYTES, ProgramKey, plan_memory
-from .program import Batch, Program
-from .sequence import Sequence, release
+from .memory_plan import plan_memory
+from .runner import Runner
+from .sequence import CachedSequence
 
-__all__ = ["Sequence", "Session", "plan_memory"]
+__all__ = ["CachedSequence", "Session", "plan_memory"]
 
-Feed = tuple[Sequence, SequenceOf[int]]
+Feed = tuple[CachedSequence, Sequence[int]]
 
 
 class Session:
-    """A model in memory. Open one with `Session.open`; every method may be called from several threads."""
+    """A model in memory. Open one with `Session.open`; every method may be called from several threads.
+
+    Attributes
+    ----------
+    architecture, family : str
+        The file's ``general.architecture``, and for people what kind of model it is.
+    metadata : mapping
+        Everything that the file says about itself, by GGUF key.
+    step_outputs, whole_outputs : frozenset of str
+        What the program that appends to sequences gives (`forward`), and what those over whole sequences give
+        (`hidden`). A model has one of the two or both.
+    needs_source : bool
+        Whether sequences begin with a source (`encode_source`) instead of nothing (`new_sequence`).
+    vocab_size, source_vocab_size : int
+        Token ids that `forward` and `encode_source` take; equal where one of the two is missing.
+    embedding_width : int
+        Columns of a pooled vector; 0 where nothing is pooled.
+    n_ctx : int
+        Positions that a sequence, and a source, may have.
+    contexts : int
+        Sequences of `n_ctx` positions that the caches hold at a time.
+    batch : int
+        Rows of the largest run.
+    """
 
     def __init__(self, loaded: LoadedModel) -> None:
-        self._lock, self._weights, self.batch = fork_safe_lock(), loaded.weights, loaded.batch
-        self._pool, self._programs, self._page_pools = loaded.pool, dict(loaded.programs), loaded.page_pools
-        architecture = loaded.architecture
+        self._runner, self._lock = Runner(loaded), loaded.caches.lock
+        self._model = model = loaded.architecture
         self.architecture = str(loaded.metadata["general.architecture"])
-        self.family, self.config, self.metadata = architecture.family, architecture.config, loaded.metadata
-        self.vocab_size, self.n_ctx, self.isa = architecture.vocab_size, loaded.n_ctx, loaded.isa
-        self.memory = loaded.memory
-        self.decoder_start_token_id = architecture.decoder_start_token_id
-        self.normalize_embeddings = architecture.normalize_embeddings
+        self.family, self.metadata = model.family, loaded.metadata
+        self.step_outputs, self.whole_outputs = model.step_outputs, model.whole_outputs
+        self.needs_source = model.stepper is not None and model.reader is not None
+        self.vocab_size, self.source_vocab_size = model.vocab_size, model.source_vocab_size
+        self.embedding_width = model.embedding_width
+        self.n_ctx, self.contexts, self.batch = loaded.n_ctx, loaded.caches.contexts, loaded.batch
+        self.isa, self.threads, self.memory = loaded.isa, loaded.pool.threads, loaded.memory
+        self.decoder_start_token_id = model.decoder_start_token_id
+        self.normalize_embeddings = model.normalize_embeddings
 
     @classmethod
     def open(
@@ -82,63 +102,60 @@ class Session:
         with GGUFFile(path) as file:
             return cls(load_model(file, build_architecture(file), options))
 
-    @property
-    def threads(self) -> int:
-        """Threads that compute."""
-        return int(self._pool.threads)
-
     def close(self) -> None:
         """Frees weights and caches; later calls raise `InvalidInputError`."""
         with self._lock:
-            self._programs, self._page_pools = {}, {}
-            self._weights.clear()
-            self._pool.close()
+            self._runner.close()
 
     # -- sequences ----------------------------------------------------------------------------------------------------
 
-    def new_sequence(self) -> Sequence:
-        """An empty sequence of a decoder-only model."""
-        if self.family != "decoder":
+    def new_sequence(self) -> CachedSequence:
+        """An empty sequence of a model that reads no source."""
+        if self._model.stepper is None or self.needs_source:
             raise UnsupportedModelError(
-                f"a {self.family} model has no sequences of its own; encode_source makes those of an encoder-decoder"
+                f"a {self.family} model has no sequences of its own; encode_source makes those of a model that reads "
+                "sources"
             )
-        return Sequence({"self": PageTable(self._pages("self"))}, self._lock)
+        return self._runner.new_sequence()
 
     def encode_source(
-        self, sources: SequenceOf[SequenceOf[int]], cancel: core.CancelFlag | None = None
-    ) -> list[Sequence]:
-        """Runs the encoder over each source's token ids once; returns a sequence for each, ready to decode.
+        self, sources: Sequence[Sequence[int]], cancel: core.CancelFlag | None = None
+    ) -> list[CachedSequence]:
+        """Reads each source's token ids once; returns a sequence for each, ready for `forward`.
 
         `cancel`, set from elsewhere, stops the run between two ops: `GenerationCancelled`.
         """
-        if self.family != "encoder-decoder":
+        if self._model.reader is None:
             raise UnsupportedModelError(f"a {self.family} model has no encoder for sources")
-        arrays = [self._check(ids, self._source_vocab_size) for ids in sources]
-        sequences: list[Sequence] = []
+        arrays = [self._check(ids, self.source_vocab_size) for ids in sources]
+        sequences: list[CachedSequence] = []
         with self._lock:
-            for begin, end in self._groups(arrays):
+            program = self._runner.program((self._model.reader, ()))
+            for begin, end in self._runner.whole_runs(arrays):
                 group = arrays[begin:end]
-                tables = [PageTable(self._pages("cross")) for _ in group]
-                sequences += [
-                    Sequence({"self": PageTable(self._pages("self")), "cross": table}, self._lock, len(ids))
-                    for table, ids in zip(tables, group, strict=True)
-                ]
-                self._run_pass(("encode", ()), group, {"cross": tables}, None, cancel)
+                made = [self._runner.new_sequence(len(ids)) for ids in group]
+                self._runner.run_whole(program, group, [sequence.tables for sequence in made], None, cancel)
+                sequences += made
         return sequences
 
     # -- runs ---------------------------------------------------------------------------------------------------------
 
     def forward(
-        self, feeds: SequenceOf[Feed], *, outputs: str = "last", cancel: core.CancelFlag | None = None
+        self,
+        feeds: Sequence[Feed],
+        *,
+        outputs: str | int | Sequence[int] = "last",
+        cancel: core.CancelFlag | None = None,
     ) -> np.ndarray:
         """Appends token ids to sequences, all in one ragged batch.
 
         Parameters
         ----------
-        feeds : list of (Sequence, token ids)
+        feeds : list of (CachedSequence, token ids)
             Each sequence at most once.
-        outputs : {"last", "all"}
-            Logits of each feed's last row, or of every row.
+        outputs : {"last", "all"}, int or list of int
+            Logits of each feed's last row, of every row, or of so many of its last rows: one number for all feeds, or
+            one for each, 0 for none.
         cancel : core.CancelFlag, optional
             Set from elsewhere, stops the run between two ops.
 
@@ -152,187 +169,103 @@ class Session:
             The sequences are as they were before the call.
         """
         arrays = [self._check(ids, self.vocab_size) for _, ids in feeds]
-        if len({id(sequence) for sequence, _ in feeds}) != len(feeds):
-            raise InvalidInputError("a sequence stands twice in one batch; fork it")
+        asked = rows_asked(outputs, [len(array) for array in arrays])
         with self._lock:
-            program = self._program(("decode", ("logits",)))
-            return self._run_chunks(program, "logits", self.vocab_size, [s for s, _ in feeds], arrays, outputs, cancel)
+            program = self._runner.program((self._model.stepper or "", ("logits",)))
+            return self._runner.run_steps(program, "logits", [s for s, _ in feeds], arrays, asked, cancel)
 
     def hidden(
         self,
-        token_ids: SequenceOf[SequenceOf[int]],
+        token_ids: Sequence[Sequence[int]],
         *,
         pooled: bool = False,
         normalize: bool | None = None,
-        token_types: SequenceOf[SequenceOf[int]] | None = None,
+        token_types: Sequence[Sequence[int]] | None = None,
     ) -> np.ndarray:
         """Hidden states after the last norm, float32 [all rows in order, width]; pooled: [sequences, width].
+
+        Of a model that reads sources, the states are those of the source.
 
         Parameters
         ----------
         token_ids : list of lists of int
         pooled : bool
-            One vector a sequence, by the model's own pooling (encoders).
+            One vector a sequence, by the model's own pooling.
         normalize : bool, optional
             Pooled vectors of length one; default what the file says.
         token_types : list of lists of int, optional
             Segment ids; default all 0.
+
+        Raises
+        ------
+        InvalidOptionError
+            `normalize` without `pooled`, or `token_types` for a model that has none.
+        UnsupportedModelError
+            The model does not give this.
         """
-        if self.family == "decoder":
-            return self._decoder_hidden(token_ids)
-        vocab_size = self.vocab_size if self.family == "encoder" else self._source_vocab_size
-        arrays = [self._check(ids, vocab_size) for ids in token_ids]
-        output = "hidden"
-        if pooled:
-            output = "normalized" if (self.normalize_embeddings if normalize is None else normalize) else "pooled"
-        types = None if token_types is None else [np.asarray(t, np.int32) for t in token_types]
-        if types is not None and [len(t) for t in types] != [len(a) for a in arrays]:
-            raise InvalidInputError("token_types must have the lengths of token_ids")
-        results = []
+        output = self._hidden_output(pooled, normalize)
+        arrays = [self._check(ids, self.source_vocab_size) for ids in token_ids]
+        name = self._model.giving(output)
+        if name is None and not pooled:
+            name = self._model.stepper
+        types = self._token_types(name, arrays, token_types)
         with self._lock:
-            for begin, end in self._groups(arrays):
-                group_types = None if types is None else np.concatenate(types[begin:end])
-                cross = {
-                    name: [PageTable(pool) for _ in arrays[begin:end]]
-                    for name, pool in self._page_pools.items()
-                    if name == "cross"
-                }
-                results.append(self._run_pass(("encode", (output,)), arrays[begin:end], cross, group_types)[output])
-                release([table for tables in cross.values() for table in tables])
+            program = self._runner.program((name or "", (output,)))
+            if name == self._model.stepper:
+                results = [self._runner.run_fresh(program, output, arrays)]
+            else:
+                results = [
+                    self._runner.run_whole(program, arrays[begin:end], None, types and types[begin:end])[output]
+                    for begin, end in self._runner.whole_runs(arrays)
+                ]
         if len(results) == 1:
             return results[0]
         return np.concatenate(results) if results else np.empty((0, 0), np.float32)
 
     # -- inside -------------------------------------------------------------------------------------------------------
 
-    @property
-    def _source_vocab_size(self) -> int:
-        return int(self.config.src_vocab_size)
+    def _hidden_output(self, pooled: bool, normalize: bool | None) -> str:
+        if not pooled:
+            if normalize is not None:
+                raise InvalidOptionError("normalize: pooled vectors have a length; ask for them with pooled=True")
+            return "hidden"
+        return "normalized" if (self.normalize_embeddings if normalize is None else normalize) else "pooled"
 
-    def _check_open(self) -> None:
-        if not self._programs:
-            raise InvalidInputError("the model is closed; load it again")
+    def _token_types(
+        self, name: str | None, arrays: list[np.ndarray], token_types: Sequence[Sequence[int]] | None
+    ) -> list[np.ndarray] | None:
+        if token_types is None:
+            return None
+        if name is None or not self._model.programs[name].takes("token_types"):
+            raise InvalidOptionError(f"token_types: this {self.architecture} model has no embeddings of them")
+        types = [np.asarray(t, np.int32) for t in token_types]
+        if [len(t) for t in types] != [len(a) for a in arrays]:
+            raise InvalidInputError("token_types must have the lengths of token_ids")
+        return types
 
-    def _pages(self, name: str) -> PagePool:
-        self._check_open()
-        return self._page_pools[name]
-
-    def _program(self, key: ProgramKey) -> Program:
-        self._check_open()
-        if key not in self._programs:
-            raise UnsupportedModelError(f"this {self.architecture} model cannot give {', '.join(key[1])}")
-        return self._programs[key]
-
-    def _check(self, ids: SequenceOf[int], vocab_size: int) -> np.ndarray:
+    def _check(self, ids: Sequence[int], vocab_size: int) -> np.ndarray:
         array = core.token_ids(ids, vocab_size)
         if len(array) > self.n_ctx:
             raise ContextOverflowError(len(array), self.n_ctx)
         return array
 
-    def _groups(self, arrays: list[np.ndarray]) -> list[tuple[int, int]]:
-        lengths = [len(array) for array in arrays]
-        return groups(lengths, self.batch, self._pages("pass").num_free)
 
-    def _run_pass(
-        self,
-        key: ProgramKey,
-        arrays: list[np.ndarray],
-        tables: dict[str, list[PageTable]],
-        token_types: np.ndarray | None,
-        cancel: core.CancelFlag | None = None,
-    ) -> dict[str, np.ndarray]:
-        """One run of an encoder over whole sequences; `tables` of other caches are extended by them."""
-        program, own = self._program(key), [PageTable(self._pages("pass")) for _ in arrays]
-        try:
-            for some in (own, *tables.values()):
-                for table, array in zip(some, arrays, strict=True):
-                    table.extend(len(array))
-            segments, page_tables = {}, {}
-            lengths = [len(array) for array in arrays]
-            for name, some in {"pass": own, **tables}.items():
-                segments[name], page_tables[name] = segments_of(some, lengths, [0] * len(some), lengths)
-            positions = core.row_positions([0] * len(lengths), lengths)
-            batch = Batch(np.concatenate(arrays), positions, segments, page_tables, np.empty(0, np.int32), token_types)
-            return self._finite(program.run(self._pool, batch, cancel))
-        except BaseException:
-            release([table for some in tables.values() for table in some])
-            raise
-        finally:
-            release(own)
+def rows_asked(outputs: str | int | Sequence[int], lengths: list[int]) -> list[int]:
+    """How many of its last rows each feed is to give results of.
 
-    def _run_chunks(
-        self,
-        program: Program,
-        output: str,
-        width: int,
-        sequences: list[Sequence],
-        arrays: list[np.ndarray],
-        outputs: str,
-        cancel: core.CancelFlag | None,
-    ) -> np.ndarray:
-        """Feeds the rows in runs of bounded size; undoes everything on failure."""
-        before = [sequence.length for sequence in sequences]
-        for length, array in zip(before, arrays, strict=True):
-            if length + len(array) > self.n_ctx:
-                raise ContextOverflowError(length + len(array), self.n_ctx)
-        wants_all = outputs == "all"
-        limit = program.max_rows
-        if wants_all:
-            limit = max(1, min(limit, MAX_OUTPUT_BYTES // (4 * width)))
-        results = []
-        try:
-            for parts in chunks([len(array) for array in arrays], limit):
-                chosen = [(sequences[i], arrays[i][begin:end], end == len(arrays[i])) for i, begin, end in parts]
-                results.append(self._run_rows(program, chosen, wants_all, cancel)[output])
-        except BaseException:
-            for sequence, length in zip(sequences, before, strict=True):
-                sequence.truncate(length)
-            raise
-        return results[0] if len(results) == 1 else np.concatenate(results)
-
-    def _run_rows(
-        self,
-        program: Program,
-        parts: list[tuple[Sequence, np.ndarray, bool]],
-        wants_all: bool,
-        cancel: core.CancelFlag | None,
-    ) -> dict[str, np.ndarray]:
-        """One run of a decoder: (sequence, its next ids, whether they are the last of its feed)."""
-        lengths = [len(ids) for _, ids, _ in parts]
-        starts = [sequence.length for sequence, _, _ in parts]
-        for sequence, ids, _ in parts:
-            sequence.tables["self"].extend(len(ids))
-        own = [sequence.tables["self"] for sequence, _, _ in parts]
-        segments, page_tables = {}, {}
-        segments["self"], page_tables["self"] = segments_of(own, lengths, starts, [table.length for table in own])
-        if "cross" in self._page_pools:
-            cross = [sequence.tables["cross"] for sequence, _, _ in parts]
-            segments["cross"], page_tables["cross"] = segments_of(
-                cross, lengths, [0] * len(parts), [table.length for table in cross]
-            )
-        tokens = np.concatenate([ids for _, ids, _ in parts])
-        ends = accumulate(lengths)
-        rows = range(len(tokens)) if wants_all else [end - 1 for end, part in zip(ends, parts, strict=True) if part[2]]
-        positions, output_rows = core.row_positions(starts, lengths), np.array(rows, np.int32)
-        batch = Batch(tokens, positions, segments, page_tables, output_rows)
-        return self._finite(program.run(self._pool, batch, cancel))
-
-    def _decoder_hidden(self, token_ids: SequenceOf[SequenceOf[int]]) -> np.ndarray:
-        arrays = [self._check(ids, self.vocab_size) for ids in token_ids]
-        sequences = [self.new_sequence() for _ in arrays]
-        try:
-            with self._lock:
-                program = self._program(("decode", ("hidden",)))
-                width = program.recipe.outputs["hidden"][1]
-                return self._run_chunks(program, "hidden", width, sequences, arrays, "all", None)
-        finally:
-            for sequence in sequences:
-                sequence.free()
-
-    def _finite(self, results: dict[str, tuple[np.ndarray, bool]]) -> dict[str, np.ndarray]:
-        for name, (_, finite) in results.items():
-            if not finite:
-                culprit = self._weights.first_non_finite()
-                where = f"weights of {culprit} hold NaN or infinity" if culprit else "activations overflowed float32"
-                raise NumericError(f"{name} are not finite: {where}; convert the checkpoint again from a sound source")
-        return {name: array for name, (array, _) in results.items()}
+    Raises
+    ------
+    InvalidInputError
+        There is not a number for each feed, or one is not within its rows.
+    """
+    if outputs == "last":
+        return [1] * len(lengths)
+    if outputs == "all":
+        return lengths
+    asked = [outputs] * len(lengths) if isinstance(outputs, int) else outputs
+    if isinstance(asked, str) or len(asked) != len(lengths):
+        raise InvalidInputError(f"outputs: 'last', 'all', a number of rows, or one for each of {len(lengths)} feeds")
+    for feed, (count, length) in enumerate(zip(asked, lengths, strict=True)):
+        if isinstance(count, bool) or not isinstance(count, (int, np.integer)) or not 0 <= count <= length:
+            raise InvalidInputError(f"outputs: feed {feed} has {length} rows, and {count!r} of them were asked for")
+    return [int(count) for count in asked]

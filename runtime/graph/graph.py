@@ -20,6 +20,7 @@ from ..errors import ModelFormatError, UnsupportedModelError, quote
 ROWS, OUTPUTS, SEGMENTS = "rows", "outputs", "segments"  # every row, the selected rows, one row a sequence
 ACTIVATIONS, PAIRINGS, POOLINGS = core.ACTIVATIONS, core.PAIRINGS, core.POOLINGS
 SOURCES = ("tokens", "positions", "token_types")
+SEQUENCE, SOURCE, PASS = LIFETIMES = ("sequence", "source", "pass")  # of caches
 MAX_LAYERS, MAX_WIDTH, MAX_CONTEXT = 1024, 1 << 20, 1 << 22  # far beyond any real model; bounds what a file can ask for
 
 
@@ -57,19 +58,6 @@ class Node:
     output: Value | None
     tensors: tuple[str, ...] = ()
     attributes: Mapping[str, Any] = field(default_factory=dict)
-
-
-@dataclass(frozen=True)
-class Architecture:
-    """A model ready to be compiled: its programs, caches and limits."""
-
-    family: str  # "decoder", "encoder" or "encoder-decoder"
-    programs: Mapping[str, Graph]
-    context_length: int
-    vocab_size: int
-    config: Any
-    decoder_start_token_id: int | None = None
-    normalize_embeddings: bool = False
 
 
 def rotary_frequencies(rotary_dim: int, base: float) -> np.ndarray:
@@ -271,6 +259,27 @@ class Graph:
     def output(self, name: str, value: Value) -> None:
         """Names a result of the program."""
         self.outputs[name] = value
+
+    # -- what follows -------------------------------------------------------------------------------------------------
+
+    @property
+    def vocab_size(self) -> int:
+        """Token ids that the program takes: rows of the least table that they index; 0 where it takes none."""
+        tables = [node.attributes["rows"] for node in self.nodes if node.attributes.get("source") == "tokens"]
+        return min(tables, default=0)
+
+    def takes(self, source: str) -> bool:
+        """Whether the program looks a table up by these ids: tokens, positions or token types."""
+        return any(node.attributes.get("source") == source for node in self.nodes)
+
+    def has_cache(self, lifetime: str) -> bool:
+        """Whether the program reads or writes a cache of this lifetime."""
+        return any(cache.lifetime == lifetime for cache in self.caches)
+
+    def stores(self, lifetime: str) -> bool:
+        """Whether the program writes a cache of this lifetime."""
+        written = {node.attributes["cache"] for node in self.nodes if node.kind == "store_kv"}
+        return any(cache.lifetime == lifetime and cache.name in written for cache in self.caches)
 
 
 class Metadata:

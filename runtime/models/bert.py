@@ -7,7 +7,8 @@ Metadata keys and tensor names are llama.cpp's; `bert.activation` and `bert.norm
 from __future__ import annotations
 
 from ..errors import UnsupportedModelError
-from ..graph.graph import ACTIVATIONS, Architecture, Graph, Metadata
+from ..graph.architecture import Architecture
+from ..graph.graph import ACTIVATIONS, Graph, Metadata
 from .blocks import Shapes, feed_forward, pass_cache, read_sizes, self_attention, table_rows
 
 POOLING_TYPES = {0: None, 1: "mean", 2: "first", 3: "last"}  # llama.cpp's numbers
@@ -40,14 +41,8 @@ def build(metadata: Metadata, tensors: Shapes) -> Architecture:
         pooled = graph.pool(x, pooling)
         graph.output("pooled", pooled)
         graph.output("normalized", graph.l2_norm(pooled))
-    return Architecture(
-        "encoder",
-        {"encode": graph},
-        sizes.context_length,
-        sizes.vocab_size,
-        sizes,
-        normalize_embeddings=metadata.boolean("normalize_embeddings", False),
-    )
+    normalize = metadata.boolean("normalize_embeddings", False)
+    return Architecture({"encode": graph}, sizes.context_length, normalize_embeddings=normalize)
 
 
 def read_pooling(metadata: Metadata) -> str | None:

@@ -8,7 +8,8 @@ the order that pairs neighbouring columns for the rotation.
 from __future__ import annotations
 
 from ..errors import UnsupportedModelError
-from ..graph.graph import Architecture, Graph, Metadata
+from ..graph.architecture import Architecture
+from ..graph.graph import Graph, Metadata
 from .blocks import (
     Shapes,
     attend,
@@ -43,4 +44,4 @@ def build(metadata: Metadata, tensors: Shapes) -> Architecture:
     graph.output("hidden", graph.rms_norm(x, "output_norm", epsilon))
     last = graph.rms_norm(graph.select(x), "output_norm", epsilon)
     graph.output("logits", language_head(graph, last, "token_embd", sizes))
-    return Architecture("decoder", {"decode": graph}, sizes.context_length, sizes.vocab_size, sizes)
+    return Architecture({"decode": graph}, sizes.context_length)

@@ -12,7 +12,8 @@ from importlib import import_module
 
 from ..errors import ModelFormatError, UnsupportedModelError, quote
 from ..files.gguf.reader import GGUFFile
-from ..graph.graph import Architecture, Metadata
+from ..graph.architecture import Architecture
+from ..graph.graph import Metadata
 
 __all__ = ["ARCHITECTURES", "ArchitectureRow", "architecture_row", "build_architecture"]
 
@@ -75,10 +76,10 @@ def _check_layers_used(file: GGUFFile, architecture: Architecture) -> None:
 
 def _check_vocabularies(file: GGUFFile, architecture: Architecture) -> None:
     """Every token of a vocabulary has its row of the embeddings."""
-    source = architecture.vocab_size
-    if architecture.family == "encoder-decoder":
-        source = architecture.config.src_vocab_size
-    for key, rows in (("tokenizer.ggml.tokens", source), ("tokenizer.target.tokens", architecture.vocab_size)):
+    for key, rows in (
+        ("tokenizer.ggml.tokens", architecture.source_vocab_size),
+        ("tokenizer.target.tokens", architecture.vocab_size),
+    ):
         tokens = file.get(key, list, [])
         if len(tokens) > rows:
             raise ModelFormatError(file.path, None, key, f"{len(tokens)} tokens, but the embeddings have {rows} rows")

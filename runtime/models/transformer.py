@@ -9,7 +9,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-from ..graph.graph import ACTIVATIONS, MAX_LAYERS, Architecture, Graph, Metadata, Value
+from ..graph.architecture import Architecture
+from ..graph.graph import ACTIVATIONS, MAX_LAYERS, Graph, Metadata, Value
 from .blocks import (
     Shapes,
     Sizes,
@@ -37,11 +38,6 @@ class TransformerConfig:
     epsilon: float
     embedding_scale: float
 
-    @property
-    def src_vocab_size(self) -> int:
-        """Rows of the source's embeddings."""
-        return self.encoder.vocab_size
-
 
 def read_config(metadata: Metadata, tensors: Shapes) -> TransformerConfig:
     """The sizes from the file's metadata; the vocabularies' sizes from the embeddings."""
@@ -63,19 +59,11 @@ def read_config(metadata: Metadata, tensors: Shapes) -> TransformerConfig:
 def build(metadata: Metadata, tensors: Shapes) -> Architecture:
     """The programs "encode" and "decode"."""
     config = read_config(metadata, tensors)
-    vocab_size = config.decoder.vocab_size
-    start = metadata.integer("decoder_start_token_id", low=0, high=max(vocab_size - 1, 0))
+    start = metadata.integer("decoder_start_token_id", low=0, high=max(config.decoder.vocab_size - 1, 0))
     programs = {"encode": Graph(tensors, metadata.path), "decode": Graph(tensors, metadata.path)}
     encode(programs["encode"], config)
     decode(programs["decode"], config)
-    return Architecture(
-        "encoder-decoder",
-        programs,
-        config.decoder.context_length,
-        vocab_size,
-        config,
-        decoder_start_token_id=start,
-    )
+    return Architecture(programs, config.decoder.context_length, decoder_start_token_id=start)
 
 
 def encode(graph: Graph, config: TransformerConfig) -> None:

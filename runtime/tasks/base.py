@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -15,25 +15,27 @@ if TYPE_CHECKING:
     from ..text.settings import SentencePrompts
     from ..text.tokenizer import Tokenizer
 
-__all__ = ["VERBS", "Prompt", "Prompts", "VerbBase", "decoder_start", "is_single"]
+__all__ = ["Prompt", "Prompts", "VerbBase", "decoder_start", "is_single", "verbs_of"]
 
 Prompt = str | Sequence[int] | np.ndarray
 Prompts = list[str] | list[list[int]]
 
-# Which verbs a family of models has.
-VERBS: Mapping[str, tuple[str, ...]] = {
-    "decoder": ("generate", "agenerate", "logits", "hidden_states", "tokenize", "detokenize"),
-    "encoder": ("encode", "hidden_states", "tokenize", "detokenize"),
-    "encoder-decoder": (
-        "translate",
-        "generate",
-        "agenerate",
-        "logits",
-        "hidden_states",
-        "tokenize",
-        "detokenize",
-    ),
+# What a verb needs of a model, in the order in which they are listed.
+VERBS: Mapping[str, Callable[[Session], bool]] = {
+    "translate": lambda session: session.needs_source and "logits" in session.step_outputs,
+    "generate": lambda session: "logits" in session.step_outputs,
+    "agenerate": lambda session: "logits" in session.step_outputs,
+    "encode": lambda session: "pooled" in session.whole_outputs,
+    "logits": lambda session: "logits" in session.step_outputs,
+    "hidden_states": lambda session: "hidden" in session.whole_outputs | session.step_outputs,
+    "tokenize": lambda session: session.vocab_size > 0,
+    "detokenize": lambda session: session.vocab_size > 0,
 }
+
+
+def verbs_of(session: Session) -> tuple[str, ...]:
+    """The verbs that a model has: they follow from what its programs take and give."""
+    return tuple(verb for verb, is_there in VERBS.items() if is_there(session))
 
 
 class VerbBase:
@@ -54,16 +56,15 @@ class VerbBase:
     target_tokenizer: Tokenizer | None
 
     def _require(self, verb: str) -> Session:
-        """The session, if the model is open and its family has `verb`."""
+        """The session, if the model is open and has `verb`."""
         session = self._session
         if session is None:
             raise InvalidInputError(f"{verb}: the model is closed; load it again")
-        verbs = VERBS[session.family]
-        if verb not in verbs:
+        if not VERBS[verb](session):
             article = "an" if session.family[0] in "aeiou" else "a"
             raise UnsupportedModelError(
                 f"{verb}: {article} {session.family} model ({session.architecture}) does not have this verb; "
-                f"it has {', '.join(verbs)}"
+                f"it has {', '.join(verbs_of(session))}"
             )
         return session
 

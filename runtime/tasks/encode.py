@@ -19,7 +19,7 @@ OPTIONS = ("prompt", "prompt_name", "batch_size", "normalize_embeddings", "trunc
 
 
 class EmbeddingVerbs(VerbBase):
-    """Verbs of encoders."""
+    """Verbs of models that pool their rows."""
 
     def encode(
         self,
@@ -67,7 +67,7 @@ class EmbeddingVerbs(VerbBase):
         InvalidOptionError
             For a wrong option, or a prompt name that the file does not have.
         UnsupportedModelError
-            If the model is no encoder.
+            If the model pools nothing.
         """
         session = self._require("encode")
         reject_unknown("encode", unknown, OPTIONS)
@@ -127,7 +127,7 @@ class EmbeddingVerbs(VerbBase):
 def _embed(session: Session, rows: list[list[int]], batch_size: int, normalize: bool | None) -> np.ndarray:
     """Vectors of `rows`, computed longest first, in the order of `rows`."""
     order = sorted(range(len(rows)), key=lambda index: -len(rows[index]))
-    vectors = np.zeros((len(rows), session.config.hidden_size), np.float32)
+    vectors = np.zeros((len(rows), session.embedding_width), np.float32)
     for start in range(0, len(order), batch_size):
         batch = order[start : start + batch_size]
         vectors[batch] = session.hidden([rows[index] for index in batch], pooled=True, normalize=normalize)

@@ -43,7 +43,7 @@ class InspectionVerbs(VerbBase):
         """
         session = self._require("logits")
         ids = self._ids(prompt)
-        if session.family == "encoder-decoder":
+        if session.needs_source:
             feed = self._target_ids(target)
             (sequence,) = session.encode_source([ids])
         elif target is not None:
@@ -75,7 +75,7 @@ class InspectionVerbs(VerbBase):
         InvalidInputError
             If there are no tokens, or one is out of range.
         UnsupportedModelError
-            If the model's family does not have this verb.
+            If the model does not give them.
         """
         session = self._require("hidden_states")
         return session.hidden([self._ids(prompt)])

@@ -24,8 +24,7 @@ from typing import Any
 import numpy as np
 
 from .. import __version__
-from ..engine.session import Sequence as CachedSequence
-from ..engine.session import Session
+from ..engine.session import CachedSequence, Session
 from ..errors import ContextOverflowError, InvalidOptionError, quote
 from ..files.gguf.reader import GGUFFile
 from ..generation.results import peak_memory_bytes
@@ -182,11 +181,11 @@ def _tests(
     runs: list[tuple[int, int]],
 ) -> list[_Test]:
     """The rows to measure: sizes that were asked for are kept or refused, defaults are cut to the context."""
-    if session.family == "encoder":
+    if not session.step_outputs:
         if any(gens or ()) or any(depths) or any(gen for _, gen in pairs):
             raise InvalidOptionError("an encoder generates nothing: leave n_gen and n_depth at 0")
         gens = []
-    has_source = session.family == "encoder-decoder"
+    has_source = session.needs_source
     room = session.n_ctx if has_source else session.n_ctx - max(depths)
     if room < 1:
         raise ContextOverflowError(max(depths) + 1, session.n_ctx)
@@ -215,7 +214,7 @@ def _check_test(session: Session, test: _Test, apart: list[int] | None) -> None:
         raise ContextOverflowError(needed, session.n_ctx)
     if test.n_ubatch > session.batch:
         raise InvalidOptionError(f"n_ubatch: a run takes at most {session.batch} tokens here, not {test.n_ubatch}")
-    if session.family != "decoder" and test.n_prompt > min(test.n_batch, test.n_ubatch):
+    if session.whole_outputs and test.n_prompt > min(test.n_batch, test.n_ubatch):
         raise InvalidOptionError("n_batch, n_ubatch: an encoder reads a text in one run, so neither can be smaller")
 
 
@@ -233,10 +232,10 @@ def _timed(call: Callable[[], object]) -> int:
 
 def _run(session: Session, test: _Test) -> _Run:
     """One run of `test`."""
-    if session.family == "encoder":
+    if not session.step_outputs:
         ids = _tokens(test.n_prompt, session.vocab_size)
         return _Run(_timed(lambda: session.hidden([ids])), [])
-    if session.family == "encoder-decoder":
+    if session.needs_source:
         return _translating_run(session, test)
     ids = _tokens(test.n_depth + test.n_prompt, session.vocab_size)
     sequence = session.new_sequence()
@@ -258,7 +257,7 @@ def _calls(session: Session, test: _Test, ids: list[int]) -> list[list[int]]:
 
 def _translating_run(session: Session, test: _Test) -> _Run:
     """`_run` of an encoder-decoder: the prompt is its source."""
-    source = _tokens(test.n_prompt or test.n_depth, session.config.src_vocab_size)
+    source = _tokens(test.n_prompt or test.n_depth, session.source_vocab_size)
     sequences: list[CachedSequence] = []
     took = _timed(lambda: sequences.extend(session.encode_source([source])))
     try:
@@ -312,7 +311,7 @@ def _short_count(count: int) -> str:
 
 def _session_fields(session: Session, kv_type: str) -> dict[str, Any]:
     """Fields that say how the model runs. A cache type is that of the decoder; an encoder keeps float32."""
-    encoder = session.family == "encoder"
+    cache_type = kv_type if session.step_outputs else "f32"
     return {
         "build_commit": __version__,
         "build_number": 0,
@@ -320,8 +319,8 @@ def _session_fields(session: Session, kv_type: str) -> dict[str, Any]:
         "gpu_info": "",
         "backends": "CPU",
         "n_threads": session.threads,
-        "type_k": "f32" if encoder else kv_type,
-        "type_v": "f32" if encoder else kv_type,
+        "type_k": cache_type,
+        "type_v": cache_type,
         "flash_attn": True,  # there is no other attention here
         "isa": session.isa,
     }

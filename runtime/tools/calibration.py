@@ -71,11 +71,10 @@ def measure_activations(
         total.count += len(x)
 
     model = ReferenceModel(path, np.float32, observe)
-    family = model.architecture.family
-    if family not in ("decoder", "encoder"):
-        raise UnsupportedModelError(f"{file.path}: an {family} model needs pairs of texts, and one text was given")
+    if model.architecture.stepper and model.architecture.reader:
+        raise UnsupportedModelError(f"{file.path}: the model needs pairs of texts, and one text was given")
     longest = min(CHUNK_TOKENS, model.architecture.context_length)
-    cut, run = (_pieces, model.logits) if family == "decoder" else (_lines, model.hidden)
+    cut, run = (_pieces, model.logits) if model.architecture.stepper else (_lines, model.hidden)
     sequences = _at_most(cut(tokenizer, text, longest), max_tokens)
     for done, ids in enumerate(sequences):
         if progress is not None:

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from ..errors import UnsupportedModelError
 from ..files.gguf.reader import GGUFFile
 from ..graph.interpreter import Array, interpret
 from ..models.registry import build_architecture
@@ -37,26 +38,26 @@ class ReferenceModel:
 
     def logits(self, token_ids: Sequence[int]) -> Array:
         """Logits of every position of a decoder-only model, float64 [n, vocab]."""
-        return self._decode(token_ids, {})["logits"]
+        return self._run(self.architecture.stepper, token_ids, {})["logits"]
 
     def hidden(self, token_ids: Sequence[int]) -> Array:
         """Hidden states after the last norm, float64 [n, width]; of the source for an encoder-decoder."""
-        if self.architecture.family == "decoder":
-            return self._decode(token_ids, {})["hidden"]
-        return self._run("encode", token_ids, {})["hidden"]
+        return self._run(self.architecture.giving("hidden") or self.architecture.stepper, token_ids, {})["hidden"]
 
     def embedding(self, token_ids: Sequence[int], *, normalize: bool) -> Array:
         """The pooled vector of an encoder, float64 [width]."""
-        return self._run("encode", token_ids, {})["normalized" if normalize else "pooled"][0]
+        output = "normalized" if normalize else "pooled"
+        return self._run(self.architecture.giving(output), token_ids, {})[output][0]
 
     def logits_pair(self, source_ids: Sequence[int], target_ids: Sequence[int]) -> Array:
         """Logits of every target position of an encoder-decoder, float64 [n, vocab]."""
         caches: dict[Any, tuple[Array, Array]] = {}
-        self._run("encode", source_ids, caches)
-        return self._decode(target_ids, caches)["logits"]
+        self._run(self.architecture.reader, source_ids, caches)
+        return self._run(self.architecture.stepper, target_ids, caches)["logits"]
 
-    def _decode(self, token_ids: Sequence[int], caches: dict[Any, tuple[Array, Array]]) -> dict[str, Array]:
-        return self._run("decode", token_ids, caches)
-
-    def _run(self, program: str, token_ids: Sequence[int], caches: dict[Any, tuple[Array, Array]]) -> dict[str, Array]:
+    def _run(
+        self, program: str | None, token_ids: Sequence[int], caches: dict[Any, tuple[Array, Array]]
+    ) -> dict[str, Array]:
+        if program is None:
+            raise UnsupportedModelError(f"this {self.architecture.family} model does not give this")
         return interpret(self.architecture.programs[program], self.tensors, token_ids, caches, self.observe)

@@ -45,9 +45,9 @@ def test_weights_and_pages_are_what_was_planned(name: str, kv_type: str, golden_
     path = golden_gguf(name, "q8_0")
     plan, session = plan_memory(path, kv_type=kv_type), Session.open(path, kv_type=kv_type)
     assert plan.weights == session.memory["weights"]
-    pages = {name: pool.memory.page_bytes for name, pool in session._page_pools.items()}
-    positions = {name: plan.batch if name == "pass" else plan.n_ctx for name in pages}
-    assert plan.cache == sum(-(-positions[name] // 16) * page_bytes for name, page_bytes in pages.items())
+    pools = session._runner.caches.pools
+    pages = {name: pool.num_free if name == "pass" else -(-plan.n_ctx // 16) for name, pool in pools.items()}
+    assert plan.cache == sum(pages[name] * pool.memory.page_bytes for name, pool in pools.items())
 
 
 @pytest.mark.parametrize("threads", [1, 3])
@@ -56,13 +56,15 @@ def test_runs_take_no_more_scratch_than_was_planned(name: str, threads: int, gol
     path = golden_gguf(name, "q8_0")
     session, plan = Session.open(path, threads=threads), plan_memory(path, threads=threads)
     ids = [1 + i % 7 for i in range(session.n_ctx)]
-    if session.family == "encoder":
-        results = session.hidden([ids] * (plan.batch // len(ids)))
-    else:
-        new = session.new_sequence if session.family == "decoder" else lambda: session.encode_source([ids])[0]
-        results = session.forward([(new(), ids)])
-    taken = sum(program.nbytes for program in session._programs.values()) + results.nbytes
-    assert plan.scratch // 4 <= taken <= plan.scratch == session.memory["scratch"]
+    most = [ids] * max(plan.batch // len(ids), 1) if session.whole_outputs else [ids]
+    results = [session.hidden(most)]
+    if "pooled" in session.whole_outputs:
+        results += [session.hidden(most, pooled=True, normalize=normalize) for normalize in (False, True)]
+    if session.step_outputs:
+        sequence = session.encode_source([ids])[0] if session.needs_source else session.new_sequence()
+        results.append(session.forward([(sequence, ids)]))
+    taken = sum(program.nbytes for program in session._runner.programs.values()) + sum(r.nbytes for r in results)
+    assert plan.scratch // 2 <= taken <= plan.scratch == session.memory["scratch"]
 
 
 def test_a_process_grows_by_no_more_than_was_planned(tmp_path: Path) -> None:
@@ -121,8 +123,8 @@ def test_an_encoder_short_of_memory_takes_fewer_sequences_at_a_time(golden_gguf:
 
 def test_closing_frees_the_model_whoever_still_holds_the_session(golden_gguf: cases.GoldenPath) -> None:
     session = Session.open(golden_gguf("llama-gqa-tied"))
-    programs = [weakref.ref(program) for program in session._programs.values()]
-    pools = [weakref.ref(pool) for pool in session._page_pools.values()]
+    programs = [weakref.ref(program) for program in session._runner.programs.values()]
+    pools = [weakref.ref(pool) for pool in session._runner.caches.pools.values()]
     session.close()
     gc.collect()
     assert [reference() for reference in (*programs, *pools)] == [None] * (len(programs) + len(pools))

@@ -31,7 +31,7 @@ def golden_file(request: pytest.FixtureRequest, golden_gguf: cases.GoldenPath) -
 
 def draw(session: Session, lengths: tuple[int, ...]) -> list[list[int]]:
     """Ids valid for source and target, the same in every run."""
-    vocab_size = min(session.vocab_size, getattr(session.config, "src_vocab_size", session.vocab_size))
+    vocab_size = min(session.vocab_size, session.source_vocab_size)
     generator = np.random.default_rng(7)
     return [generator.integers(3, vocab_size, n).tolist() for n in lengths]
 

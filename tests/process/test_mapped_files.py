@@ -95,7 +95,7 @@ def ends_well(path: Path, code: str) -> None:
 @pytest.mark.parametrize("threads", [1, 2])
 def test_cut_short_while_it_generates(path: Path, threads: int) -> None:
     with edgeformer.load(path, threads=threads) as model:
-        pages = model.session._page_pools["self"]
+        pages = model.session._runner.caches.pools["self"]
         with pytest.raises(edgeformer.ModelFileChangedError, match=r"packed\.gguf: it was cut short"):
             for number, _ in enumerate(model.generate(PROMPT, stream=True)):
                 if number == 3:

@@ -37,7 +37,7 @@ def tokens():
     return model.generate(prompt, max_tokens=24).token_ids
 
 def free_pages():
-    pool = model.session._page_pools["self"]
+    pool = model.session._runner.caches.pools["self"]
     return pool.num_free, pool.memory.num_pages
 
 def all_pages_free():
@@ -208,7 +208,7 @@ def test_a_handler_of_the_host_is_called_and_the_run_goes_on(llama):
 
 
 def num_free(model: edgeformer.Model) -> int:
-    return model.session._page_pools["self"].num_free
+    return model.session._runner.caches.pools["self"].num_free
 
 
 @pytest.mark.parametrize("beams", [1, 3])

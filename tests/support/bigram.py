@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import itertools
 import threading
-from types import SimpleNamespace
 
 import numpy as np
 from edgeformer._kernels import core
@@ -65,12 +64,16 @@ class FakeSession:
         self, table: np.ndarray, *, n_ctx: int = 64, family: str = "decoder", metadata: dict | None = None
     ) -> None:
         self.table = np.asarray(table, np.float32)
-        self.n_ctx, self.family, self.architecture = n_ctx, family, "bigram"
+        self.n_ctx, self.contexts, self.family, self.architecture = n_ctx, 64, family, "bigram"
+        self.needs_source = family == "encoder-decoder"
+        self.step_outputs = frozenset(() if family == "encoder" else ("hidden", "logits"))
+        self.whole_outputs = frozenset(
+            {"encoder": ("hidden", "pooled"), "encoder-decoder": ("hidden",)}.get(family, ())
+        )
         self.metadata = byte_metadata() if metadata is None else metadata
-        self.vocab_size = self.table.shape[1]
+        self.vocab_size, self.embedding_width = self.table.shape[1], 4
         self.decoder_start_token_id = 0 if family == "encoder-decoder" else None
         self.threads, self.isa, self.memory = 1, "scalar", {}
-        self.config = SimpleNamespace(hidden_size=4)
         self.live = self.most = self.steps = 0
         self.before_step = lambda: None
         self.closed = False

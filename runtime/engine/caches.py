@@ -1,0 +1,41 @@
+"""All caches of a loaded model: by name for the programs, by lifetime for everybody else."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from .._kernels import core
+from ..graph.graph import PASS, CacheSpec
+from ..host.forks import fork_safe_lock
+from .cache import PagePool, PageTable
+
+
+class Caches:
+    """The pages of every cache, and the lock under which their books change.
+
+    Parameters
+    ----------
+    specs : mapping of str to CacheSpec
+    memories : mapping of str to core.Cache
+    contexts : int
+        Whole contexts that all caches which outlive a run have pages for.
+    """
+
+    def __init__(self, specs: Mapping[str, CacheSpec], memories: Mapping[str, core.Cache], contexts: int) -> None:
+        self.lock = fork_safe_lock()
+        self.contexts = contexts
+        self.pools = {name: PagePool(memory) for name, memory in memories.items()}
+        self._lifetimes = {name: spec.lifetime for name, spec in specs.items()}
+
+    def tables(self, *lifetimes: str) -> dict[str, PageTable]:
+        """An empty page table in each cache of these lifetimes."""
+        return {name: PageTable(pool) for name, pool in self.pools.items() if self._lifetimes[name] in lifetimes}
+
+    def of_lifetime(self, tables: Mapping[str, PageTable], lifetime: str) -> list[PageTable]:
+        """Those of `tables` whose cache has this lifetime."""
+        return [table for name, table in tables.items() if self._lifetimes[name] == lifetime]
+
+    def free_pages(self) -> int | None:
+        """Pages that the caches of one run can still give to its sequences; None where no program has such a cache."""
+        pools = [pool for name, pool in self.pools.items() if self._lifetimes[name] == PASS]
+        return min((pool.num_free for pool in pools), default=None)

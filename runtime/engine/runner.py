@@ -1,0 +1,151 @@
+"""The runs of a loaded model: rows of sequences through its programs, undone where they fail."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from .._kernels import core
+from ..errors import ContextOverflowError, InvalidInputError, NumericError, UnsupportedModelError
+from ..graph.graph import PASS, ROWS, SOURCE
+from .batching import Part, batch_of, cut_runs, whole_runs
+from .cache import PageTable
+from .caches import Caches
+from .loading import LoadedModel
+from .memory_plan import MAX_OUTPUT_BYTES
+from .program import Program
+from .programs import ProgramKey
+from .sequence import CachedSequence, release
+
+
+class Runner:
+    """Programs, caches and threads of a session. Every method but `close` is called under the lock of the caches."""
+
+    def __init__(self, loaded: LoadedModel) -> None:
+        self._weights, self._pool, self.caches = loaded.weights, loaded.pool, loaded.caches
+        self.programs = dict(loaded.programs)
+        self._n_ctx, self._max_rows = loaded.n_ctx, loaded.batch
+        self._name = str(loaded.metadata["general.architecture"])
+
+    def close(self) -> None:
+        """Forgets weights, caches and programs."""
+        self.programs, self.caches = {}, Caches({}, {}, 0)
+        self._weights.clear()
+        self._pool.close()
+
+    def program(self, key: ProgramKey) -> Program:
+        """The program that gives these outputs.
+
+        Raises
+        ------
+        InvalidInputError
+            The model is closed.
+        UnsupportedModelError
+            The model does not give them.
+        """
+        self._check_open()
+        if key not in self.programs:
+            raise UnsupportedModelError(f"this {self._name} model cannot give {', '.join(key[1])}")
+        return self.programs[key]
+
+    def _check_open(self) -> None:
+        if not self.programs:
+            raise InvalidInputError("the model is closed; load it again")
+
+    def new_sequence(self, source_length: int = 0) -> CachedSequence:
+        """An empty sequence; one that begins with a source gets that from `run_whole`."""
+        self._check_open()
+        return CachedSequence(self.caches, source_length)
+
+    def whole_runs(self, arrays: list[np.ndarray]) -> list[tuple[int, int]]:
+        """The runs (begin, end) in which so many sequences are read whole."""
+        self._check_open()
+        pages = self.caches.free_pages()
+        return whole_runs([len(array) for array in arrays], self._max_rows, self._max_rows if pages is None else pages)
+
+    def _check_sequences(self, sequences: list[CachedSequence], arrays: list[np.ndarray]) -> None:
+        """Each is of this session, not freed, named once, and has room for what it is fed."""
+        if len({id(sequence) for sequence in sequences}) != len(sequences):
+            raise InvalidInputError("a sequence stands twice in one batch; fork it")
+        for index, (sequence, array) in enumerate(zip(sequences, arrays, strict=True)):
+            if sequence.caches is not self.caches:
+                raise InvalidInputError(f"feeds[{index}]: the sequence belongs to another session")
+            if sequence.is_free:
+                raise InvalidInputError(f"feeds[{index}]: the sequence was freed; make a new one")
+            if sequence.length + len(array) > self._n_ctx:
+                raise ContextOverflowError(sequence.length + len(array), self._n_ctx)
+
+    def run_whole(
+        self,
+        program: Program,
+        arrays: list[np.ndarray],
+        kept: list[dict[str, PageTable]] | None,
+        types: list[np.ndarray] | None,
+        cancel: core.CancelFlag | None = None,
+    ) -> dict[str, np.ndarray]:
+        """One run over whole sequences. What it writes of sources goes to the tables `kept`, or is forgotten."""
+        forgotten = [self.caches.tables(PASS, *(() if kept else (SOURCE,))) for _ in arrays]
+        tables = [own | kept[index] if kept else own for index, own in enumerate(forgotten)]
+        written = [spec.name for spec in program.recipe.caches]
+        try:
+            for own, array in zip(tables, arrays, strict=True):
+                for name in written:
+                    own[name].extend(len(array))
+            parts = [
+                Part(array, 0, own, token_types=None if types is None else types[index])
+                for index, (array, own) in enumerate(zip(arrays, tables, strict=True))
+            ]
+            return self._finite(program.run(self._pool, batch_of(parts, program.recipe.caches), cancel))
+        except BaseException:
+            release(table for own in kept or () for table in own.values())
+            raise
+        finally:
+            release(table for own in forgotten for table in own.values())
+
+    def run_steps(
+        self,
+        program: Program,
+        output: str,
+        sequences: list[CachedSequence],
+        arrays: list[np.ndarray],
+        asked: list[int],
+        cancel: core.CancelFlag | None,
+    ) -> np.ndarray:
+        """Appends the rows in runs of bounded size; undoes everything on failure."""
+        self._check_sequences(sequences, arrays)
+        before = [sequence.length for sequence in sequences]
+        _, width, domain = program.recipe.outputs[output]
+        max_outputs = program.max_rows
+        if domain == ROWS or max(asked, default=0) > 1:
+            max_outputs = max(1, min(max_outputs, MAX_OUTPUT_BYTES // (4 * width)))
+        results = [np.empty((0, width), np.float32)]
+        try:
+            for run in cut_runs([len(array) for array in arrays], asked, program.max_rows, max_outputs):
+                parts = []
+                for feed, begin, end, num_outputs in run:
+                    sequence = sequences[feed]
+                    sequence.extend(end - begin)
+                    parts.append(Part(arrays[feed][begin:end], before[feed] + begin, sequence.tables, num_outputs))
+                batch = batch_of(parts, program.recipe.caches)
+                results.append(self._finite(program.run(self._pool, batch, cancel))[output])
+        except BaseException:
+            for sequence, length in zip(sequences, before, strict=True):
+                sequence.cut(length)
+            raise
+        return results[1] if len(results) == 2 else np.concatenate(results)
+
+    def run_fresh(self, program: Program, output: str, arrays: list[np.ndarray]) -> np.ndarray:
+        """An output of every row of new sequences, which are forgotten."""
+        sequences = [self.new_sequence() for _ in arrays]
+        try:
+            return self.run_steps(program, output, sequences, arrays, [len(array) for array in arrays], None)
+        finally:
+            for sequence in sequences:
+                sequence.free()
+
+    def _finite(self, results: dict[str, tuple[np.ndarray, bool]]) -> dict[str, np.ndarray]:
+        for name, (_, finite) in results.items():
+            if not finite:
+                culprit = self._weights.first_non_finite()
+                where = f"weights of {culprit} hold NaN or infinity" if culprit else "activations overflowed float32"
+                raise NumericError(f"{name} are not finite: {where}; convert the checkpoint again from a sound source")
+        return {name: array for name, (array, _) in results.items()}
