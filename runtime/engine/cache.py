@@ -17,6 +17,11 @@ PAGE = core.PAGE  # positions
 KV_TYPES = {"f32": core.EF_F32, "f16": core.EF_F16, "q8_0": core.EF_Q8_0}  # of keys and values
 
 
+def pages_of(positions: int) -> int:
+    """Pages that hold so many positions of one sequence."""
+    return -(-positions // PAGE)
+
+
 class PagePool:
     """Free pages and reference counts of one cache. Used under the session's lock, but for `release_later`."""
 
@@ -70,7 +75,10 @@ class PagePool:
 
     def _collect(self) -> None:
         while self._released:
-            self.release(self._released.popleft())
+            pages = self._released[0]
+            while pages:
+                self.release([pages.pop()])  # in this order Ctrl-C may lose a page, and never gives one back twice
+            self._released.popleft()
 
     def is_shared(self, page: int) -> bool:
         """Whether somebody else holds the page, too."""
@@ -93,18 +101,17 @@ class PageTable:
                 self.pages.append(self.pool.allocate())
             self._own_page_of(self.length, before)
         except BaseException:  # Ctrl-C, too
-            self.pool.release(self.pages[before:])
-            del self.pages[before:]
+            self._keep(before)
             raise
         self.length += count
 
     def _own_page_of(self, position: int, num_old: int) -> None:
         index = position // PAGE
         if index < num_old and self.pool.is_shared(self.pages[index]):
-            mine = self.pool.allocate()
-            self.pool.memory.copy_page(self.pages[index], mine)
-            self.pool.release([self.pages[index]])
+            shared, mine = self.pages[index], self.pool.allocate()
+            self.pool.memory.copy_page(shared, mine)
             self.pages[index] = mine
+            self.pool.release([shared])
 
     def fork(self) -> PageTable:
         """A table of the same positions, every page shared."""
@@ -115,7 +122,13 @@ class PageTable:
 
     def truncate(self, length: int) -> None:
         """Forgets the positions from `length` on."""
-        keep = -(-length // PAGE)
-        self.pool.release(self.pages[keep:])
-        del self.pages[keep:]
         self.length = length
+        self._keep(pages_of(length))
+
+    def _keep(self, count: int) -> None:
+        """Gives all but the first `count` pages back: once they are no longer listed here, so that none which is listed
+        can become somebody else's, whenever Ctrl-C comes.
+        """
+        gone = self.pages[count:]
+        del self.pages[count:]
+        self.pool.release(gone)

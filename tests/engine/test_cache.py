@@ -4,8 +4,15 @@ and frees.
 
 from __future__ import annotations
 
+import sys
+from collections.abc import Callable
+from functools import partial
+from types import FrameType
+
 import pytest
+from edgeformer.engine import cache
 from edgeformer.engine.cache import PAGE, PagePool, PageTable
+from edgeformer.engine.sequence import release
 from edgeformer.errors import NotEnoughMemoryError
 from hypothesis import settings
 from hypothesis import strategies as st
@@ -88,3 +95,53 @@ def test_a_full_cache_says_what_to_do() -> None:
     with pytest.raises(NotEnoughMemoryError, match="max_memory"):
         table.extend(NUM_PAGES * PAGE + 1)
     table.extend(NUM_PAGES * PAGE)
+
+
+def interrupted(call: Callable[[], object], line: int) -> bool:
+    """Runs `call`, with Ctrl-C before the given of the lines that it runs in cache.py; whether there are so many."""
+    left = line
+
+    def trace(frame: FrameType, event: str, _: object) -> object:
+        nonlocal left
+        if frame.f_code.co_filename != cache.__file__:
+            return None
+        if event == "line":
+            left -= 1
+            if left == 0:
+                raise KeyboardInterrupt
+        return trace
+
+    before = sys.gettrace()
+    sys.settrace(trace)
+    try:
+        call()
+        return False
+    except KeyboardInterrupt:
+        return True
+    finally:
+        sys.settrace(before)
+
+
+OPERATIONS: dict[str, Callable[[PageTable], object]] = {
+    "extend": lambda table: table.extend(2 * PAGE),
+    "truncate": lambda table: table.truncate(PAGE),
+    "release": lambda table: (release([table]), table.pool.num_free),
+}
+
+
+@pytest.mark.parametrize("forked", [False, True])
+@pytest.mark.parametrize("operation", OPERATIONS)
+def test_ctrl_c_at_any_line_never_leaves_a_page_to_two(operation: str, forked: bool) -> None:
+    line, went_on = 1, True
+    while went_on:
+        pool = PagePool(Memory())  # type: ignore[arg-type]
+        table = PageTable(pool)
+        table.extend(3 * PAGE + 4)
+        holders = [table, table.fork()] if forked else [table]
+        went_on = interrupted(partial(OPERATIONS[operation], table), line)
+        other = PageTable(pool)
+        other.extend(pool.num_free * PAGE)
+        listed = [page for holder in (*holders, other) for page in holder.pages]
+        assert all(pool._references[page] >= listed.count(page) for page in listed), line
+        line += 1
+    assert line > 5
