@@ -19,13 +19,13 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from .._kernels import core
+from ..errors import NotEnoughMemoryError
 from .options import GenerationOptions
 from .results import FinishReason
 from .sampling import adjust_logits, best_token
 
 if TYPE_CHECKING:
-    from ..engine.session import Sequence as CachedSequence
-    from ..engine.session import Session
+    from ..engine.session import CachedSequence, Session
 
 __all__ = ["BeamSearch", "FinishedBeam", "run_beams"]
 
@@ -77,18 +77,36 @@ class BeamSearch:
     options : GenerationOptions
     max_tokens : int
     end_token_ids : frozenset of int
+    index : int
+        Place in the batch.
+    source_tokens : int
+        Of what was read before the prompt.
     """
 
     prompt: list[int]
     options: GenerationOptions
     max_tokens: int
     end_token_ids: frozenset[int]
+    index: int = 0
+    source_tokens: int = 0
     steps: int = 0
+    postponed: bool = False
     beams: list[_Beam] = field(default_factory=list)
     finished: list[FinishedBeam] = field(default_factory=list)
 
+    @property
+    def to_read(self) -> int:
+        """Tokens that the first step reads: of the prompt or the source."""
+        return max(self.source_tokens, len(self.prompt))
+
+    def postpone(self) -> None:
+        """Give all pages back and wait for others to end; `start` begins anew."""
+        self.free()
+        self.steps, self.finished, self.postponed = 0, [], True
+
     def start(self, sequence: CachedSequence) -> None:
         """Begin in `sequence`, which this search will free, as its forks."""
+        self.postponed = False
         self.beams = [_Beam(sequence, list(self.prompt), [], 0.0)]
 
     def ranked(self) -> list[FinishedBeam]:
@@ -163,7 +181,8 @@ class BeamSearch:
 def run_beams(session: Session, searches: Sequence[BeamSearch], cancel: Any, on_step: Callable[[], None]) -> None:
     """Run `searches`, started, to their ends, all beams of all prompts in one ragged forward a step.
 
-    However it ends, the pages of all beams are free afterwards.
+    However it ends, the pages of all beams are free afterwards. Where the caches become full, the last searches are
+    postponed.
 
     Raises
     ------
@@ -173,7 +192,13 @@ def run_beams(session: Session, searches: Sequence[BeamSearch], cancel: Any, on_
     try:
         while active := [search for search in searches if search.beams]:
             feeds = [(beam.sequence, beam.pending) for search in active for beam in search.beams]
-            logits = session.forward(feeds, outputs="last", cancel=cancel)
+            try:
+                logits = session.forward(feeds, outputs="last", cancel=cancel)
+            except NotEnoughMemoryError:
+                if len(active) == 1:
+                    raise
+                active[-1].postpone()
+                continue
             start = 0
             for search in active:
                 end = start + len(search.beams)

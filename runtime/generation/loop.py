@@ -10,15 +10,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from .._kernels import core
-from ..errors import GenerationCancelled
+from ..errors import GenerationCancelled, NotEnoughMemoryError
 from ..text.stop_strings import StopStrings
 from .options import GenerationOptions
 from .results import FinishReason, GenerationChunk, GenerationResult, Timings, TokenLogprob, Usage, peak_memory_bytes
 from .sampling import Sampler, log_probs_of
 
 if TYPE_CHECKING:
-    from ..engine.session import Sequence as CachedSequence
-    from ..engine.session import Session
+    from ..engine.session import CachedSequence, Session
     from ..text.tokenizer import Tokenizer
 
 __all__ = ["Stopwatch", "TextRun", "prime_stream", "run_texts"]
@@ -118,6 +117,7 @@ class TextRun:
         self.prompt_tokens = len(prompt) if prompt_tokens is None else prompt_tokens
         self.truncated_tokens = truncated_tokens
         self.finish_reason: FinishReason | None = None
+        self.postponed = False
         self.completion_tokens = 0
         self.sequence: CachedSequence | None = None
         self.pending = list(prompt)
@@ -135,9 +135,19 @@ class TextRun:
         self._shown: list[str] = []
         self._reported = 0
 
+    @property
+    def to_read(self) -> int:
+        """Tokens that the next step reads first: of the prompt or source, and of the text if it was postponed."""
+        return max(self.prompt_tokens, len(self.pending))
+
     def start(self, sequence: CachedSequence) -> None:
         """Take over `sequence`, which this run will free, to run in."""
-        self.sequence = sequence
+        self.sequence, self.postponed = sequence, False
+
+    def postpone(self) -> None:
+        """Give the pages back and wait for others to end; `start` goes on where the text is."""
+        self.free()
+        self.pending, self.postponed = list(self._history), True
 
     def accept(self, logits: np.ndarray) -> GenerationChunk | None:
         """Choose the next token from `logits` (float32 [vocab]); give the chunk to show, if there is one."""
@@ -223,7 +233,8 @@ def run_texts(
     """Generate all `runs` together; give chunks as they come.
 
     However the iterator ends (exhausted, closed, Ctrl-C, an error) every run's pages are free afterwards. A set
-    `cancel` flag ends the texts that still run with the reason "cancelled".
+    `cancel` flag ends the texts that still run with the reason "cancelled". Where the caches become full, the last
+    texts are postponed.
 
     Parameters
     ----------
@@ -243,6 +254,11 @@ def run_texts(
             except GenerationCancelled:
                 yield from [run.finish("cancelled") for run in active]
                 return
+            except NotEnoughMemoryError:
+                if len(active) == 1:
+                    raise
+                active.pop().postpone()
+                continue
             chunks = [run.accept(row) for run, row in zip(active, logits, strict=True)]
             on_step()
             yield from (chunk for chunk in chunks if chunk is not None)

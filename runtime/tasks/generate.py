@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator, Mapping
-from typing import TYPE_CHECKING, Any, Literal, TypeVar, overload
+from collections.abc import Generator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Literal, overload
 
 from .._kernels import core
+from ..engine.cache import pages_of
 from ..engine.memory_plan import MAX_SEQUENCES
 from ..errors import ContextOverflowError, GenerationCancelled, InvalidInputError, InvalidOptionError
 from ..generation.beams import BeamSearch, FinishedBeam, run_beams
@@ -18,13 +19,11 @@ from .base import Prompt, Prompts, VerbBase, decoder_start
 if TYPE_CHECKING:
     from typing_extensions import Unpack
 
-    from ..engine.session import Sequence as CachedSequence
     from ..engine.session import Session
     from ..text.tokenizer import Tokenizer
 
 __all__ = ["GenerationVerbs"]
 
-Item = TypeVar("Item")
 Results = GenerationResult | list[GenerationResult]
 
 
@@ -54,8 +53,8 @@ class GenerationVerbs(VerbBase):
         prompt : str, list of int, or a list of either
             Text, or token ids (used as they are: no special token is added). A list is generated as one batch and
             gives a list; each text is the same as if it had been generated alone. Of long lists, as many run at a time
-            as have room in the caches. An empty prompt means the
-            beginning of a text, for models that have a token for it.
+            as have room in the caches. An empty prompt means the beginning of a text, for models that have a token for
+            it.
         stream : bool
             Give an iterator of `GenerationChunk` instead (see `GenerationStream`).
         max_tokens : int, optional
@@ -149,7 +148,7 @@ class _Job:
         prompts, self._single = verbs._batch(prompt)
         if options.seeds is not None and len(options.seeds) not in (1, len(prompts)):
             raise InvalidOptionError(f"seed: {len(options.seeds)} seeds for {len(prompts)} prompts")
-        self._plan = [_fit(verbs, session, ids, options) for ids in prompts]
+        self._fitted = [_fit(verbs, session, ids, options) for ids in prompts]
         self._watch = Stopwatch()
         self._runs: list[TextRun] = []
 
@@ -172,17 +171,15 @@ class _Job:
         self._runs = self._make_runs()
         unfinished: FinishReason = "cancelled"  # where the caller closed the stream or pressed Ctrl-C
         try:
-            for group in self._groups(self._runs):
-                self._watch.begin(sum(run.prompt_tokens for run in group), len(group))
+            waiting: Sequence[TextRun] = self._runs
+            while waiting and not self.cancel.is_set():
+                group = waiting[: self._room_for(waiting)]
                 try:
-                    sequences = self._sequences(group[0].index, len(group))
+                    self._start(group)
                 except GenerationCancelled:
                     break
-                for run, sequence in zip(group, sequences, strict=True):
-                    run.start(sequence)
                 yield from run_texts(self._session, group, self.cancel, self._watch.step)
-                if self.cancel.is_set():
-                    break
+                waiting = [run for run in group if run.postponed] + waiting[len(group) :]
             yield from [run.finish("cancelled") for run in self._runs if run.finish_reason is None]
         except Exception:
             unfinished = "error"
@@ -204,19 +201,31 @@ class _Job:
                 prompt_tokens=len(fitted.prompt),
                 truncated_tokens=fitted.truncated,
             )
-            for index, fitted in enumerate(self._plan)
+            for index, fitted in enumerate(self._fitted)
         ]
 
-    def _groups(self, items: list[Item]) -> list[list[Item]]:
-        """`items` in runs of as many as the session's caches hold whole contexts for, each beam being a sequence."""
-        size = max(MAX_SEQUENCES // self._options.num_beams, 1)
-        return [items[start : start + size] for start in range(0, len(items), size)]
+    def _room_for(self, waiting: Sequence[TextRun | BeamSearch]) -> int:
+        """How many of the first of these texts the caches have room for, as long as they are now; at least one."""
+        beams = self._options.num_beams
+        pages = self._session.contexts * pages_of(self._session.n_ctx)
+        count = 0
+        for item in waiting[: max(MAX_SEQUENCES // beams, 1)]:
+            pages -= pages_of(item.to_read + 1) + beams - 1
+            if pages < 0:
+                break
+            count += 1
+        return max(count, 1)
 
-    def _sequences(self, first: int, count: int) -> list[CachedSequence]:
-        if self._session.family == "encoder-decoder":
-            sources = [fitted.prompt for fitted in self._plan[first : first + count]]
-            return self._session.encode_source(sources, self.cancel)
-        return [self._session.new_sequence() for _ in range(count)]
+    def _start(self, group: Sequence[TextRun | BeamSearch]) -> None:
+        """Gives each text its sequence; where the model has sources, reads them."""
+        self._watch.begin(sum(item.to_read for item in group), len(group))
+        if self._session.needs_source:
+            sources = [self._fitted[item.index].prompt for item in group]
+            sequences = self._session.encode_source(sources, self.cancel)
+        else:
+            sequences = [self._session.new_sequence() for _ in group]
+        for item, sequence in zip(group, sequences, strict=True):
+            item.start(sequence)
 
     def _results(self) -> list[GenerationResult]:
         timings = self._watch.timings(sum(run.completion_tokens for run in self._runs))
@@ -225,18 +234,21 @@ class _Job:
     def _run_beams(self) -> list[GenerationResult]:
         self._watch = Stopwatch()
         ends = end_token_ids(self._verbs)
-        searches = [BeamSearch(fitted.feed, self._options, fitted.max_tokens, ends) for fitted in self._plan]
-        cancelled = False
+        searches = [
+            BeamSearch(fitted.feed, self._options, fitted.max_tokens, ends, index, len(fitted.prompt))
+            for index, fitted in enumerate(self._fitted)
+        ]
+        waiting, cancelled = searches, False
         try:
-            for group in self._groups(list(range(len(searches)))):
-                self._watch.begin(sum(len(self._plan[index].prompt) for index in group), len(group))
-                for index, sequence in zip(group, self._sequences(group[0], len(group)), strict=True):
-                    searches[index].start(sequence)
-                run_beams(self._session, [searches[index] for index in group], self.cancel, self._watch.step)
+            while waiting:
+                group = waiting[: self._room_for(waiting)]
+                self._start(group)
+                run_beams(self._session, group, self.cancel, self._watch.step)
+                waiting = [search for search in group if search.postponed] + waiting[len(group) :]
         except GenerationCancelled:
             cancelled = True
         timings = self._watch.timings(sum(search.steps for search in searches))
-        pairs = zip(searches, self._plan, strict=True)
+        pairs = zip(searches, self._fitted, strict=True)
         return [self._beam_result(search, fitted, timings, cancelled) for search, fitted in pairs]
 
     def _beam_result(self, search: BeamSearch, fitted: _Fitted, timings: Timings, cancelled: bool) -> GenerationResult:
@@ -279,7 +291,7 @@ def end_token_ids(verbs: VerbBase) -> frozenset[int]:
 
 def _fit(verbs: VerbBase, session: Session, ids: list[int], options: GenerationOptions) -> _Fitted:
     """Place a prompt and its new tokens in the context, or raise `ContextOverflowError`."""
-    if session.family == "encoder-decoder":
+    if session.needs_source:
         return _fit_source(session, ids, options, verbs._defaults.forced_bos_token_id)
     start = verbs._defaults.bos_token_id
     if verbs.tokenizer is not None and verbs.tokenizer.bos_token_id is not None:
