@@ -255,9 +255,9 @@ class TensorPlan:
 
         self.tensors.append(PlannedTensor(target, tuple(shape), str(dtype), read))
 
-    def make(self, target: str, array: Float32) -> None:
-        """Plan a tensor that is computed, not read."""
-        self.tensors.append(PlannedTensor(target, array.shape, "computed", lambda: array))
+    def make(self, target: str, shape: Sequence[int], compute: Callable[[], Float32]) -> None:
+        """Plan a tensor that is computed, not read: when its turn comes, for it may be large."""
+        self.tensors.append(PlannedTensor(target, tuple(shape), "computed", compute))
 
     def ignore(self, *patterns: str) -> list[str]:
         """Leave out tensors that the model does without; returns their names."""

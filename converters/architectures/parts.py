@@ -10,6 +10,7 @@ import math
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from enum import Enum
+from functools import partial
 from itertools import groupby
 from typing import Any
 
@@ -17,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ...errors import ConversionError
+from ...host.exact import power
 from ..vocabularies.record import Vocabulary
 from ..vocabularies.vocabulary import read_vocabulary
 from .huggingface import REQUIRED, Config, Required, Source, TensorPlan
@@ -146,7 +148,7 @@ def _plan_row(tensors: TensorPlan, row: Row, target: str, source: str) -> None:
         return
     name = f"{source}bias"
     if row.bias is Bias.OR_ZEROS and not tensors.has(name):
-        tensors.make(f"{target}.bias", np.zeros(row.shape[:1], np.float32))
+        tensors.make(f"{target}.bias", row.shape[:1], partial(np.zeros, row.shape[0], np.float32))
         return
     optional = row.bias is Bias.OPTIONAL
     tensors.take(f"{target}.bias", name, row.shape[:1], row.transform, row.stored_bias, optional)
@@ -228,7 +230,8 @@ def plan_rotary(tensors: TensorPlan, config: Config, metadata: dict[str, Any], *
         metadata["rope.scaling.type"] = "linear"
         metadata["rope.scaling.factor"] = settings.number("factor")
     elif kind == "llama3":
-        tensors.make("rope_freqs.weight", llama3_divisors(settings, theta, metadata["rope.dimension_count"]))
+        divisors = llama3_divisors(settings, theta, metadata["rope.dimension_count"])
+        tensors.make("rope_freqs.weight", divisors.shape, lambda: divisors)
     settings.expect("partial_rotary_factor", 1.0, 1)
     settings.finish()
     tensors.ignore("*.rotary_emb.inv_freq")  # computed from rope_theta
@@ -244,6 +247,6 @@ def llama3_divisors(settings: Config, theta: float, head_dim: int) -> Float32:
     trained_length = settings.number("original_max_position_embeddings")
     if not (0 < factor < 1e6 and 0 < low < high and trained_length > 0):
         raise ConversionError(f"{settings.path}: the factors of the llama3 scaling are out of range or order")
-    wavelengths = 2 * math.pi * theta ** (np.arange(0, head_dim, 2, dtype=np.float64) / head_dim)
+    wavelengths = 2 * math.pi * np.array([power(theta, 2 * i, head_dim) for i in range(head_dim // 2)])
     smooth = np.clip((trained_length / wavelengths - low) / (high - low), 0.0, 1.0)
     return (1.0 / ((1.0 - smooth) / factor + smooth)).astype(np.float32)

@@ -7,12 +7,14 @@ scale, the positional encoding, the vocabularies.
 from __future__ import annotations
 
 import math
+from functools import partial
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ...errors import ConversionError
+from ...host.exact import power, sines_and_cosines
 from ..vocabularies.record import Vocabulary
 from ..vocabularies.vocabulary import character_vocabulary, read_vocabulary
 from .huggingface import Config, Plan, Source, TensorPlan
@@ -21,6 +23,9 @@ from .parts import Bias, Row, linear, norm, part, plan_rows, whole_heads
 __all__ = ["plan"]
 
 Float32 = NDArray[np.float32]
+Float64 = NDArray[np.float64]
+
+TABLE_CHUNK = 1 << 16  # angles that are computed at a time
 
 _ROLES = {"bos": "bos", "eos": "eos", "unknown": "unk"}  # name of a token's role in GGUF: in the config
 _HARMLESS = ("architectures", "model_type", "dropout", "batch_first", "pad_token_id", "torch_dtype")
@@ -106,9 +111,11 @@ def plan_positions(tensors: TensorPlan, config: Config, length: int, width: int)
         raise ConversionError(f"{config.path}: positional_encoding is missing: sinusoidal, learned or none?")
     kind = encoding.expect("type", "sinusoidal", "learned", "none")
     if kind == "sinusoidal":
-        tensors.make("position_embd.weight", sinusoidal_table(encoding, length, width))
+        tensors.make(
+            "position_embd.weight", (length, width), partial(sinusoidal_table, length, *sinusoids(encoding, width))
+        )
     elif kind == "none":
-        tensors.make("position_embd.weight", np.zeros((length, width), np.float32))
+        tensors.make("position_embd.weight", (length, width), partial(np.zeros, (length, width), np.float32))
     elif tensors.has("pos_embed.weight"):
         tensors.take("position_embd.weight", "pos_embed.weight", (length, width))
     else:
@@ -117,33 +124,48 @@ def plan_positions(tensors: TensorPlan, config: Config, length: int, width: int)
     encoding.finish()
 
 
-def sinusoidal_table(encoding: Config, length: int, width: int) -> Float32:
-    """Sines and cosines of the positions, computed in float64 ("Attention Is All You Need", section 3.5).
+def sinusoids(encoding: Config, width: int) -> tuple[Float64, int, bool]:
+    """What `sinusoidal_table` needs: frequencies [width / 2], the first row's position, whether sine and cosine
+    alternate.
 
-    Parameters
-    ----------
-    encoding : Config
-        ``layout``: "interleaved" (sine and cosine in turns) or "concatenated" (all sines, then all cosines);
-        ``first_position``: the position of the first row; ``log_timescale``: the logarithm of the ratio between
-        neighbouring frequencies, a number or one of the two spellings in use.
-
-    Returns
-    -------
-    float32 [length, width]
+    Of the configuration: ``layout``: "interleaved" (sine and cosine in turns) or "concatenated" (all sines, then all
+    cosines); ``first_position``: the position of the first row; ``log_timescale``: the logarithm of the ratio between
+    neighbouring frequencies, in one of the two spellings in use.
     """
     if width % 2:
         raise ConversionError(f"{encoding.path}: an odd d_model = {width} has no sinusoidal positions")
-    spellings = {"log(10000)/(d_model/2)": width / 2, "log(10000)/(d_model/2-1)": width / 2 - 1}
+    spellings = {"log(10000)/(d_model/2)": width // 2, "log(10000)/(d_model/2-1)": width // 2 - 1}
+    for key in ("layout", "log_timescale"):
+        encoding.get(key, str)  # implementations differ, so there is no default
     steps = spellings[encoding.expect("log_timescale", *spellings)]
     if steps == 0:
         raise ConversionError(f"{encoding.path}: d_model = {width} is too small for this log_timescale")
-    frequencies = np.exp(np.arange(width // 2) * -(math.log(10000.0) / steps))
-    positions = np.arange(length) + encoding.get("first_position", int, 0)
-    angles = positions[:, None] * frequencies[None, :]
-    parts = np.stack([np.sin(angles), np.cos(angles)])  # [2, length, width / 2]
     interleaved = encoding.expect("layout", "interleaved", "concatenated") == "interleaved"
-    order = (1, 2, 0) if interleaved else (1, 0, 2)
-    return np.ascontiguousarray(parts.transpose(order)).reshape(length, width).astype(np.float32)
+    first = encoding.get("first_position", int, 0)
+    if not 0 <= first < 1 << 22:
+        raise encoding.fail("first_position", "not a number from 0 to 2**22")
+    return np.array([power(10000, -pair, steps) for pair in range(width // 2)]), first, interleaved
+
+
+def sinusoidal_table(length: int, frequencies: Float64, first: int, interleaved: bool) -> Float32:
+    """Sines and cosines of the positions, computed in float64 ("Attention Is All You Need", section 3.5).
+
+    Returns
+    -------
+    float32 [length, 2 * len(frequencies)]
+    """
+    table = np.empty((length, 2 * len(frequencies)), np.float32)
+    half = len(frequencies)
+    step = max(1, TABLE_CHUNK // half)  # rows at a time: float64 and its intermediate values take ten times the table
+    for start in range(0, length, step):
+        positions = np.arange(start, min(start + step, length)) + first
+        sines, cosines = sines_and_cosines(positions[:, None] * frequencies)
+        rows = table[start : start + step]
+        if interleaved:
+            rows[:, 0::2], rows[:, 1::2] = sines, cosines
+        else:
+            rows[:, :half], rows[:, half:] = sines, cosines
+    return table
 
 
 def rows_of_layer(side: str, layer: str, metadata: dict[str, Any]) -> list[Row]:

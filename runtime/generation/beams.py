@@ -12,14 +12,13 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from decimal import Context, Decimal
-from functools import lru_cache
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
 from .._kernels import core
 from ..errors import NotEnoughMemoryError
+from ..host.exact import power
 from .options import GenerationOptions
 from .results import FinishReason
 from .sampling import adjust_logits, best_token
@@ -52,12 +51,6 @@ class FinishedBeam:
     def score(self, length_penalty: float) -> float:
         """``log_prob / length ** length_penalty``, the same bits on every machine."""
         return self.log_prob / power(self.length, length_penalty)
-
-
-@lru_cache(maxsize=4096)  # the lengths of a batch repeat, and 40 digits take 0.1 ms
-def power(base: int, exponent: float) -> float:
-    """``base ** exponent``, rounded from 40 digits: the same bits everywhere, which a C library's `pow` is not."""
-    return float(Context(prec=40).power(Decimal(base), Decimal(exponent)))
 
 
 class _Candidate(NamedTuple):

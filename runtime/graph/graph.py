@@ -9,13 +9,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Container, Mapping, Sequence
 from dataclasses import dataclass, field
-from decimal import Context, Decimal
 from typing import Any
 
 import numpy as np
 
 from .._kernels import core
 from ..errors import ModelFormatError, UnsupportedModelError, quote
+from ..host.exact import power
 
 ROWS, OUTPUTS, SEGMENTS = "rows", "outputs", "segments"  # every row, the selected rows, one row a sequence
 ACTIVATIONS, PAIRINGS, POOLINGS = core.ACTIVATIONS, core.PAIRINGS, core.POOLINGS
@@ -61,17 +61,9 @@ class Node:
 
 
 def rotary_frequencies(rotary_dim: int, base: float) -> np.ndarray:
-    """Inverse frequencies base^(-2i/d) of rotary embeddings (Su et al. 2021, "RoFormer"), float32 [rotary_dim / 2].
-
-    Computed in decimal arithmetic, which gives the same digits on every machine; a C library's `pow` does not promise
-    that.
-    """
-    context = Context(prec=30)
-    powers = [
-        context.power(Decimal(base), context.divide(Decimal(-2 * i), Decimal(rotary_dim)))
-        for i in range(rotary_dim // 2)
-    ]
-    return np.array([float(p) for p in powers], np.float64).astype(np.float32)
+    """Inverse frequencies base^(-2i/d) of rotary embeddings (Su et al. 2021, "RoFormer"), float32 [rotary_dim / 2]."""
+    powers = [power(base, -2 * i, rotary_dim) for i in range(rotary_dim // 2)]
+    return np.array(powers, np.float64).astype(np.float32)
 
 
 class Graph:

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from edgeformer._kernels import core
 from edgeformer.errors import NumericError
-from edgeformer.generation.beams import power
+from edgeformer.host.exact import power
 from support.bigram import FakeSession, model_of
 
 END, START = 0, 1
