@@ -14,9 +14,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ..errors import ConversionError, ModelNotFoundError, PathLike, quote
-from ..files.gguf.reader import GGUFFile, GGUFWriter
+from ..errors import ConversionError, ModelFormatError, ModelNotFoundError, PathLike, UnsupportedModelError, quote
+from ..files.gguf.encoding import encode_value
+from ..files.gguf.layout import ALIGNMENT_KEY
+from ..files.gguf.reader import GGUFFile, GGUFHead, GGUFWriter, is_gguf
+from ..models.registry import build_architecture
 from ..quants import TYPES, QuantizationType
+from ..text.defaults import settings_of_config
+from ..text.settings import TextSettings
 from .architectures.huggingface import Config, Plan, PlannedTensor, ReadRows, Source
 from .architectures.registry import architecture_of, planner_of
 from .sources.checkpoint import open_checkpoint
@@ -25,6 +30,8 @@ from .types.policy import Choice, Policy
 
 __all__ = ["ConversionReport", "TensorReport", "convert"]
 
+FILE_TYPE_KEY = "general.file_type"
+START_KEY = "decoder_start_token_id"
 CHUNK_ELEMENTS = 1 << 22  # quantized at a time, so that what comes beside a tensor stays small
 
 Progress = Callable[[str, int, int], None]
@@ -99,8 +106,8 @@ def convert(
     ----------
     source : path-like
         A Hugging Face or sentence-transformers folder; a file of weights with `config.json` beside it; or a GGUF file
-        of F32, F16 or BF16 weights. Weights of a GGUF file that are quantized stay as they are, and are refused where
-        the type asked for needs others: to quantize twice loses twice.
+        of F32, F16 or BF16 weights, by any name. Weights of a GGUF file that are quantized stay as they are, and are
+        refused where the type asked for needs others: to quantize twice loses twice. Its metadata stay what they are.
     out : path-like
         The file to write. There is nothing at the path, or what was there before, until all is written.
     type : str
@@ -119,7 +126,9 @@ def convert(
     ModelNotFoundError
         There is no source, or it holds no checkpoint.
     ConversionError
-        The source asks for something that edgeformer does not run, or its parts contradict each other.
+        The source asks for something that edgeformer does not run, or its parts contradict each other. What `load`
+        would refuse is not written; only a GGUF file of an architecture that edgeformer does not run is converted all
+        the same, with a note.
     CheckpointFormatError, ModelFormatError
         A file of the source is damaged.
     InvalidOptionError
@@ -132,7 +141,7 @@ def convert(
         files, importance = [importance], read_importance(importance)
     weights = importance or {}
     policy = Policy(type, overrides, weighted=bool(weights))
-    if Path(source).suffix.lower() == ".gguf":
+    if not os.path.isdir(source) and is_gguf(source):
         return _requantize(Path(source), out, policy, weights, files, progress)
     with open_checkpoint(source) as checkpoint:
         folder = Path(checkpoint.folder)
@@ -145,8 +154,17 @@ def convert(
         shapes = {tensor.name: tensor.shape for tensor in plan.tensors}
         choices = policy.choose(shapes, _heads_per_value(metadata, architecture.name))
         job = _Job(out, architecture.name, policy, plan.tensors, choices, weights, progress)
+        encoded = {
+            k: encode_value(k, v, "string" if isinstance(v, list) and not v else None) for k, v in metadata.items()
+        }
         notes = [*plan.notes, *(note for vocabulary in plan.vocabularies.values() for note in vocabulary.notes)]
-        return job.run(metadata, list(dict.fromkeys(notes)), [*checkpoint.files(), *files])
+        with GGUFWriter(out, architecture.name, sources=[*checkpoint.files(), *files]) as writer:
+            job.declare(writer, encoded)
+            try:
+                notes += _load_notes(writer)
+            except (ModelFormatError, UnsupportedModelError) as error:
+                raise ConversionError(f"{folder}: edgeformer could not load what this makes: {error}") from error
+            return job.write(writer, list(dict.fromkeys(notes)))
 
 
 def _metadata(name: str, plan: Plan, policy: Policy, source: Source) -> dict[str, Any]:
@@ -154,11 +172,15 @@ def _metadata(name: str, plan: Plan, policy: Policy, source: Source) -> dict[str
     title = source.config.values.get("_name_or_path")
     general: dict[str, Any] = {
         "general.name": Path(title).name if isinstance(title, str) and title else source.folder.resolve().name,
-        "general.file_type": policy.mix.file_type,
+        FILE_TYPE_KEY: policy.mix.file_type,
         "general.quantization_version": 2,
     }
     generation = source.json("generation_config.json")
-    if generation is not None:
+    if generation is None:  # where older versions of transformers kept these, and newer ones still look
+        generation = settings_of_config(source.config.values)
+    elif isinstance(generation, dict) and generation.get(START_KEY) is not None and START_KEY in plan.metadata:
+        plan.metadata[START_KEY] = generation[START_KEY]  # which is what transformers follows
+    if generation != {}:
         general["general.generation.json"] = json.dumps(generation, ensure_ascii=False)
     sentences = source.config_of("config_sentence_transformers.json").values
     prompts = {key: sentences[key] for key in ("prompts", "default_prompt_name") if sentences.get(key)}
@@ -202,10 +224,31 @@ def _requantize(
         shapes = {name: info.shape for name, info in file.tensors.items()}
         choices = policy.choose(shapes, _heads_per_value(file.metadata, architecture))
         tensors = [_from_gguf(file, name, choice) for name, choice in choices.items()]
-        metadata = {k: v for k, v in file.metadata.items() if k not in ("general.architecture", "general.alignment")}
-        metadata["general.file_type"] = policy.mix.file_type
+        kept = file.metadata.keys() - {"general.architecture", ALIGNMENT_KEY}
+        encoded = {key: file.encoded(key) for key in file.metadata if key in kept}
+        encoded[FILE_TYPE_KEY] = encode_value(FILE_TYPE_KEY, policy.mix.file_type, "uint32")
         job = _Job(out, architecture, policy, tensors, choices, importance, progress)
-        return job.run(metadata, [], [source, *files])
+        with GGUFWriter(out, architecture, sources=[source, *files]) as writer:
+            job.declare(writer, encoded)
+            try:
+                notes = _load_notes(writer)
+            except (ModelFormatError, UnsupportedModelError) as error:
+                notes = [f"edgeformer cannot load this file: {error}"]
+            return job.write(writer, notes)
+
+
+def _load_notes(writer: GGUFWriter) -> list[str]:
+    """Read what is about to be written as `load` does, before there are weights; what to say of it.
+
+    Raises
+    ------
+    ModelFormatError, UnsupportedModelError
+        `load` would refuse the file.
+    """
+    head = GGUFHead.of_writer(writer)
+    architecture = build_architecture(head)
+    unsupported = TextSettings.from_metadata(head.metadata, head.path, architecture.vocab_size).defaults.unsupported
+    return [f"settings of generation that edgeformer does not follow: {', '.join(unsupported)}"] if unsupported else []
 
 
 def _from_gguf(file: GGUFFile, name: str, choice: Choice) -> PlannedTensor:
@@ -235,19 +278,21 @@ class _Job:
     importance: Importance
     progress: Progress | None
 
-    def run(self, metadata: dict[str, Any], notes: list[str], sources: Sequence[PathLike]) -> ConversionReport:
+    def declare(self, writer: GGUFWriter, metadata: Mapping[str, bytes]) -> None:
+        """Everything that stands before the weights."""
         self._check_importance()
+        for key, encoded in metadata.items():
+            writer.add_encoded(key, encoded)
+        for tensor in self.tensors:
+            writer.declare(tensor.name, tensor.shape, self.choices[tensor.name].type.id)
+
+    def write(self, writer: GGUFWriter, notes: list[str]) -> ConversionReport:
+        """The weights, one tensor in memory at a time."""
         reports = []
-        with GGUFWriter(self.out, self.architecture, sources=sources) as writer:
-            for key, value in metadata.items():
-                empty = isinstance(value, list) and not value
-                writer.add(key, value, "string" if empty else None)
-            for tensor in self.tensors:
-                writer.declare(tensor.name, tensor.shape, self.choices[tensor.name].type.id)
-            for index, tensor in enumerate(self.tensors):
-                if self.progress is not None:
-                    self.progress(tensor.name, index, len(self.tensors))
-                reports.append(self._write(writer, tensor))
+        for index, tensor in enumerate(self.tensors):
+            if self.progress is not None:
+                self.progress(tensor.name, index, len(self.tensors))
+            reports.append(self._write(writer, tensor))
         notes = [*notes, *self.policy.notes()]
         return ConversionReport(str(self.out), self.architecture, self.policy.mix.name, reports, notes)
 

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from ...errors import ConversionError, quote
 from ...files.json_file import read_json, read_json_object
+from ...text.defaults import GENERATION_KEYS
 from ..sources.checkpoint import Checkpoint
 from ..vocabularies.record import Vocabulary
 
@@ -28,23 +29,17 @@ T = TypeVar("T")
 
 FLOAT32_LIMIT = float(np.finfo(np.float32).max)
 
-# Keys without effect on the numbers of a forward pass: training, bookkeeping, the defaults of generation (those come
-# from generation_config.json), and the ids of special tokens, which the vocabulary reads.
-HARMLESS = frozenset(
+# Keys without effect on the numbers of a forward pass: training, bookkeeping, the ids of special tokens, which the
+# vocabulary reads, and those of generation, which are read from here only if there is no generation_config.json.
+HARMLESS = GENERATION_KEYS | frozenset(
     re.findall(
         r"\w+",
         """
-    _name_or_path architectures model_type auto_map torch_dtype dtype transformers_version use_cache
-    initializer_range initializer_factor gradient_checkpointing pretraining_tp bos_token_id eos_token_id
-    pad_token_id sep_token_id cls_token_id unk_token_id decoder_start_token_id output_attentions
-    output_hidden_states return_dict use_return_dict id2label label2id num_labels problem_type
-    tokenizer_class prefix task_specific_params finetuning_task keys_to_ignore_at_inference max_length
-    min_length do_sample temperature top_k top_p typical_p num_beams num_return_sequences repetition_penalty
-    length_penalty no_repeat_ngram_size early_stopping bad_words_ids torchscript _attn_implementation
-    attn_implementation _flash_attn_2_enabled chunk_size_feed_forward remove_invalid_values
-    exponential_decay_length_penalty begin_suppress_tokens suppress_tokens forced_bos_token_id
-    forced_eos_token_id encoder_no_repeat_ngram_size num_beam_groups diversity_penalty output_scores
-    return_dict_in_generate is_encoder_decoder
+    _name_or_path architectures model_type auto_map torch_dtype dtype transformers_version
+    initializer_range initializer_factor gradient_checkpointing pretraining_tp sep_token_id cls_token_id
+    unk_token_id return_dict use_return_dict id2label label2id num_labels problem_type tokenizer_class prefix
+    task_specific_params finetuning_task keys_to_ignore_at_inference torchscript _attn_implementation
+    attn_implementation _flash_attn_2_enabled chunk_size_feed_forward is_encoder_decoder
         """,
     )
 )

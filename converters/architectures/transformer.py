@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from ...errors import ConversionError
 from ...host.exact import power, sines_and_cosines
+from ...text.defaults import GENERATION_KEYS
 from ..vocabularies.record import Vocabulary
 from ..vocabularies.vocabulary import character_vocabulary, read_vocabulary
 from .huggingface import Config, Plan, Source, TensorPlan
@@ -28,7 +29,7 @@ Float64 = NDArray[np.float64]
 TABLE_CHUNK = 1 << 16  # angles that are computed at a time
 
 _ROLES = {"bos": "bos", "eos": "eos", "unknown": "unk"}  # name of a token's role in GGUF: in the config
-_HARMLESS = ("architectures", "model_type", "dropout", "batch_first", "pad_token_id", "torch_dtype")
+_HARMLESS = GENERATION_KEYS | {"architectures", "model_type", "dropout", "batch_first", "torch_dtype"}
 _SIDES = (("enc", "src", "encoder"), ("dec", "tgt", "decoder"))
 _ATTENTIONS = {"enc": {"attn": "self_attn"}, "dec": {"attn": "self_attn", "cross_attn": "multihead_attn"}}
 

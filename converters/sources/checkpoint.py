@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ...errors import CheckpointFormatError, ModelNotFoundError, PathLike, UnsupportedModelError, quote
+from ...files.gguf.layout import MAGIC as GGUF_MAGIC
 from ...files.json_file import read_json_object
 from ...files.storage import InputFile
 from . import torch_zip
@@ -207,10 +208,10 @@ def _open_source(path: Path) -> _Source:
         start = file.read(0, min(16, file.size))
     if start[:4] == torch_zip.MAGIC:
         return _TorchSource(path)
+    if start[: len(GGUF_MAGIC)] == GGUF_MAGIC:
+        raise UnsupportedModelError(f"{path}: is a GGUF file: convert it by its own path, not as part of a checkpoint")
     if start[8:9] == b"{" or path.suffix == ".safetensors":
         return _SafetensorsSource(path)
-    if start[:4] == b"GGUF":
-        raise UnsupportedModelError(f"{path}: is a GGUF file already")
     if start[: len(_LEGACY_MAGIC)] == _LEGACY_MAGIC:
         raise UnsupportedModelError(f"{path}: is in torch.save's format of before 2020, which is not read: {_RESAVE}")
     if start[:1] == b"\x80":

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from importlib import import_module
 
 from ..errors import ModelFormatError, UnsupportedModelError, quote
-from ..files.gguf.reader import GGUFFile
+from ..files.gguf.reader import GGUFHead
 from ..graph.architecture import Architecture
 from ..graph.graph import Metadata
 
@@ -42,7 +42,7 @@ def architecture_row(name: str) -> ArchitectureRow | None:
     return next((row for row in ARCHITECTURES if row.name == name), None)
 
 
-def build_architecture(file: GGUFFile) -> Architecture:
+def build_architecture(file: GGUFHead) -> Architecture:
     """The graph of the model in `file`.
 
     Raises
@@ -65,7 +65,7 @@ def build_architecture(file: GGUFFile) -> Architecture:
     return architecture
 
 
-def _check_layers_used(file: GGUFFile, architecture: Architecture) -> None:
+def _check_layers_used(file: GGUFHead, architecture: Architecture) -> None:
     """A layer, or a part of one, that no program reads is a variant that is not known here, or a wrong block count."""
     used = {name for graph in architecture.programs.values() for node in graph.nodes for name in node.tensors}
     for name in file.tensors.keys() - used:
@@ -74,7 +74,7 @@ def _check_layers_used(file: GGUFFile, architecture: Architecture) -> None:
             raise UnsupportedModelError(f"{file.path}: {what}: a variant that is not supported, or a wrong block_count")
 
 
-def _check_vocabularies(file: GGUFFile, architecture: Architecture) -> None:
+def _check_vocabularies(file: GGUFHead, architecture: Architecture) -> None:
     """Every token of a vocabulary has its row of the embeddings."""
     for key, rows in (
         ("tokenizer.ggml.tokens", architecture.source_vocab_size),

@@ -21,7 +21,7 @@ import math
 import struct
 from dataclasses import dataclass, replace
 from itertools import pairwise
-from typing import Any, Final
+from typing import Any, Final, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -29,7 +29,6 @@ from numpy.typing import NDArray
 from ..._kernels import core
 from ...errors import ModelFormatError, UnsupportedModelError, quote
 from ...quants import STORED_TYPES
-from ..storage import InputFile
 
 MAGIC = b"GGUF"
 VERSION = 3
@@ -115,10 +114,20 @@ class Head:
     tensors: dict[str, TensorInfo]
 
 
+class Source(Protocol):
+    """Where a head is read from: an open file, or bytes that are to be one."""
+
+    path: str
+    size: int
+
+    def read(self, offset: int, count: int) -> bytes:
+        """`count` bytes from `offset`."""
+
+
 class _Cursor:
     """Walks through the head of a file with a window of it in memory."""
 
-    def __init__(self, file: InputFile) -> None:
+    def __init__(self, file: Source) -> None:
         self.file = file
         self._window = b""
         self._window_offset = 0
@@ -226,7 +235,7 @@ class _Cursor:
         return self.numbers(SCALARS[item_type], count, field)
 
 
-def read_head(file: InputFile) -> Head:
+def read_head(file: Source) -> Head:
     """Decode the head of a file. Raises ModelFormatError, or UnsupportedModelError for version 1 and big endian."""
     cursor = _Cursor(file)
     version = _read_version(cursor)

@@ -11,13 +11,13 @@ from numpy.typing import NDArray
 from ...errors import InvalidInputError, ModelFormatError, PathLike, UnsupportedModelError, quote
 from ...quants import TYPES, QuantizationType
 from ..storage import InputFile
-from .layout import TensorInfo, Value, read_head
+from .layout import MAGIC, Source, TensorInfo, Value, read_head
 from .writer import GGUFWriter
 
 if TYPE_CHECKING:
     from ..._kernels import core
 
-__all__ = ["REQUIRED", "GGUFFile", "GGUFWriter", "TensorInfo"]
+__all__ = ["REQUIRED", "GGUFFile", "GGUFHead", "GGUFWriter", "TensorInfo", "is_gguf"]
 
 Kind = TypeVar("Kind")
 
@@ -29,8 +29,14 @@ class Required:
 REQUIRED: Final = Required()
 
 
-class GGUFFile:
-    """An open GGUF file.
+def is_gguf(path: PathLike) -> bool:
+    """Whether a file begins as GGUF does, whatever its name. Raises ModelNotFoundError where there is no file."""
+    with InputFile(path) as file:
+        return file.read(0, min(len(MAGIC), file.size)) == MAGIC
+
+
+class GGUFHead:
+    """All of a GGUF file but its weights.
 
     Attributes
     ----------
@@ -44,35 +50,23 @@ class GGUFFile:
 
     Raises
     ------
-    ModelNotFoundError
-        There is no regular file that may be read.
     ModelFormatError
         The bytes break GGUF's rules.
     UnsupportedModelError
         Version 1, or big endian.
     """
 
-    def __init__(self, path: PathLike) -> None:
-        self._file = InputFile(path)
-        self.path = self._file.path
-        try:
-            head = read_head(self._file)
-        except BaseException:
-            self._file.close()
-            raise
+    def __init__(self, source: Source) -> None:
+        self.path = source.path
+        head = read_head(source)
         self.version, self.alignment = head.version, head.alignment
         self.metadata, self._value_places = head.metadata, head.value_places
         self.tensors = head.tensors
 
-    def close(self) -> None:
-        """Close the file; metadata and the list of tensors stay."""
-        self._file.close()
-
-    def __enter__(self) -> GGUFFile:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
+    @classmethod
+    def of_writer(cls, writer: GGUFWriter) -> GGUFHead:
+        """What a reader would find in the file that a writer is about to write."""
+        return cls(_Unwritten(writer.path, *writer.head()))
 
     def get(
         self,
@@ -114,6 +108,47 @@ class GGUFFile:
             raise ModelFormatError(self.path, None, key, f"is {quote(value)}, and must be finite and in {bounds}")
         checked: Kind = value
         return checked
+
+
+class _Unwritten:
+    """The head of a file that is not written yet."""
+
+    def __init__(self, path: str, head: bytes, size: int) -> None:
+        self.path, self.size = path, size
+        self._head = head
+
+    def read(self, offset: int, count: int) -> bytes:
+        return self._head[offset : offset + count]
+
+
+class GGUFFile(GGUFHead):
+    """An open GGUF file. What its head says is in the attributes of `GGUFHead`.
+
+    Raises
+    ------
+    ModelNotFoundError
+        There is no regular file that may be read.
+    ModelFormatError, UnsupportedModelError
+        As `GGUFHead` does.
+    """
+
+    def __init__(self, path: PathLike) -> None:
+        self._file = InputFile(path)
+        try:
+            super().__init__(self._file)
+        except BaseException:
+            self._file.close()
+            raise
+
+    def close(self) -> None:
+        """Close the file; metadata and the list of tensors stay."""
+        self._file.close()
+
+    def __enter__(self) -> GGUFFile:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
 
     def encoded(self, key: str) -> bytes:
         """A metadata value and its type as the file has them, for `GGUFWriter.add_encoded`."""

@@ -138,6 +138,11 @@ class GGUFWriter:
         self._tensors[name] = TensorInfo(name, extents, type, self._data_bytes, nbytes, packed=packed)
         self._data_bytes += -(-nbytes // self._alignment) * self._alignment
 
+    def head(self) -> tuple[bytes, int]:
+        """All of the file but the weights, as it stands now, and the bytes of the whole file."""
+        head = encode_head(self._metadata, self._tensors.values(), self._alignment)
+        return head, len(head) + self._data_bytes
+
     def write(self, name: str, raw: bytes | bytearray | memoryview | NDArray[Any]) -> None:
         """Append bytes of a tensor: all of it, or the next part of it.
 
@@ -204,10 +209,10 @@ class GGUFWriter:
     def _begin(self) -> OutputFile:
         """The file, with the head written."""
         if self._file is None:
-            head = encode_head(self._metadata, self._tensors.values(), self._alignment)
+            head, nbytes = self.head()
             self._unwritten = list(self._tensors.values())
             self._bytes_left = self._unwritten[0].nbytes if self._unwritten else 0
-            self._file = OutputFile(self.path, len(head) + self._data_bytes, self._sources)
+            self._file = OutputFile(self.path, nbytes, self._sources)
             self._file.write(head)
         return self._file
 
