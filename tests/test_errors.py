@@ -16,7 +16,7 @@ EXAMPLES = [
     errors.ModelFileChangedError("a.gguf", "a read came back short"),
     errors.UnsupportedModelError("tensor 'w' has type IQ1_S"),
     errors.UnsupportedCPUError("neon is not here"),
-    errors.ContextOverflowError(300, 256),
+    errors.ContextOverflowError(300, 256, largest=512),
     errors.NotEnoughMemoryError("weights", 1000, 10),
     errors.InvalidInputError("empty prompt"),
     errors.InvalidOptionError("unknown option"),
@@ -68,6 +68,21 @@ def test_messages_name_the_fields() -> None:
     assert any("1000 bytes" in m and "10 are available" in m for m in messages)
     assert any("edgeformer[train]" in m for m in messages)
     assert any("out.gguf" in m and "4096 bytes" in m for m in messages)
+
+
+def test_a_context_overflow_advises_what_helps() -> None:
+    def advice(**known: object) -> str:
+        return str(errors.ContextOverflowError(300, 256, **known)).partition(": ")[2]
+
+    assert advice() == advice(largest=256) == advice(new_tokens=1) == "shorten the input"
+    assert advice(new_tokens=20) == "shorten the input or ask for fewer new tokens"
+    assert advice(truncate="left") == "shorten the input or have it cut (truncate='left')"
+    assert advice(largest=512).endswith("or load the model with a larger context (n_ctx, up to 512)")
+    error = errors.ContextOverflowError(300, 256, truncate="left", largest=512)
+    assert error.advise("--truncate", "--n-ctx") == (
+        "300 positions are needed and the context has 256: shorten the input, have it cut (--truncate) "
+        "or load the model with a larger context (--n-ctx, up to 512)"
+    )
 
 
 def test_fields_are_attributes() -> None:

@@ -7,23 +7,17 @@ takes more than two seconds. Modules import what is heavy inside their functions
 
 from __future__ import annotations
 
-import contextlib
 import io
 import os
 import sys
 from collections.abc import Sequence
 from typing import cast
 
+from .complaints import complain, in_flags
+
 __all__ = ["main"]
 
 EXIT_ERROR, EXIT_USAGE, EXIT_INTERRUPTED = 1, 2, 130
-
-
-def _complain(message: str) -> None:
-    """One line on stderr; a closed stderr is nobody's concern."""
-    line = " ".join(message.split())
-    with contextlib.suppress(OSError):
-        print(f"edgeformer: error: {line}", file=sys.stderr, flush=True)
 
 
 def _escape_what_cannot_be_printed() -> None:
@@ -53,7 +47,7 @@ def _run(arguments: Sequence[str] | None) -> int:
         context = getattr(error, "ctx", None)
         path = context.command_path if context is not None else "edgeformer"
         message = error.format_message().rstrip(".")
-        _complain(f"{message} (see: {path} --help)")
+        complain(f"{message} (see: {path} --help)")
         return EXIT_USAGE
     except typer.Abort:
         return EXIT_INTERRUPTED
@@ -80,5 +74,5 @@ def main(arguments: Sequence[str] | None = None) -> int:
         _silence_stdout()
         return EXIT_ERROR
     except (EdgeformerError, OSError, MemoryError) as error:
-        _complain(str(error) or type(error).__name__)
+        complain(in_flags(error))
         return EXIT_ERROR

@@ -24,6 +24,7 @@ class Runner:
         self._weights, self._pool, self.caches = loaded.weights, loaded.pool, loaded.caches
         self.programs = dict(loaded.programs)
         self._n_ctx, self._max_rows = loaded.n_ctx, loaded.batch
+        self._context_length = loaded.architecture.context_length
         self._name = str(loaded.metadata["general.architecture"])
 
     def close(self) -> None:
@@ -72,7 +73,8 @@ class Runner:
             if sequence.is_free:
                 raise InvalidInputError(f"feeds[{index}]: the sequence was freed; make a new one")
             if sequence.length + len(array) > self._n_ctx:
-                raise ContextOverflowError(sequence.length + len(array), self._n_ctx)
+                needed = sequence.length + len(array)
+                raise ContextOverflowError(needed, self._n_ctx, largest=self._context_length)
 
     def run_whole(
         self,

@@ -41,6 +41,8 @@ class Session:
         Columns of a pooled vector; 0 where nothing is pooled.
     n_ctx : int
         Positions that a sequence, and a source, may have.
+    context_length : int
+        Positions that the model was made for: the largest `n_ctx` to load it with.
     contexts : int
         Sequences of `n_ctx` positions that the caches hold at a time.
     batch : int
@@ -57,6 +59,7 @@ class Session:
         self.vocab_size, self.source_vocab_size = model.vocab_size, model.source_vocab_size
         self.embedding_width = model.embedding_width
         self.n_ctx, self.contexts, self.batch = loaded.n_ctx, loaded.caches.contexts, loaded.batch
+        self.context_length = model.context_length
         self.isa, self.threads, self.memory = loaded.isa, loaded.pool.threads, loaded.memory
         self.decoder_start_token_id = model.decoder_start_token_id
         self.normalize_embeddings = model.normalize_embeddings
@@ -246,7 +249,7 @@ class Session:
     def _check(self, ids: Sequence[int], vocab_size: int) -> np.ndarray:
         array = core.token_ids(ids, vocab_size)
         if len(array) > self.n_ctx:
-            raise ContextOverflowError(len(array), self.n_ctx)
+            raise ContextOverflowError(len(array), self.n_ctx, largest=self.context_length)
         return array
 
 

@@ -111,7 +111,7 @@ class EmbeddingVerbs(VerbBase):
         if len(ids) <= session.n_ctx:
             return ids
         if truncate is None:
-            raise ContextOverflowError(len(ids), session.n_ctx)
+            raise ContextOverflowError(len(ids), session.n_ctx, largest=session.context_length, truncate="right")
         return self._cut(ids, text, session.n_ctx)
 
     def _cut(self, ids: list[int], text: str, room: int) -> list[int]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Generator, Mapping, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Literal, overload
 
 from .._kernels import core
@@ -303,7 +304,7 @@ def _fit(verbs: VerbBase, session: Session, ids: list[int], options: GenerationO
     wanted = 1 if options.max_tokens is None else options.max_tokens
     kept, truncated = _truncate(ids, session.n_ctx - wanted, options, keep_first=ids[0] == start)
     if len(kept) + wanted > session.n_ctx:
-        raise ContextOverflowError(len(kept) + wanted, session.n_ctx)
+        raise _overflow(session, options, len(kept) + wanted, can_cut=wanted + 1 < session.n_ctx)
     return _Fitted(kept, kept, options.max_tokens or session.n_ctx - len(kept), truncated)
 
 
@@ -316,10 +317,22 @@ def _fit_source(session: Session, ids: list[int], options: GenerationOptions, fo
         start.append(forced_token_id)
     kept, truncated = _truncate(ids, session.n_ctx, options, keep_first=False)
     wanted = 1 if options.max_tokens is None else options.max_tokens
-    for needed in (len(kept), len(start) + wanted):
-        if needed > session.n_ctx:
-            raise ContextOverflowError(needed, session.n_ctx)
+    if len(start) + wanted > session.n_ctx:
+        raise _overflow(session, options, len(start) + wanted, can_cut=False)
+    if len(kept) > session.n_ctx:
+        raise _overflow(session, replace(options, max_tokens=None), len(kept), can_cut=True)
     return _Fitted(kept, start, options.max_tokens or session.n_ctx - len(start), truncated)
+
+
+def _overflow(session: Session, options: GenerationOptions, needed: int, can_cut: bool) -> ContextOverflowError:
+    """The error of a prompt that does not fit; `can_cut`: a shorter one would."""
+    return ContextOverflowError(
+        needed,
+        session.n_ctx,
+        new_tokens=options.max_tokens or 0,
+        largest=session.context_length,
+        truncate="left" if can_cut and options.truncate is None else None,
+    )
 
 
 def _truncate(ids: list[int], room: int, options: GenerationOptions, keep_first: bool) -> tuple[list[int], int]:

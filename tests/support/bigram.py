@@ -72,6 +72,7 @@ class FakeSession:
         )
         self.metadata = byte_metadata() if metadata is None else metadata
         self.vocab_size, self.embedding_width = self.table.shape[1], 4
+        self.context_length = 64
         self.decoder_start_token_id = 0 if family == "encoder-decoder" else None
         self.threads, self.isa, self.memory = 1, "scalar", {}
         self.live = self.most = self.steps = 0

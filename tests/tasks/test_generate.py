@@ -75,8 +75,12 @@ def test_a_context_that_is_too_small_is_told():
         with pytest.raises(ContextOverflowError) as caught:
             model.generate("ab", **options)
         assert (caught.value.needed, caught.value.available) == (needed, 10)
-    with pytest.raises(ContextOverflowError):
+    with pytest.raises(ContextOverflowError, match="truncate='left'") as caught:
         model.generate("ab" * 10)
+    assert (caught.value.largest, caught.value.new_tokens) == (64, 0)
+    with pytest.raises(ContextOverflowError) as caught:
+        model.generate("ab" * 10, max_tokens=30, truncate="left")
+    assert (caught.value.truncate, caught.value.new_tokens) == (None, 30)
     assert model.generate("ab", max_tokens=7).finish_reason == "length"
 
 

@@ -146,6 +146,7 @@ def test_an_encoder(golden):
         with pytest.raises(edgeformer.ContextOverflowError) as caught:
             model.encode([sentences[0], long])
         assert (caught.value.needed, caught.value.available) == (len(long), model.n_ctx)
+        assert (caught.value.truncate, caught.value.largest) == ("right", None)
         assert np.array_equal(model.encode(long, truncate="right"), model.encode(long[: model.n_ctx]))
 
 
