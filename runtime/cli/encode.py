@@ -6,7 +6,8 @@ import io
 from typing import TYPE_CHECKING, Annotated
 
 from . import options
-from .output import input_texts, load_model, print_json
+from .inputs import input_texts
+from .output import load_model, print_json
 
 if TYPE_CHECKING:
     import numpy as np

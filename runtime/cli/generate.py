@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Iterable
 from typing import Annotated, Any
 
 import typer
 
 from . import options
-from .output import load_model, print_json, read_stdin
+from .inputs import input_prompt
+from .output import load_model, print_json
 
 
 def generate(
     file: options.ModelFile,
-    prompt: Annotated[str, typer.Option("--prompt", "-p", help="The text to go on from; - reads stdin.")],
+    prompt: Annotated[
+        str, typer.Option("--prompt", "-p", help="The text to go on from; - reads stdin, less its last newline.")
+    ],
     max_tokens: Annotated[
         int | None,
         options.option("--max-tokens", "-n", help="Tokens at most; default: to the end token or the context's end."),
@@ -34,18 +38,21 @@ def generate(
         list[str] | None, options.option("--stop", help="End before this string; may be given several times.")
     ] = None,
     num_beams: Annotated[int | None, options.option("--num-beams", help="Beam search with this many.")] = None,
+    truncate: options.TruncateLeft = False,
     threads: options.Threads = None,
     n_ctx: options.ContextLength = None,
     kv_type: options.KvType = "f16",
     json: options.Json = False,
 ) -> None:
-    """Continue a text; at a terminal it appears as it is made.
+    """Continue a text. It appears as it is made: token by token at a terminal, line by line elsewhere.
 
-    Only the new text is printed. Ctrl-C stops within a token.
+    Only the new text is printed. Ctrl-C stops within a token and keeps what there is.
 
     Example: edgeformer generate my-model.gguf --prompt "Once upon a time" --max-tokens 100 --temperature 0.8
     """
-    text = read_stdin() if prompt == "-" else prompt
+    from ..generation.options import parse_options
+
+    text = input_prompt(prompt)
     choices: dict[str, Any] = {
         "max_tokens": max_tokens,
         "temperature": temperature,
@@ -56,13 +63,30 @@ def generate(
         "seed": seed,
         "stop": stop or None,
         "num_beams": num_beams,
+        "truncate": "left" if truncate else None,
     }
     with load_model(file, threads=threads, n_ctx=n_ctx, kv_type=kv_type) as model:
         if json:
             print_json(model.generate(text, **choices))
-        elif sys.stdout.isatty() and (num_beams or 1) == 1:
-            for chunk in model.generate(text, stream=True, **choices):
-                print(chunk.text, end="", flush=True)
-            print()
-        else:
+        elif parse_options("generate", choices, model._defaults).num_beams > 1:  # whose text is known at the end
             print(model.generate(text, **choices).text)
+        else:
+            _print_as_it_comes(chunk.text for chunk in model.generate(text, stream=True, **choices))
+
+
+def _print_as_it_comes(pieces: Iterable[str]) -> None:
+    """Print a text: at a terminal each piece at once, elsewhere line by line. What came is kept whatever happens."""
+    whole_lines = not sys.stdout.isatty()
+    held, in_line = "", False
+    try:
+        for piece in pieces:
+            held += piece
+            ready = held.rfind("\n") + 1 if whole_lines else len(held)
+            if ready:
+                print(held[:ready], end="", flush=True)
+                held, in_line = held[ready:], held[ready - 1] != "\n"
+    except BaseException:
+        if held or in_line:
+            print(held, flush=True)
+        raise
+    print(held, flush=True)

@@ -22,6 +22,7 @@ ContextLength = Annotated[
 ]
 KvType = Annotated[str, typer.Option("--kv-type", help="Type of cached keys and values: f16, f32 or q8_0.")]
 Json = Annotated[bool, typer.Option("--json", help="One JSON document on stdout, for programs.")]
+TruncateLeft = Annotated[bool, typer.Option("--truncate", help="Cut the start of a text that does not fit.")]
 Texts = Annotated[
     list[str] | None,
     typer.Argument(metavar="[TEXT]...", help="Texts; without any, lines are read from stdin.", show_default=False),

@@ -10,8 +10,6 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Protocol
 
-from ..errors import InvalidInputError
-
 if TYPE_CHECKING:
     from rich.console import Console
     from rich.progress import Progress
@@ -42,36 +40,6 @@ def stdout_console() -> Console:
     return Console(width=None if sys.stdout.isatty() else 100, highlight=False)
 
 
-def input_texts(texts: list[str] | None) -> list[str]:
-    """The command line's texts, or else the lines of stdin.
-
-    Raises
-    ------
-    InvalidInputError
-        No text at all, or stdin is not UTF-8.
-    """
-    if texts:
-        return texts
-    lines = read_stdin().splitlines()
-    if not lines:
-        raise InvalidInputError("no text: give it as an argument or on stdin")
-    return lines
-
-
-def read_stdin() -> str:
-    """All of stdin as UTF-8.
-
-    Raises
-    ------
-    InvalidInputError
-        It is not UTF-8.
-    """
-    try:
-        return sys.stdin.buffer.read().decode("utf-8")
-    except UnicodeDecodeError as error:
-        raise InvalidInputError(f"stdin is not UTF-8: {error.reason} at byte {error.start}") from error
-
-
 def human_bytes(count: float) -> str:
     """``1536`` -> ``1.5 KiB``."""
     for unit in ("B", "KiB", "MiB", "GiB"):
@@ -82,9 +50,9 @@ def human_bytes(count: float) -> str:
 
 
 class Report(Protocol):
-    """How far a long task is: ``report(done, total, what)``."""
+    """How far a long task is: ``report(done, total, what)``; `total` is None where it is not known."""
 
-    def __call__(self, done: int, total: int, what: str = "", /) -> None: ...
+    def __call__(self, done: int, total: int | None, what: str = "", /) -> None: ...
 
 
 class _Bar:
@@ -96,7 +64,7 @@ class _Bar:
         self.started = time.monotonic()
         self.progress: Progress | None = None
 
-    def __call__(self, done: int, total: int, what: str = "", /) -> None:
+    def __call__(self, done: int, total: int | None, what: str = "", /) -> None:
         if self.progress is None:
             if not sys.stderr.isatty() or time.monotonic() - self.started < self.after:
                 return

@@ -2,35 +2,106 @@
 
 from __future__ import annotations
 
+import sys
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from ..errors import ContextOverflowError, InvalidInputError
 from . import options
-from .output import input_texts, load_model, print_json, progress
+from .complaints import complain, in_flags
+from .inputs import decoded_line, line_batches, no_text
+from .output import load_model, print_json, progress
+
+if TYPE_CHECKING:
+    from ..model import Model
 
 BATCH_SIZE = 32  # lines in one run: the first answers come early, and the cache need not hold all
+
+Refusal = InvalidInputError | ContextOverflowError
 
 
 def translate(
     file: options.ModelFile,
     texts: options.Texts = None,
     num_beams: options.NumBeams = 1,
+    truncate: options.TruncateLeft = False,
+    keep_going: Annotated[
+        bool,
+        typer.Option("--keep-going", help="Give an empty line for a text that cannot be translated; exit code 1."),
+    ] = False,
     threads: options.Threads = None,
+    n_ctx: options.ContextLength = None,
     json: options.Json = False,
 ) -> None:
-    """Run an encoder-decoder over texts: one line of output for each.
+    """Run an encoder-decoder over texts: one line of output for each, as soon as it is known.
 
     An empty line gives an empty line, so the output stays beside its input.
 
     Example: printf '4 March 1997\\n' | edgeformer translate dates.gguf
     """
-    sources = input_texts(texts)
-    pairs: list[tuple[str, str]] = []
-    with load_model(file, threads=threads) as model, progress("translating") as report:
-        for start in range(0, len(sources), BATCH_SIZE):
-            batch = sources[start : start + BATCH_SIZE]
-            answers = iter(model.translate([source for source in batch if source], num_beams=num_beams))
-            results = [next(answers) if source else "" for source in batch]
-            pairs += zip(batch, results, strict=True)
-            if not json:
-                print("\n".join(results), flush=True)
-            report(len(pairs), len(sources))
-    if json:
-        print_json([{"source": source, "text": text} for source, text in pairs])
+    batches: Iterator[Sequence[str | bytes]] = _batches(texts) if texts else line_batches(BATCH_SIZE)
+    choices = {"num_beams": num_beams, "truncate": "left" if truncate else None}
+    documents: list[dict[str, Any]] = []
+    refused = 0
+    with load_model(file, threads=threads, n_ctx=n_ctx) as model, progress("translating") as report:
+        try:
+            for batch in batches:
+                for source, answer in zip(*_translated(model, batch, choices), strict=True):
+                    document = {"source": source, "text": answer if isinstance(answer, str) else None}
+                    if not isinstance(answer, str):
+                        refused += 1
+                        document["error"] = in_flags(answer)
+                        message = f"{'text' if texts else 'line'} {len(documents) + 1}: {in_flags(answer)}"
+                        if not keep_going:
+                            raise InvalidInputError(message) from answer
+                        complain(message)
+                    documents.append(document)
+                    if not json:
+                        print(document["text"] or "")
+                sys.stdout.flush()
+                if not sys.stdout.isatty():
+                    report(len(documents), len(texts) if texts else None)
+        finally:
+            if json and documents:
+                print_json(documents)
+            sys.stdout.flush()
+    if not documents:
+        raise no_text()
+    if refused:
+        raise typer.Exit(1)
+
+
+def _batches(texts: list[str]) -> Iterator[list[str]]:
+    return (texts[start : start + BATCH_SIZE] for start in range(0, len(texts), BATCH_SIZE))
+
+
+def _translated(
+    model: Model, batch: Sequence[str | bytes], choices: dict[str, Any]
+) -> tuple[list[str], list[str | Refusal]]:
+    """The texts of a batch, and for each its translation or what is wrong with it."""
+    sources: list[str] = []
+    answers: list[str | Refusal] = []
+    for line in batch:
+        try:
+            sources.append(line if isinstance(line, str) else decoded_line(line))
+            answers.append("")
+        except InvalidInputError as error:
+            sources.append(line.decode("utf-8", "backslashreplace") if isinstance(line, bytes) else line)
+            answers.append(error)
+    good = [index for index, answer in enumerate(answers) if answer == "" and sources[index]]
+    for index, answer in zip(good, _answers(model, [sources[index] for index in good], choices), strict=True):
+        answers[index] = answer
+    return sources, answers
+
+
+def _answers(model: Model, sources: list[str], choices: dict[str, Any]) -> list[str | Refusal]:
+    """Translations of `sources` in one run; where one of them is refused, of its halves."""
+    try:
+        return list(model.translate(sources, **choices))
+    except (InvalidInputError, ContextOverflowError) as error:
+        if len(sources) == 1:
+            return [error]
+        half = len(sources) // 2
+        return _answers(model, sources[:half], choices) + _answers(model, sources[half:], choices)

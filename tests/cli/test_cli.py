@@ -137,9 +137,9 @@ def test_a_closed_pipe_is_quiet() -> None:
 
 
 def test_ctrl_c_is_quiet_and_exit_code_130() -> None:
-    # translate waits for its lines: a place where an interrupt surely arrives.
+    # encode waits for all of its lines: a place where an interrupt surely arrives.
     with subprocess.Popen(
-        [*RUN, "translate", "absent.gguf"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+        [*RUN, "encode", "absent.gguf"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE
     ) as process:
         assert process.stdin is not None and process.stderr is not None
         process.stdin.write(b"one line\n")
