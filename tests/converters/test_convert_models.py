@@ -2,14 +2,9 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
-import os
 import shutil
-import subprocess
-import sys
 from pathlib import Path
-from typing import Any
 
 import edgeformer
 import gguf
@@ -19,6 +14,7 @@ from edgeformer.converters import ConversionReport, convert
 from edgeformer.converters.types.mixes import MIXES
 from edgeformer.files.gguf.reader import GGUFFile
 from edgeformer.text.tokenizer import Tokenizer
+from support.probes import llama_cpp
 
 NAMES = ("stories260k-llama", "shakespeare-llama-5m")
 
@@ -103,17 +99,6 @@ def test_transliteration(test_models: Path, tmp_path: Path) -> None:
 NEARLY_BEST = 0.15
 
 
-def llama_cpp(job: dict[str, Any]) -> dict[str, Any]:
-    """What llama.cpp says, from this interpreter or the one that EDGEFORMER_LLAMA_CPP_PYTHON names."""
-    interpreter = os.environ.get("EDGEFORMER_LLAMA_CPP_PYTHON")
-    if interpreter is None and importlib.util.find_spec("llama_cpp") is None:
-        pytest.skip("llama-cpp-python is not installed, nor named by EDGEFORMER_LLAMA_CPP_PYTHON")
-    probe = Path(__file__).parents[1] / "support" / "llama_cpp_probe.py"
-    command = [interpreter or sys.executable, str(probe)]
-    run = subprocess.run(command, input=json.dumps(job), capture_output=True, text=True, timeout=120, check=True)
-    return dict(json.loads(run.stdout))
-
-
 def expected_greedy(folder: Path) -> tuple[list[int], list[int]]:
     """The prompt, and the prompt with torch's greedy continuation."""
     expected = json.loads((folder / "expected.json").read_text())
@@ -140,7 +125,7 @@ def test_llama_cpp_runs_the_file(test_models: Path, tmp_path: Path, name: str, t
     prompt, greedy = expected_greedy(folder)
     story = (test_models / "text" / "tinystories_sample.txt").read_text()
     texts = ["", "x", "It's 12345  \u00e9t\u00e9\n\n\u65e5\u672c \U0001f389 </s> <|endoftext|>", *story.split("\n")]
-    answer = llama_cpp({"path": report.path, "texts": texts, "start": prompt, "length": len(greedy)})
+    answer = llama_cpp("tokens", {"path": report.path, "texts": texts, "start": prompt, "length": len(greedy)})
     if type in ("f32", "f16"):
         assert answer["ids"] == greedy
     assert largest_gap(report.path, prompt, answer["ids"]) < NEARLY_BEST
@@ -161,5 +146,5 @@ def test_files_of_llama_cpp_run_here(test_models: Path, tmp_path: Path, name: st
     convert(test_models / name, source, type="f32")
     prompt, greedy = expected_greedy(test_models / name)
     job = {"path": path, "source": source, "file_type": MIXES[type].file_type, "texts": []}
-    ids = llama_cpp({**job, "start": prompt, "length": len(greedy)})["ids"]
+    ids = llama_cpp("tokens", {**job, "start": prompt, "length": len(greedy)})["ids"]
     assert largest_gap(path, prompt, ids) < NEARLY_BEST

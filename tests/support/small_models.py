@@ -176,7 +176,7 @@ def transformer() -> SmallModel:
 def from_golden(name: str) -> SmallModel:
     """The keys and shapes of the file that a golden checkpoint becomes, with a vocabulary."""
     with open_checkpoint(cases.FOLDER / name) as checkpoint:
-        source = Source(checkpoint.folder, Config(checkpoint.config or {}, name), checkpoint)
+        source = Source(Path(checkpoint.folder), Config(checkpoint.config or {}, name), checkpoint)
         architecture = architecture_of(source.config)
         plan = planner_of(architecture)(source)
     shapes = {tensor.name: tensor.shape for tensor in plan.tensors}

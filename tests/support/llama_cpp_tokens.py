@@ -1,6 +1,6 @@
 """Run by an interpreter that has llama-cpp-python: its ids of texts, and its greedy continuation, as JSON.
 
-usage: python llama_cpp_probe.py < {"path": ..., "texts": [...], "start": [...], "length": n}
+usage: python llama_cpp_tokens.py < {"path": ..., "texts": [...], "start": [...], "length": n}
 
 With "source" and "file_type" (llama.cpp's number), it first writes the file by llama.cpp's quantizer.
 """
