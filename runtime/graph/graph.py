@@ -153,9 +153,9 @@ class Graph:
         """LayerNorm (Ba et al. 2016): (x - mean) / sqrt(variance + epsilon) * weight + bias."""
         return self.norm(x, "layer_norm", name, epsilon)
 
-    def rms_norm(self, x: Value, name: str, epsilon: float) -> Value:
-        """RMSNorm (Zhang and Sennrich 2019): x / sqrt(mean(x^2) + epsilon) * weight."""
-        return self.norm(x, "rms_norm", name, epsilon)
+    def rms_norm(self, x: Value, name: str, epsilon: float, *, groups: int = 1) -> Value:
+        """RMSNorm (Zhang and Sennrich 2019): x / sqrt(mean(x^2) + epsilon) * weight, of each group of columns."""
+        return self.norm(x, "rms_norm", name, epsilon, groups=groups)
 
     def l2_norm(self, x: Value, epsilon: float = 1e-12) -> Value:
         """x / max(|x|, epsilon)."""
