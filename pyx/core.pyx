@@ -24,6 +24,7 @@ from edgeformer.errors import (
 cimport cython
 from cpython.buffer cimport PyBUF_C_CONTIGUOUS, PyBUF_FORMAT, PyBuffer_Release, PyObject_GetBuffer
 from cpython.number cimport PyNumber_Index
+from cpython.ref cimport Py_DECREF, Py_INCREF
 from libc.errno cimport EBADF, EINTR, ENODATA, errno
 from libc.stdint cimport int8_t, int32_t, int64_t, uint8_t, uint64_t
 from libc.stdlib cimport calloc, free, realloc
@@ -35,6 +36,7 @@ include "constants.pxi"
 include "buffers.pxi"
 include "isa.pxi"
 include "code.pxi"
+include "locks.pxi"
 include "pool.pxi"
 include "files.pxi"
 include "weights.pxi"

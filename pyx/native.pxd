@@ -7,6 +7,20 @@ cdef extern from "<unistd.h>" nogil:
     int close(int descriptor)
     Py_ssize_t pread(int descriptor, void *target, size_t bytes, int64_t offset)
 
+cdef extern from "Python.h":
+    int Py_AddPendingCall(int (*call)(void *) except -1, void *argument)
+
+cdef extern from "pythread.h":
+    ctypedef void *PyThread_type_lock
+    ctypedef enum PyLockStatus:
+        PY_LOCK_ACQUIRED
+    PyThread_type_lock PyThread_allocate_lock()
+    void PyThread_free_lock(PyThread_type_lock)
+    int PyThread_acquire_lock(PyThread_type_lock, int wait)
+    PyLockStatus PyThread_acquire_lock_timed(PyThread_type_lock, long long microseconds, int interruptible) nogil
+    void PyThread_release_lock(PyThread_type_lock)
+    unsigned long PyThread_get_thread_ident()
+
 cdef extern from "edgeformer/types/blocks.h" nogil:
     enum:
         EF_TILE

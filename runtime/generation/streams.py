@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import AsyncIterator, Callable, Generator, Iterator
 from typing import TYPE_CHECKING, TypeVar
 
 from ..errors import InvalidInputError
+from ..host.forks import ForkSafeLock
 from .results import GenerationChunk, GenerationResult
 
 if TYPE_CHECKING:
@@ -43,7 +43,7 @@ class GenerationStream(Iterator[GenerationChunk]):
         self._cancel = cancel
         self._snapshot = snapshot
         # Re-entrant, so that a signal handler that closes the stream it interrupted gets an error and no deadlock.
-        self._lock = threading.RLock()
+        self._lock = ForkSafeLock()
 
     def __next__(self) -> GenerationChunk:
         with self._lock:

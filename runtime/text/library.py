@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import json
-import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from ..errors import InvalidInputError, ModelFormatError, quote
+from ..host.forks import ForkSafeLock
 from .checks import ADDED_TOKEN_FLAGS, Spec, seal
 
 if TYPE_CHECKING:
@@ -62,7 +62,7 @@ class LibraryEncoder:
     def __init__(self, describe: Callable[[], Spec], spec: Spec, path: str) -> None:
         self._describe = describe
         self._path = path
-        self._lock = threading.Lock()
+        self._lock = ForkSafeLock()
         self._sealed = self._built(seal(spec))
         self._open: tokenizers.Tokenizer | None = None
 

@@ -117,6 +117,26 @@ def test_fork_while_another_thread_generates(llama):
     )
 
 
+def test_fork_while_another_thread_reads_a_stream(llama):
+    run_script(
+        llama,
+        """
+        stream, stop = model.generate([1], max_tokens=16_000, stream=True), threading.Event()
+        def read():
+            for chunk in stream:
+                if stop.is_set():
+                    return
+        reader = threading.Thread(target=read)
+        reader.start()
+        for _ in range(20):
+            assert in_child(lambda: len([next(stream) for _ in range(5)]) == 5) == 0
+        stop.set()
+        reader.join()
+        stream.close()
+        """,
+    )
+
+
 def test_a_child_may_load_a_model_of_its_own(llama):
     run_script(
         llama,
