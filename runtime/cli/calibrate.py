@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import os
+import sys
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from . import options
-from .output import progress
+from .output import print_json, progress
 
 
 def calibrate(
@@ -18,6 +20,8 @@ def calibrate(
     max_tokens: Annotated[
         int | None, options.option("--max-tokens", min=1, help="Leave out the rest; default: 32,768.")
     ] = None,
+    threads: options.Threads = None,
+    json: options.Json = False,
 ) -> None:
     """Find out which columns of a model's matrices matter, for `edgeformer convert --importance`.
 
@@ -25,6 +29,8 @@ def calibrate(
 
     Example: edgeformer calibrate my-model-f16.gguf text.txt my-model-importance.gguf
     """
+    if threads is not None:
+        limit_threads(threads)
     from ..converters.types.importance import write_importance
     from ..errors import InvalidInputError, ModelNotFoundError
     from ..files.gguf.reader import GGUFFile
@@ -44,4 +50,22 @@ def calibrate(
         seen = measure_activations(file, content, max_tokens=max_tokens or MAX_TOKENS, progress=report)
     write_importance(out, architecture, seen, sources=[file, text])
     tokens = max((activations.count for activations in seen.values()), default=0)
+    if json:
+        print_json({"output": out, "architecture": architecture, "tokens": tokens, "matrices": list(seen)})
+        return
     print(f"{out}: {len(seen)} matrices, {tokens:,} tokens")
+
+
+def limit_threads(count: int) -> None:
+    """Let NumPy, which calibration runs on, multiply in so many threads. It asks once, when it is imported first.
+
+    Raises
+    ------
+    InvalidOptionError
+        It was imported already.
+    """
+    from ..errors import InvalidOptionError
+
+    if "numpy" in sys.modules:
+        raise InvalidOptionError("--threads: NumPy is loaded already; set OPENBLAS_NUM_THREADS before it is")
+    os.environ.update(dict.fromkeys(("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS"), str(count)))

@@ -188,6 +188,32 @@ def test_encode_writes_numbers_json_or_an_array(
     np.testing.assert_array_equal(np.load(path), expected)
 
 
+def test_encode_has_the_options_of_the_api(encoder: str, capsys: pytest.CaptureFixture[str]) -> None:
+    texts, long = ["a cat", "a dog"], "word " * 400
+    with edgeformer.load(encoder) as model:
+        plain = model.encode(texts, normalize_embeddings=False, prompt="query: ")
+        cut = model.encode([long], truncate="right")
+    rows = run_json(capsys, "encode", encoder, *texts, "--no-normalize", "--prompt", "query: ", "--batch-size", "1")
+    np.testing.assert_array_equal(np.float32([row["vector"] for row in rows]), plain)
+    rows = run_json(capsys, "encode", encoder, long, "--truncate", "--normalize")
+    np.testing.assert_array_equal(np.float32([row["vector"] for row in rows]), cut)
+    assert main(["encode", encoder, long]) == 1
+    assert "(--truncate)" in capsys.readouterr().err
+    assert main(["encode", encoder, "a", "--prompt-name", "absent"]) == 1
+    assert "'absent'" in capsys.readouterr().err
+
+
+def test_the_name_of_the_output_says_what_encode_writes(
+    encoder: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "vectors.json"
+    assert run(capsys, "encode", encoder, "a cat", "-o", str(path)) == ""
+    assert json.loads(path.read_text("utf-8")) == run_json(capsys, "encode", encoder, "a cat")
+    assert main(["encode", "absent.gguf", "a cat", "-o", str(tmp_path / "vectors.txt")]) == 1
+    assert ".npy or .json" in capsys.readouterr().err
+    assert list(tmp_path.iterdir()) == [path]
+
+
 def test_encode_into_a_missing_folder_is_an_error(
     encoder: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import json
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import edgeformer
@@ -118,6 +122,27 @@ def test_importance_of_another_model_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ConversionError, match=r"attn_q.*rows of 64.*\(63,\)"):
         convert(folder, tmp_path / "out.gguf", importance={"blk.0.attn_q.weight": np.ones(63, np.float32)})
     assert not (tmp_path / "out.gguf").exists()
+
+
+def test_calibrate_answers_in_json_and_keeps_to_its_threads(stories: Path, tmp_path: Path) -> None:
+    (tmp_path / "text.txt").write_text("Once upon a time there was a cat. " * 20)
+    script = (
+        "import os, sys\n"
+        "from edgeformer.cli import main\n"
+        "code = main(sys.argv[1:])\n"
+        "print(len(os.listdir('/proc/self/task')), file=sys.stderr)\n"
+        "sys.exit(code)\n"
+    )
+    arguments = ["calibrate", str(stories), str(tmp_path / "text.txt"), str(tmp_path / "i.gguf"), "--json"]
+    for threads in {1, min(2, len(os.sched_getaffinity(0)))}:
+        command = [sys.executable, "-c", script, *arguments, "--threads", str(threads)]
+        done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=100)
+        assert int(done.stderr) == threads
+        report = json.loads(done.stdout)
+        with GGUFFile(tmp_path / "i.gguf") as file:
+            assert {f"{name}.in_sum2" for name in report["matrices"]} < file.tensors.keys()
+        assert report["tokens"] > 100 and report["output"] == str(tmp_path / "i.gguf")
+    assert main([*arguments, "--threads", "2"]) == 1, "in this process NumPy has its threads already"
 
 
 def test_calibrate_then_convert(stories: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
