@@ -35,8 +35,12 @@ from .errors import (
     NumericError,
     OutputError,
     UnsupportedCPUError,
+    UnsupportedInterpreterError,
     UnsupportedModelError,
 )
+from .host.interpreters import refuse_subinterpreters
+
+refuse_subinterpreters()
 
 if TYPE_CHECKING:
     from ._kernels.core import CancelFlag as CancelFlag
@@ -101,6 +105,7 @@ __all__ = [
     "TokenLogprob",
     "Tokenizer",
     "UnsupportedCPUError",
+    "UnsupportedInterpreterError",
     "UnsupportedModelError",
     "Usage",
     "__version__",

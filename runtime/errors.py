@@ -27,6 +27,7 @@ __all__ = [
     "NumericError",
     "OutputError",
     "UnsupportedCPUError",
+    "UnsupportedInterpreterError",
     "UnsupportedModelError",
     "quote",
 ]
@@ -123,6 +124,10 @@ class UnsupportedModelError(EdgeformerError):
 
 class UnsupportedCPUError(EdgeformerError):
     """The instruction set that was asked for is unknown, not compiled in, or absent from this CPU."""
+
+
+class UnsupportedInterpreterError(EdgeformerError, ImportError):
+    """edgeformer was imported in a subinterpreter; it loads in a process's main interpreter only."""
 
 
 class ContextOverflowError(EdgeformerError):

@@ -1,0 +1,38 @@
+"""Which interpreter of the process this is.
+
+A process has NumPy and the compiled module once: the interpreter that loads them first keeps the others from them.
+"""
+
+from __future__ import annotations
+
+from types import ModuleType
+
+from ..errors import UnsupportedInterpreterError
+
+
+def refuse_subinterpreters() -> None:
+    """To be called before anything is loaded.
+
+    Raises
+    ------
+    UnsupportedInterpreterError
+        This is not the interpreter that the process began with.
+    """
+    interpreters = _interpreters()
+    if interpreters and interpreters.get_current() != interpreters.get_main():
+        raise UnsupportedInterpreterError(
+            "edgeformer runs in the main interpreter of a process only, not in a subinterpreter: use it there, or in a "
+            "process of its own"
+        )
+
+
+def _interpreters() -> ModuleType | None:
+    """Python's module for them, of which the name changes; None in a Python without them."""
+    try:
+        import _interpreters as interpreters
+    except ImportError:
+        try:
+            import _xxsubinterpreters as interpreters
+        except ImportError:
+            return None
+    return interpreters
