@@ -16,13 +16,9 @@ EF_BF16: Final[int]
 EF_Q8_0: Final[int]
 EF_Q4_0: Final[int]
 EF_I8_ROW: Final[int]
-EF_ROWS: Final[int]
-EF_OUTPUTS: Final[int]
-EF_SEGMENTS: Final[int]
-EF_TOKENS: Final[int]
-EF_POSITIONS: Final[int]
-EF_TOKEN_TYPES: Final[int]
 EF_MAX_CACHES: Final[int]
+EF_MAX_DOMAINS: Final[int]
+EF_MAX_INPUTS: Final[int]
 ACT_NONE: Final[int]
 ACT_RELU: Final[int]
 ACT_GELU: Final[int]
@@ -171,11 +167,10 @@ class Plan:
     def run(
         self,
         pool: Pool,
-        tokens: _Integers | None,
-        positions: _Integers | None,
-        token_types: _Integers | None,
-        output_rows: _Integers,
-        segments: Sequence[_Integers],
+        domains: Sequence[int | tuple[_Integers, _Integers | None]],
+        indices: Sequence[_Integers | None],
+        features: Sequence[_Floats],
+        segments: Mapping[tuple[int, int], _Integers],
         page_tables: Sequence[_Integers],
         should_cancel: CancelFlag | None = None,
     ) -> None: ...

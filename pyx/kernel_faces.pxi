@@ -78,7 +78,7 @@ def kernel_embed(isa, Matrix matrix not None, ids, scale=1.0, add=None):
     cdef const ef_kernels *kernels = kernels_of(isa)
     cdef FlushedDenormals flushed = FlushedDenormals()
     cdef View index = view_of(ids, "ids", "i", 1)
-    check_ids(<const int32_t *>index.buffer.buf, index.size(), matrix.native.num_rows, "ids")
+    check_ids(<const int32_t *>index.buffer.buf, index.size(), 0, matrix.native.num_rows, "ids")
     cdef Rows output = Rows(index.size(), matrix.num_columns), add_rows = None
     if add is not None:
         add_rows = rows_of(add, "add", matrix.num_columns)

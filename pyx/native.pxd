@@ -164,12 +164,8 @@ cdef extern from "edgeformer/kernels/kernels.h" nogil:
 cdef extern from "edgeformer/plan/plan.h" nogil:
     enum:
         EF_MAX_CACHES
-        EF_ROWS
-        EF_OUTPUTS
-        EF_SEGMENTS
-        EF_TOKENS
-        EF_POSITIONS
-        EF_TOKEN_TYPES
+        EF_MAX_DOMAINS
+        EF_MAX_INPUTS
         EF_OP_SLOTS
         EF_OP_COUNT
     ctypedef struct ef_operand:
@@ -207,16 +203,18 @@ cdef extern from "edgeformer/plan/plan.h" nogil:
         ef_parts *parts
         const ef_kernels *kernels
         int32_t num_ops
-    ctypedef struct ef_batch:
-        const int32_t *tokens
-        const int32_t *positions
-        const int32_t *token_types
-        const int32_t *output_rows
-        const ef_segment *segments[4]
-        const int32_t *page_table[4]
+    ctypedef struct ef_rows:
         int32_t num_rows
-        int32_t num_outputs
         int32_t num_segments
+        const int32_t *starts
+        const int32_t *widths
+    ctypedef struct ef_batch:
+        const ef_rows *domains
+        const int32_t *const *indices
+        const float *const *features
+        const ef_segment *const *segments
+        const int32_t *const *page_table
+        int32_t num_domains
 
 cdef extern from "edgeformer/host/memory.h" nogil:
     void *ef_memory_map(size_t bytes, int large_pages)

@@ -71,18 +71,18 @@ cdef class Plan:
     cdef object error
     cdef MappedFile file
     cdef bint checked
-    cdef int32_t id_limits[3]  # of tokens, positions, token types: the fewest rows of the tables they index
-    cdef bint reads_positions, reads_segments
-    cdef bint stores[4]
-    cdef bint looks_back[4]
-    cdef bint looks_at_all[4]
+    # What a batch must have (plan_checks.pxi): (index input, its domain, limit, domains whose rows it numbers, optional),
+    # (float input, domain, width), domains of equally many segments, (domain, domain, rows for each of its rows), and
+    # what is done to a cache from a domain: flags of CacheUse.
+    cdef list index_uses, feature_uses, same_segments, row_counts
+    cdef dict cache_uses
 
     def __cinit__(self, isa=None):
         self.native.kernels = kernels_of(isa)
         self.ops, self.matrices = Array(sizeof(ef_op)), Array(sizeof(ef_matrix))
         self.vectors, self.buffers = Array(sizeof(float *)), Array(sizeof(ef_buffer))
         self.references, self.matrix_objects, self.cache_objects, self.vector_sizes = [], [], [], []
-        self.domains, self.capacities = [], (0, 0, 0)
+        self.domains, self.capacities = [], ()
         self.guard = Guard()
 
     def __dealloc__(self):
@@ -141,7 +141,7 @@ cdef class Plan:
         kind : str
             One of `OPS`.
         domain : int
-            EF_ROWS, EF_OUTPUTS or EF_SEGMENTS.
+            Whose rows the op runs over.
         input, output, quantized : operands
             (buffer, first column); None or a negative buffer where there is none.
         row_scale : bool
@@ -158,7 +158,7 @@ cdef class Plan:
         cdef ef_op op
         memset(&op, 0, sizeof(op))
         op.kind = kind_number(kind)
-        op.domain = checked(domain, "domain", 0, EF_SEGMENTS)
+        op.domain = checked(domain, "domain", 0, EF_MAX_DOMAINS - 1)
         op.width = checked(width, "width", 1, 2**24)
         op.weight = checked(weight, "weight", -1, INT32_MAX)
         if len(input) > 2 or len(vector) > 2:
@@ -195,10 +195,10 @@ cdef class Plan:
         offsets, strides : int64 arrays [buffers]
             Bytes into the arena and from row to row, multiples of 64.
         domains : int32 array [buffers]
-            Which count of rows a buffer has.
+            Whose rows a buffer has.
         arena_bytes : int
-        capacities : (int, int, int)
-            The most rows, outputs and segments that a run may have.
+        capacities : tuple of int
+            The most rows that a run may have of each domain.
         """
         cdef View offset = view_of(offsets, "offsets", "q", 1), stride = view_of(strides, "strides", "q", 1)
         cdef View domain = view_of(domains, "domains", "i", 1)
@@ -208,12 +208,12 @@ cdef class Plan:
         if not offset.size() == stride.size() == domain.size():
             raise InvalidInputError("offsets, strides and domains are of different lengths")
         limits = tuple(checked(value, "capacity", 0, INT32_MAX) for value in capacities)
-        if len(limits) != 3 or not 0 <= arena_bytes <= 2**62:
-            raise InvalidInputError(f"there are three capacities and at most {2**62} bytes of arena")
+        if not 1 <= len(limits) <= EF_MAX_DOMAINS or not 0 <= arena_bytes <= 2**62:
+            raise InvalidInputError(f"there are 1 to {EF_MAX_DOMAINS} domains and at most {2**62} bytes of arena")
         kinds = []
         for i in range(offset.size()):
             buffer.offset, buffer.stride = (<int64_t *>offset.buffer.buf)[i], (<int64_t *>stride.buffer.buf)[i]
-            kinds.append(checked((<int32_t *>domain.buffer.buf)[i], f"domain of buffer {i}", 0, EF_SEGMENTS))
+            kinds.append(checked((<int32_t *>domain.buffer.buf)[i], f"domain of buffer {i}", 0, len(limits) - 1))
             if buffer.offset < 0 or buffer.stride <= 0 or buffer.offset % 64 or buffer.stride % 64:
                 raise InvalidInputError(f"buffer {i}: offset {buffer.offset} and stride {buffer.stride} must be multiples of 64")
             if <object>buffer.offset + <object>buffer.stride * limits[kinds[i]] > arena_bytes:
@@ -229,7 +229,7 @@ cdef class Plan:
             return 0
         ef_memory_unmap(self.native.arena, self.arena_bytes)
         self.native.arena, self.arena_bytes = NULL, 0
-        self.buffers, self.domains, self.capacities = Array(sizeof(ef_buffer)), [], (0, 0, 0)
+        self.buffers, self.domains, self.capacities = Array(sizeof(ef_buffer)), [], ()
         self.checked = False
         self.native.arena = <uint8_t *>allocate(nbytes, True, "the arena of a plan")
         self.arena_bytes = nbytes
@@ -257,24 +257,26 @@ cdef class Plan:
         self.native.vectors = <const float *const *>self.vectors.items
         self.native.buffers = <const ef_buffer *>self.buffers.items
         check_ops(self)
-        if self.native.parts == NULL and any(self.looks_back):
+        if self.native.parts == NULL and any([looks & LOOKS_BACK for looks in self.cache_uses.values()]):
             self.native.parts = <ef_parts *>allocate(sizeof(ef_parts), False, "the parts of attention")
         self.checked = True
         return 0
 
-    def run(self, Pool pool not None, tokens, positions, token_types, output_rows, segments, page_tables,
-            CancelFlag should_cancel=None):
+    def run(self, Pool pool not None, domains, indices, features, segments, page_tables, CancelFlag should_cancel=None):
         """Runs all ops over a batch. The GIL is released; Ctrl-C and `should_cancel` end the run within one op.
 
         Parameters
         ----------
         pool : Pool
-        tokens, positions, token_types : int32 arrays [rows] or None
-            None where no op reads them (token types: all 0).
-        output_rows : int32 array [outputs]
-            Rows that OP_SELECT picks.
-        segments : list of int32 arrays [segments, 6]
-            For each cache, the fields of ef_segment.
+        domains : list of int or (starts, widths)
+            For each domain its rows; or, where ops ask for its segments, the first row of each and then the number of
+            rows, int32 [segments + 1], and the widths of their grids, int32 [segments] (None: 1).
+        indices : list of int32 arrays or None
+            The index inputs, a number for every row of their domain; None: all 0, for tables that are looked up.
+        features : list of float32 arrays [rows, width]
+            The float inputs.
+        segments : dict of (cache, domain) to int32 array [segments, 6]
+            The fields of ef_segment.
         page_tables : list of int32 arrays
             For each cache, the pages that segments refer to.
         should_cancel : CancelFlag, optional
@@ -288,7 +290,7 @@ cdef class Plan:
             A mapped file that holds matrices is not what it was; what the run computed is worth nothing.
         """
         cdef Reading reading
-        cdef Batch batch = Batch(tokens, positions, token_types, output_rows, segments, page_tables)
+        cdef Batch batch = Batch(domains, indices, features, segments, page_tables)
         cdef ef_cancel *cancel = NULL if should_cancel is None else &should_cancel.native
         cdef int status = EF_RUN_DONE
         with self.guard:

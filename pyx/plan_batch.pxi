@@ -6,122 +6,219 @@ cdef class Batch:
 
     cdef ef_batch native
     cdef list views
-    cdef int32_t table_sizes[4]
-    cdef int num_caches
+    cdef ef_rows domains[EF_MAX_DOMAINS]
+    cdef const int32_t *indices[EF_MAX_INPUTS]
+    cdef Py_ssize_t index_sizes[EF_MAX_INPUTS]
+    cdef const float *features[EF_MAX_INPUTS]
+    cdef Py_ssize_t feature_rows[EF_MAX_INPUTS]
+    cdef Py_ssize_t feature_columns[EF_MAX_INPUTS]
+    cdef const ef_segment *segments[EF_MAX_CACHES * EF_MAX_DOMAINS]
+    cdef const int32_t *page_table[EF_MAX_CACHES]
+    cdef Py_ssize_t table_sizes[EF_MAX_CACHES]
+    cdef int num_indices, num_features, num_caches
 
-    def __cinit__(self, tokens, positions, token_types, output_rows, segments, page_tables):
+    def __cinit__(self, domains, indices, features, segments, page_tables):
         self.views = []
-        self.native.num_rows = -1
-        self.native.tokens = self.row_ids(tokens, "tokens")
-        self.native.positions = self.row_ids(positions, "positions")
-        self.native.token_types = self.row_ids(token_types, "token_types")
-        cdef View view = self.keep(output_rows, "output_rows", 1)
-        self.native.output_rows, self.native.num_outputs = <const int32_t *>view.buffer.buf, view.size()
-        if len(segments) > EF_MAX_CACHES or len(page_tables) > len(segments):
-            raise InvalidInputError("segments and page tables are one for each cache of the plan")
-        self.num_caches = len(segments)
-        cdef int i
+        self.native.num_domains = checked(len(domains), "the number of domains", 1, EF_MAX_DOMAINS)
+        self.num_caches = checked(len(page_tables), "the number of caches", 0, EF_MAX_CACHES)
+        cdef int i = 0
+        for domain in domains:
+            self.add_domain(i, domain)
+            i += 1
+        self.num_indices = checked(len(indices), "the number of index inputs", 0, EF_MAX_INPUTS)
+        for i in range(self.num_indices):
+            self.add_index(i, indices[i])
+        self.num_features = checked(len(features), "the number of float inputs", 0, EF_MAX_INPUTS)
+        for i in range(self.num_features):
+            self.add_features(i, features[i])
+        for (cache, domain), array in segments.items():
+            self.add_segments(cache, domain, array)
         for i in range(self.num_caches):
-            view = self.keep(segments[i], "segments", 2)
-            if view.size(1) * sizeof(int32_t) != sizeof(ef_segment) or i and view.size() != self.native.num_segments:
-                raise InvalidInputError("segments must have 6 columns, and for every cache the same number of rows")
-            self.native.segments[i], self.native.num_segments = <const ef_segment *>view.buffer.buf, view.size()
-            if i < len(page_tables):
-                view = self.keep(page_tables[i], "page_tables", 1)
-                self.native.page_table[i], self.table_sizes[i] = <const int32_t *>view.buffer.buf, view.size()
+            view = self.keep(page_tables[i], "page_tables", "i", 1)
+            self.page_table[i], self.table_sizes[i] = <const int32_t *>(<View>view).buffer.buf, (<View>view).size()
+        self.native.domains, self.native.indices, self.native.features = self.domains, self.indices, self.features
+        self.native.segments, self.native.page_table = self.segments, self.page_table
 
-    cdef View keep(self, object array, str name, int ndim):
-        cdef View view = view_of(array, name, "i", ndim)
+    cdef View keep(self, object array, str name, str element, int ndim):
+        cdef View view = view_of(array, name, element, ndim)
         if view.buffer.len > INT32_MAX:
             raise InvalidInputError(f"{name}: {view.buffer.len} bytes are too many")
         self.views.append(view)
         return view
 
-    cdef const int32_t *row_ids(self, object array, str name) except? NULL:
-        if array is None:
-            return NULL
-        cdef View view = self.keep(array, name, 1)
-        if self.native.num_rows >= 0 and view.size() != self.native.num_rows:
-            raise InvalidInputError(f"{name}: {view.size()} elements for {self.native.num_rows} rows")
-        self.native.num_rows = view.size()
-        return <const int32_t *>view.buffer.buf
+    cdef int add_domain(self, int index, object domain) except -1:
+        """A number of rows, or (starts, widths or None) as in ef_rows."""
+        cdef ef_rows *rows = &self.domains[index]
+        cdef View starts, widths
+        if not isinstance(domain, tuple):
+            rows.num_rows = checked(domain, f"rows of domain {index}", 0, INT32_MAX)
+            return 0
+        starts = self.keep(domain[0], "starts", "i", 1)
+        if starts.size() < 1:
+            raise InvalidInputError(f"domain {index}: starts hold one more element than there are segments")
+        rows.starts, rows.num_segments = <const int32_t *>starts.buffer.buf, starts.size() - 1
+        rows.num_rows = rows.starts[rows.num_segments]
+        if domain[1] is not None:
+            widths = self.keep(domain[1], "widths", "i", 1)
+            if widths.size() != rows.num_segments:
+                raise InvalidInputError(f"domain {index}: {widths.size()} widths of {rows.num_segments} segments")
+            rows.widths = <const int32_t *>widths.buffer.buf
+        return self.check_domain(index)
+
+    cdef int check_domain(self, int index) except -1:
+        """Segments begin at row 0, none begins before the last one ends, and each is a whole grid."""
+        cdef ef_rows *rows = &self.domains[index]
+        cdef int32_t i, count, width
+        if rows.starts[0] != 0:
+            raise InvalidInputError(f"domain {index}: the first segment starts at row {rows.starts[0]}")
+        for i in range(rows.num_segments):
+            count = rows.starts[i + 1] - rows.starts[i]
+            width = rows.widths[i] if rows.widths != NULL else 1
+            if rows.starts[i] > rows.starts[i + 1] or width < 1 or count % width:
+                raise InvalidInputError(f"domain {index}: segment {i} has rows {rows.starts[i]} to {rows.starts[i + 1]} in rows of {width}")
+        return 0
+
+    cdef int add_index(self, int index, object array) except -1:
+        cdef View view
+        if array is not None:
+            view = self.keep(array, f"index input {index}", "i", 1)
+            self.indices[index], self.index_sizes[index] = <const int32_t *>view.buffer.buf, view.size()
+        return 0
+
+    cdef int add_features(self, int index, object array) except -1:
+        cdef View view = self.keep(array, f"float input {index}", "f", 2)
+        self.features[index] = <const float *>view.buffer.buf
+        self.feature_rows[index], self.feature_columns[index] = view.size(), view.size(1)
+        return 0
+
+    cdef int add_segments(self, object cache, object domain, object array) except -1:
+        """The rows of ef_segment of a cache in a domain, which get their number of segments from it where nobody told."""
+        cdef int c = checked(cache, "cache", 0, self.num_caches - 1), d = checked(domain, "domain", 0, self.native.num_domains - 1)
+        cdef ef_rows *rows = &self.domains[d]
+        cdef View view = self.keep(array, "segments", "i", 2)
+        if view.size(1) * sizeof(int32_t) != sizeof(ef_segment):
+            raise InvalidInputError("segments have 6 columns")
+        if rows.starts == NULL and rows.num_segments == 0:
+            rows.num_segments = view.size()
+        if view.size() != rows.num_segments:
+            raise InvalidInputError(f"{view.size()} segments of cache {c} in a domain of {rows.num_segments}")
+        self.segments[c * self.native.num_domains + d] = <const ef_segment *>view.buffer.buf
+        return 0
 
 
-cdef int check_ids(const int32_t *ids, int32_t count, int32_t limit, str name) except -1:
-    """Every id is within [0, limit)."""
-    cdef int32_t i
+cdef int check_ids(const int32_t *ids, int64_t count, int32_t low, int64_t limit, str name) except -1:
+    """Every id is within [low, limit)."""
+    cdef int64_t i
     for i in range(count):
-        if not 0 <= ids[i] < limit:
-            raise InvalidInputError(f"{name}[{i}] is {ids[i]}; it must be 0 to {limit - 1}")
+        if not low <= ids[i] < limit:
+            raise InvalidInputError(f"{name}[{i}] is {ids[i]}; it must be {low} to {limit - 1}")
     return 0
 
 
 cdef int check_batch(Plan plan, Batch batch) except -1:
     """The batch fits the plan: nothing that a kernel reads or writes for it lies outside of its memory."""
-    cdef ef_batch *native = &batch.native
-    cdef int i
-    if native.num_rows < 1:
-        raise InvalidInputError("a run needs at least one row, given by tokens or positions")
-    counts = (native.num_rows, native.num_outputs, native.num_segments)
-    if any(count > capacity for count, capacity in zip(counts, plan.capacities)):
-        raise InvalidInputError(f"{counts} rows, outputs and segments are more than the capacities {plan.capacities}")
-    check_ids(native.output_rows, native.num_outputs, native.num_rows, "output_rows")
-    check_source(native.tokens, native.num_rows, plan.id_limits[EF_TOKENS], "tokens")
-    check_source(native.positions, native.num_rows, plan.id_limits[EF_POSITIONS], "positions")
-    if native.token_types != NULL:
-        check_source(native.token_types, native.num_rows, plan.id_limits[EF_TOKEN_TYPES], "token_types")
-    if plan.reads_positions and native.positions == NULL:
-        raise InvalidInputError("the plan reads positions, but there are none")
-    if batch.num_caches < len(plan.cache_objects) or plan.reads_segments and batch.num_caches == 0:
-        raise InvalidInputError(f"segments are needed for each of {max(1, len(plan.cache_objects))} caches")
-    for i in range(batch.num_caches):
-        check_segments(plan, batch, i)
+    cdef int d
+    if batch.native.num_domains != len(plan.capacities):
+        raise InvalidInputError(f"{batch.native.num_domains} domains of rows for a plan of {len(plan.capacities)}")
+    for d in range(batch.native.num_domains):
+        if batch.domains[d].num_rows > <object>plan.capacities[d]:
+            raise InvalidInputError(f"{batch.domains[d].num_rows} rows are more than the capacity {plan.capacities[d]} of domain {d}")
+    if batch.domains[0].num_rows < 1:
+        raise InvalidInputError("a run needs at least one row")
+    for source, domain, limit, domains, optional in plan.index_uses:
+        check_index(batch, source, domain, limit, domains, optional)
+    for source, domain, width in plan.feature_uses:
+        check_features(batch, source, domain, width)
+    for domain, other in plan.same_segments:
+        check_same_segments(batch, domain, other)
+    for domain, other, parts in plan.row_counts:
+        check_row_counts(batch, domain, other, parts)
+    if batch.num_caches < len(plan.cache_objects):
+        raise InvalidInputError(f"page tables are needed for each of {len(plan.cache_objects)} caches")
+    for (cache, domain), looks in plan.cache_uses.items():
+        check_segments(plan, batch, cache, domain, looks)
     return 0
 
 
-cdef int check_source(const int32_t *ids, int32_t count, int32_t limit, str name) except -1:
-    """Ids that a table of `limit` rows is looked up with; no table where it is negative."""
-    if limit < 0:
-        return 0
-    if ids == NULL:
-        raise InvalidInputError(f"the plan reads {name}, but there are none")
-    return check_ids(ids, count, limit, name)
+cdef int check_index(Batch batch, int source, int domain, int64_t limit, tuple domains, bint optional) except -1:
+    """An index input for every row of a domain: below `limit`, or rows of `domains` end to end (-1: none)."""
+    cdef int32_t low = 0
+    if source >= batch.num_indices or batch.indices[source] == NULL:
+        if optional:
+            return 0
+        raise InvalidInputError(f"the plan reads index input {source}, but there is none")
+    if batch.index_sizes[source] != batch.domains[domain].num_rows:
+        raise InvalidInputError(f"index input {source}: {batch.index_sizes[source]} elements for {batch.domains[domain].num_rows} rows")
+    if domains:
+        low, limit = -1, sum([batch.domains[<int>d].num_rows for d in domains])
+    return check_ids(batch.indices[source], batch.index_sizes[source], low, limit, f"index input {source}")
 
 
-cdef int check_segments(Plan plan, Batch batch, int cache) except -1:
+cdef int check_features(Batch batch, int source, int domain, int64_t width) except -1:
+    if source >= batch.num_features:
+        raise InvalidInputError(f"the plan reads float input {source}, but there is none")
+    rows, columns = batch.feature_rows[source], batch.feature_columns[source]
+    if rows != batch.domains[domain].num_rows or columns != width:
+        raise InvalidInputError(f"float input {source}: {rows} rows of {columns}, not {batch.domains[domain].num_rows} of {width}")
+    return 0
+
+
+cdef int check_same_segments(Batch batch, int domain, int other) except -1:
+    """Both domains say where their segments are, and have equally many."""
+    cdef const ef_rows *a = &batch.domains[domain]
+    cdef const ef_rows *b = &batch.domains[other]
+    if a.starts == NULL or b.starts == NULL or a.num_segments != b.num_segments:
+        raise InvalidInputError(f"domains {domain} and {other} must say where their segments are, as many of one as of the other")
+    return 0
+
+
+cdef int check_row_counts(Batch batch, int domain, int other, int64_t parts) except -1:
+    """A domain has `parts` rows for each row of another, or one for each segment of it where parts is 0."""
+    cdef const ef_rows *from_rows = &batch.domains[other]
+    cdef int64_t wanted = from_rows.num_rows * parts if parts else from_rows.num_segments
+    cdef int32_t i
+    if parts == 0 and from_rows.starts == NULL:
+        raise InvalidInputError(f"domain {other} must say where its segments are")
+    for i in range(from_rows.num_segments if parts == 0 else 0):
+        if from_rows.starts[i] == from_rows.starts[i + 1]:
+            raise InvalidInputError(f"domain {other}: segment {i} has no rows")
+    if batch.domains[domain].num_rows != wanted:
+        raise InvalidInputError(f"domain {domain} has {batch.domains[domain].num_rows} rows, not {wanted}")
+    return 0
+
+
+cdef int check_segments(Plan plan, Batch batch, int cache, int domain, int looks) except -1:
     """Segments cover the rows in order, and all the positions they touch lie on pages of the cache."""
     cdef int64_t row = 0, length
-    cdef int32_t i, num_pages = 0
+    cdef int32_t i, num_pages = (<Cache>plan.cache_objects[cache]).num_pages
+    cdef const ef_segment *segments = batch.segments[cache * batch.native.num_domains + domain]
     cdef const ef_segment *segment
-    cdef bint in_plan = cache < len(plan.cache_objects)
-    if in_plan:
-        num_pages = (<Cache>plan.cache_objects[cache]).num_pages
-    for i in range(batch.native.num_segments):
-        segment = &batch.native.segments[cache][i]
+    if segments == NULL:
+        raise InvalidInputError(f"segments of cache {cache} in domain {domain} are needed")
+    for i in range(batch.domains[domain].num_segments):
+        segment = &segments[i]
         if segment.first_row != row or segment.num_rows < 1:
             raise InvalidInputError(f"segment {i} of cache {cache} has {segment.num_rows} rows from {segment.first_row}, not from {row}")
         row += segment.num_rows
         if segment.position < 0 or segment.kv_length < 0 or segment.first_page < 0:
             raise InvalidInputError(f"segment {i} of cache {cache} has a negative position, length or page")
-        if not in_plan:
-            continue
         length = 0
-        if plan.stores[cache] or plan.looks_back[cache]:
+        if looks & (STORES | LOOKS_BACK):
             length = <int64_t>segment.position + segment.num_rows
-        if plan.looks_at_all[cache]:
+        if looks & LOOKS_AT_ALL:
             length = max(length, segment.kv_length)
             if segment.kv_length == 0:
                 raise InvalidInputError(f"segment {i} of cache {cache} sees no positions")
         check_pages(batch, cache, i, segment.first_page, (length + EF_TILE - 1) // EF_TILE, num_pages)
-    if row != batch.native.num_rows:
-        raise InvalidInputError(f"segments of cache {cache} cover {row} of {batch.native.num_rows} rows")
+    if row != batch.domains[domain].num_rows:
+        raise InvalidInputError(f"segments of cache {cache} cover {row} of {batch.domains[domain].num_rows} rows")
     return 0
 
 
 cdef int check_pages(Batch batch, int cache, int32_t segment, int64_t first, int64_t count, int32_t num_pages) except -1:
     if first + count > batch.table_sizes[cache]:
         raise InvalidInputError(f"segment {segment} needs {count} pages from {first} of a table of {batch.table_sizes[cache]} (cache {cache})")
-    cdef const int32_t *pages = batch.native.page_table[cache] + first
+    cdef const int32_t *pages = batch.page_table[cache] + first
     cdef int64_t i
     for i in range(count):
         if not 0 <= pages[i] < num_pages:

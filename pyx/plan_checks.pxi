@@ -12,6 +12,11 @@ cdef enum:
     ROW_SCALE = 8 # quantized rows, and every row has one scale
 
 
+cdef enum CacheUse:
+    STORES = 1
+    LOOKS_BACK = 2   # attention whose rows see the positions before them
+    LOOKS_AT_ALL = 4 # attention whose rows see every position
+
 cdef class OpChecker:
     """Checks one op after the other; keeps what each buffer was found to hold."""
 
@@ -73,11 +78,26 @@ cdef class OpChecker:
 
     cdef ef_cache *cache(self) except NULL:
         cdef int32_t index = self.field("cache")
-        self.require(self.op.domain == EF_ROWS, "caches have rows of the domain EF_ROWS")
         self.require(0 <= index < len(self.plan.cache_objects), f"cache {index} of {len(self.plan.cache_objects)}")
         cdef ef_cache *cache = &self.plan.native.caches[index]
         self.require(0 <= self.field("layer") < cache.num_layers, f"layer {self.field('layer')} of {cache.num_layers}")
         return cache
+
+    cdef int uses_cache(self, int how) except -1:
+        key = (self.field("cache"), self.op.domain)
+        self.plan.cache_uses[key] = self.plan.cache_uses.get(key, 0) | how
+        return 0
+
+    cdef int reads_index(self, int64_t limit, tuple domains, bint optional) except -1:
+        """The index input `source` at the rows of the op's domain: below `limit`, or rows of `domains`."""
+        self.one_of("source", EF_MAX_INPUTS)
+        self.plan.index_uses.append((self.field("source"), self.op.domain, limit, domains, optional))
+        return 0
+
+    cdef int32_t other_domain(self, str name) except -1:
+        """The domain that a field names."""
+        self.one_of(name, len(self.plan.capacities))
+        return self.field(name)
 
     cdef int results(self) except -1:
         """Floats, quantized rows, or both."""
@@ -85,15 +105,16 @@ cdef class OpChecker:
         self.operand("output", self.op.output, self.op.width, self.op.domain, OPTIONAL | PADDED)
         return self.quantized(self.op.width, OPTIONAL)
 
+    def features(self):
+        self.one_of("source", EF_MAX_INPUTS)
+        self.plan.feature_uses.append((self.field("source"), self.op.domain, self.op.width))
+        self.operand("output", self.op.output, self.op.width, self.op.domain)
+
     def embed(self):
-        cdef int32_t source = self.field("source"), num_rows = self.matrix().num_rows
-        self.one_of("source", EF_TOKEN_TYPES + 1)
-        self.require(self.op.domain == EF_ROWS, "the domain is EF_ROWS")
+        self.reads_index(self.matrix().num_rows, (), True)
         self.require(self.op.width == self.matrix().num_columns, f"width {self.op.width} of a matrix of {self.matrix().num_columns} columns")
-        self.operand("input", self.op.input[0], self.op.width, EF_ROWS, OPTIONAL)
-        self.operand("output", self.op.output, self.op.width, EF_ROWS, PADDED)
-        if self.plan.id_limits[source] < 0 or num_rows < self.plan.id_limits[source]:
-            self.plan.id_limits[source] = num_rows
+        self.operand("input", self.op.input[0], self.op.width, self.op.domain, OPTIONAL)
+        self.operand("output", self.op.output, self.op.width, self.op.domain, PADDED)
 
     cdef int input_of(self, int32_t type):
         return BLOCKS | ROW_SCALE if type == EF_I8_ROW else BLOCKS if ef_type_is_quantized(type) else 0
@@ -131,10 +152,10 @@ cdef class OpChecker:
         self.operand("output", self.op.output, groups * self.op.width, self.op.domain)
 
     def rotary(self):
-        self.require(self.op.width % 2 == 0 and self.op.domain == EF_ROWS, "the width is even, the domain EF_ROWS")
+        self.require(self.op.width % 2 == 0, f"width {self.op.width} is odd")
         self.vector(0, self.op.width // 2)
-        self.plan.reads_positions = True
-        self.operand("output", self.op.output, self.op.width, EF_ROWS, PADDED)
+        self.reads_index(INT32_MAX, (), False)
+        self.operand("output", self.op.output, self.op.width, self.op.domain, PADDED)
 
     def rope(self):
         cdef int64_t heads = self.field("num_heads"), head_dim = self.field("head_dim"), half = self.field("half")
@@ -147,9 +168,9 @@ cdef class OpChecker:
 
     def store_kv(self):
         cdef ef_cache *cache = self.cache()
-        self.operand("keys", self.op.input[0], cache.num_heads * cache.key_dim, EF_ROWS)
-        self.operand("values", self.op.input[1], cache.num_heads * cache.value_dim, EF_ROWS)
-        self.plan.stores[self.field("cache")] = True
+        self.operand("keys", self.op.input[0], cache.num_heads * cache.key_dim, self.op.domain)
+        self.operand("values", self.op.input[1], cache.num_heads * cache.value_dim, self.op.domain)
+        self.uses_cache(STORES)
 
     def attention(self):
         cdef ef_cache *cache = self.cache()
@@ -157,15 +178,12 @@ cdef class OpChecker:
         self.require(1 <= heads <= 2**16 and heads % cache.num_heads == 0, f"{heads} heads over {cache.num_heads} of the cache")
         self.require(self.field("window") >= 0, f"window {self.field('window')}")
         self.one_of("causal", 2)
-        self.operand("queries", self.op.input[0], heads * cache.key_dim, EF_ROWS)
-        self.operand("output", self.op.output, heads * cache.value_dim, EF_ROWS)
+        self.operand("queries", self.op.input[0], heads * cache.key_dim, self.op.domain)
+        self.operand("output", self.op.output, heads * cache.value_dim, self.op.domain)
         self.require(self.op.quantized.buffer < 0 or heads // cache.num_heads * cache.value_dim % EF_BLOCK == 0,
                      "heads of the cache are not whole blocks")
         self.quantized(heads * cache.value_dim, OPTIONAL)
-        if self.field("causal"):
-            self.plan.looks_back[self.field("cache")] = True
-        else:
-            self.plan.looks_at_all[self.field("cache")] = True
+        self.uses_cache(LOOKS_BACK if self.field("causal") else LOOKS_AT_ALL)
 
     cdef int inputs(self, int count) except -1:
         """So many inputs of the width of the result."""
@@ -192,29 +210,54 @@ cdef class OpChecker:
         self.operand("input", self.op.input[0], self.op.width, self.op.domain)
         self.quantized(self.op.width)
 
-    def select(self):
-        self.require(self.op.domain == EF_OUTPUTS, "the domain is EF_OUTPUTS")
-        self.operand("input", self.op.input[0], self.op.width, EF_ROWS)
-        self.operand("output", self.op.output, self.op.width, EF_OUTPUTS)
+    def copy(self):
+        self.inputs(1)
+        self.operand("output", self.op.output, self.op.width, self.op.domain)
+
+    def gather(self):
+        cdef int more = self.field("more_rows")
+        rows = (self.other_domain("rows"),)
+        self.reads_index(0, rows if more < 0 else (*rows, self.other_domain("more_rows")), False)
+        self.operand("input", self.op.input[0], self.op.width, self.field("rows"))
+        self.require((more < 0) == (self.op.input[1].buffer < 0), "the second input and its domain come together")
+        if more >= 0:
+            self.operand("second input", self.op.input[1], self.op.width, more)
+        self.operand("output", self.op.output, self.op.width, self.op.domain)
+
+    def unfold(self):
+        cdef int64_t taps = <int64_t>self.field("kernel_height") * self.field("kernel_width")
+        for name in ("kernel_height", "kernel_width", "stride_height", "stride_width", "dilation_height", "dilation_width"):
+            self.require(1 <= self.field(name) <= 2**16, f"{name} {self.field(name)}")
+        for name in ("padding_top", "padding_left"):
+            self.require(0 <= self.field(name) <= 2**16, f"{name} {self.field(name)}")
+        self.require(self.op.width % taps == 0, f"width {self.op.width} of {taps} rows side by side")
+        self.plan.same_segments.append((self.op.domain, self.other_domain("rows")))
+        self.operand("input", self.op.input[0], self.op.width // taps, self.field("rows"))
+        self.operand("output", self.op.output, self.op.width, self.op.domain)
+
+    def split(self):
+        cdef int64_t parts = self.field("parts")
+        self.require(1 <= parts <= 2**16, f"{parts} parts")
+        self.plan.row_counts.append((self.op.domain, self.other_domain("rows"), parts))
+        self.operand("input", self.op.input[0], self.op.width * parts, self.field("rows"))
+        self.operand("output", self.op.output, self.op.width, self.op.domain)
 
     def pool(self):
-        self.require(self.op.domain == EF_SEGMENTS, "the domain is EF_SEGMENTS")
         self.one_of("pooling", EF_POOL_COUNT)
-        self.operand("input", self.op.input[0], self.op.width, EF_ROWS)
-        self.operand("output", self.op.output, self.op.width, EF_SEGMENTS, PADDED)
+        self.plan.row_counts.append((self.op.domain, self.other_domain("rows"), 0))
+        self.operand("input", self.op.input[0], self.op.width, self.field("rows"))
+        self.operand("output", self.op.output, self.op.width, self.op.domain, PADDED)
 
 
 cdef int check_ops(Plan plan) except -1:
     """Checks all ops of a plan, and notes what its batches must have."""
     cdef OpChecker checker = OpChecker(plan)
     cdef Py_ssize_t i
-    plan.reads_positions = plan.reads_segments = False
-    for i in range(3):
-        plan.id_limits[i] = -1
-    for i in range(EF_MAX_CACHES):
-        plan.stores[i] = plan.looks_back[i] = plan.looks_at_all[i] = False
+    plan.index_uses, plan.feature_uses, plan.same_segments, plan.row_counts, plan.cache_uses = [], [], [], [], {}
     for i in range(plan.ops.count):
         checker.op, checker.index = &plan.native.ops[i], i
-        plan.reads_segments |= checker.op.domain == EF_SEGMENTS
+        checker.require(checker.op.domain < len(plan.capacities), f"domain {checker.op.domain} of {len(plan.capacities)}")
         getattr(checker, OP_KINDS[checker.op.kind])()
+    plan.index_uses = list(dict.fromkeys(plan.index_uses))
+    plan.same_segments, plan.row_counts = list(set(plan.same_segments)), list(set(plan.row_counts))
     return 0

@@ -9,6 +9,7 @@ from itertools import accumulate
 import numpy as np
 
 from .._kernels import core
+from ..graph.domains import OUTPUTS, ROWS
 from ..graph.graph import SEQUENCE, CacheSpec
 from .cache import PageTable, pages_of
 from .program import Batch
@@ -32,21 +33,19 @@ def batch_of(parts: Sequence[Part], caches: Sequence[CacheSpec]) -> Batch:
     for spec in caches:
         tables = [part.tables[spec.name] for part in parts]
         begins = positions if spec.lifetime == SEQUENCE else [0] * len(parts)
-        segments[spec.name], page_tables[spec.name] = core.segment_rows(
+        segments[spec.name, ROWS], page_tables[spec.name] = core.segment_rows(
             [table.pages for table in tables], lengths, begins, [table.length for table in tables]
         )
-    if not caches:  # what pools rows still needs to know whose they are
-        segments[""], _ = core.segment_rows([[] for _ in parts], lengths, positions, lengths)
     outputs = [range(end - part.num_outputs, end) for part, end in zip(parts, accumulate(lengths), strict=True)]
-    types = None if parts[0].token_types is None else np.concatenate([part.token_types for part in parts])
-    return Batch(
-        np.concatenate([part.ids for part in parts]),
-        core.row_positions(positions, lengths),
-        segments,
-        page_tables,
-        np.array([row for rows in outputs for row in rows], np.int32),
-        types,
-    )
+    output_rows = np.array([row for rows in outputs for row in rows], np.int32)
+    indices = {
+        "tokens": np.concatenate([part.ids for part in parts]),
+        "positions": core.row_positions(positions, lengths),
+        "output_rows": output_rows,
+    }
+    if parts[0].token_types is not None:
+        indices["token_types"] = np.concatenate([part.token_types for part in parts])
+    return Batch({ROWS: lengths, OUTPUTS: [len(output_rows)]}, indices, segments, page_tables)
 
 
 def cut_runs(

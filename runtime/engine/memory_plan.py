@@ -11,7 +11,7 @@ from ..errors import InvalidOptionError
 from ..files.gguf.reader import GGUFFile
 from ..graph.architecture import Architecture
 from ..graph.graph import PASS, CacheSpec
-from ..graph.recipe import ALIGNMENT, DOMAINS, Recipe
+from ..graph.recipe import ALIGNMENT, Recipe
 from ..host.limits import default_threads
 from ..models.registry import build_architecture
 from .cache import KV_TYPES, pages_of
@@ -109,15 +109,15 @@ def check_context(n_ctx: int | None, architecture: Architecture) -> None:
         )
 
 
-def run_bytes(recipe: Recipe, counts: Mapping[str, int], kv_type: str, threads: int) -> int:
-    """The most that runs of so many rows, outputs and segments take: the arena, what threads work in and leave for one
+def run_bytes(recipe: Recipe, capacities: list[int], kv_type: str, threads: int) -> int:
+    """The most that runs of so many rows of each domain take: the arena, what threads work in and leave for one
     another, and the results.
     """
-    arena = recipe.layout([counts[domain] for domain in DOMAINS])[1]
+    arena = recipe.layout(capacities)[1]
     causal = any(op.kind == "attention" and op.fields["causal"] for op in recipe.ops)
     shapes = [(s.num_heads, s.key_dim, s.value_dim, cache_element(s, kv_type)) for s in recipe.caches]
     scratch = max(core.run_scratch_bytes(threads, *shape, causal) for shape in shapes or [(1, 1, 1, core.EF_F32)])
-    results = sum(4 * width * counts[domain] for _, width, domain in recipe.outputs.values())
+    results = sum(4 * width * capacities[recipe.domains.index(domain)] for _, width, domain in recipe.outputs.values())
     return arena + ALIGNMENT + scratch + results
 
 
@@ -137,16 +137,11 @@ def plan_recipes(
     scratch = 0
     for (program, _), recipe in recipes.items():  # each keeps an arena of its own
         most = min(rows, rows_per_run(recipe)) if program == architecture.stepper else rows
-        scratch += run_bytes(recipe, run_counts(most, sequences), kv_type, threads)
+        capacity = 1 << (most - 1).bit_length()
+        scratch += run_bytes(recipe, recipe.capacities(capacity, min(sequences, capacity), sequences), kv_type, threads)
     pages = pages_for(recipes, n_ctx, rows, sequences)
     cache = sum(pages[name] * cache_page_bytes(spec, kv_type) for name, spec in cache_specs(recipes).items())
     return MemoryPlan(weights, cache, scratch, n_ctx, rows, sequences)
-
-
-def run_counts(rows: int, sequences: int) -> dict[str, int]:
-    """Rows, outputs and segments that an arena has room for, where a run of `rows` rows comes from `sequences`."""
-    capacity = 1 << (rows - 1).bit_length()
-    return {"rows": capacity, "outputs": min(sequences, capacity), "segments": sequences}
 
 
 def pages_for(recipes: Mapping[ProgramKey, Recipe], n_ctx: int, rows: int, contexts: int) -> dict[str, int]:

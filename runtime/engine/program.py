@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from itertools import accumulate
 
 import numpy as np
 
 from .._kernels import core
-from ..graph.recipe import DOMAINS, Op, Operand, Recipe
+from ..errors import NotEnoughMemoryError
+from ..graph.domains import Domain, Grids, Index, as_grids, starts_of
+from ..graph.recipe import Op, Operand, Recipe
 from ..jit import norms
+from .cache import pages_of
 from .programs import rows_per_run
 from .weights import Weights
 
@@ -18,14 +22,13 @@ ABSENT = (-1, 0)
 
 @dataclass
 class Batch:
-    """The rows of one run; segments and page tables by cache name."""
+    """The rows of one run; page tables by cache name, segments also by the domain that looks."""
 
-    tokens: np.ndarray  # int32 [rows]
-    positions: np.ndarray  # int32 [rows]
-    segments: Mapping[str, np.ndarray]  # int32 [sequences, 6], the fields of ef_segment
+    lengths: Mapping[Domain, Sequence[int] | Grids]  # rows of every segment, or their grids, of the domains given
+    indices: Mapping[str, np.ndarray]  # int32 [rows of the domain] each
+    segments: Mapping[tuple[str, Domain], np.ndarray]  # int32 [segments, 6], the fields of ef_segment
     page_tables: Mapping[str, np.ndarray]  # int32
-    output_rows: np.ndarray  # int32 [outputs]
-    token_types: np.ndarray | None = None
+    features: Mapping[str, np.ndarray] = field(default_factory=dict)  # float32 [rows, width]
 
 
 class Program:
@@ -54,13 +57,20 @@ class Program:
         self.recipe = recipe
         self.max_rows = rows_per_run(recipe)
         self._plan = core.Plan(isa)
-        self._capacities = [0, 0, 0]
+        self._capacities = [0] * len(recipe.domains)
+        self._caches = [caches[cache.name] for cache in recipe.caches]
+        self._names = [cache.name for cache in recipe.caches]
+        self._uses = recipe.cache_uses
+        keys = [(use.cache, use.domain) for use in self._uses]
+        self._places = {
+            (self._names.index(name), recipe.domains.index(domain)): (name, domain) for name, domain in keys
+        }
         for names in recipe.matrices:
             self._plan.add_matrix(weights.matrix(names))
         for spec in recipe.vectors:
             self._plan.add_vector(weights.vector(spec))
-        for cache in recipe.caches:
-            self._plan.add_cache(caches[cache.name])
+        for cache in self._caches:
+            self._plan.add_cache(cache)
         for op in recipe.ops:
             self._add(op, use_numba)
 
@@ -68,7 +78,7 @@ class Program:
         function = 0 if op.function is None else norms.row_function(op.function, use_numba)
         self._plan.add_op(
             op.kind,
-            domain=DOMAINS.index(op.domain),
+            domain=self.recipe.domains.index(op.domain),
             input=tuple(_pair(o) for o in op.inputs),
             output=_pair(op.output),
             quantized=_pair(op.quantized),
@@ -85,18 +95,17 @@ class Program:
         """Bytes that runs so far have taken to work in."""
         return int(self._plan.nbytes)
 
-    def reserve(self, rows: int, outputs: int, segments: int) -> None:
-        """Makes the arena large enough; grows in powers of two so that a few sizes serve all."""
-        wanted = [rows, outputs, segments]
-        if all(w <= c for w, c in zip(wanted, self._capacities, strict=True)):
+    def reserve(self, counts: Sequence[int]) -> None:
+        """Makes the arena large enough for these rows; grows in powers of two so that a few sizes serve all."""
+        if all(w <= c for w, c in zip(counts, self._capacities, strict=True)):
             return
-        capacities = [max(c, 1 << max(w - 1, 0).bit_length()) for w, c in zip(wanted, self._capacities, strict=True)]
+        capacities = [max(c, 1 << max(w - 1, 0).bit_length()) for w, c in zip(counts, self._capacities, strict=True)]
         offsets, total = self.recipe.layout(capacities)
         buffers = self.recipe.buffers
         self._plan.set_buffers(
             np.array(offsets, np.int64),
             np.array([b.row_bytes for b in buffers], np.int64),
-            np.array([DOMAINS.index(b.domain) for b in buffers], np.int32),
+            np.array([self.recipe.domains.index(b.domain) for b in buffers], np.int32),
             total,
             tuple(capacities),
         )
@@ -108,24 +117,73 @@ class Program:
         """Runs the batch; returns a copy of every named result, float32 [rows of its domain, width], and whether it is
         finite.
         """
-        names = [cache.name for cache in self.recipe.caches]
-        segments = [batch.segments[name] for name in names or [""]]
-        counts = (len(batch.tokens), len(batch.output_rows), len(segments[0]))
-        self.reserve(*counts)
+        recipe = self.recipe
+        own = [use for use in self._uses if (use.cache, use.domain) not in batch.segments]
+        grids = self._grids(batch) if own or recipe.has_grids else None
+        segments, page_tables = dict(batch.segments), dict(batch.page_tables)
+        if grids is not None:
+            domains, counts = _domain_rows(grids)
+            for name in {use.cache for use in own}:
+                self._add_own(name, grids, segments, page_tables)
+        else:
+            domains = counts = [sum(batch.lengths[domain]) for domain in recipe.domains]
+        self.reserve(counts)
         self._plan.run(
             pool,
-            batch.tokens,
-            batch.positions,
-            batch.token_types,
-            batch.output_rows,
-            segments,
-            [batch.page_tables[name] for name in names],
+            domains,
+            [_numbers(index, batch, grids) for index in recipe.indices],
+            [batch.features[source.name] for source in recipe.features],
+            {place: segments[key] for place, key in self._places.items()},
+            [page_tables[name] for name in self._names],
             cancel,
         )
         return {
-            name: self._plan.read_checked(place.buffer, place.column, width, counts[DOMAINS.index(domain)])
-            for name, (place, width, domain) in self.recipe.outputs.items()
+            name: self._plan.read_checked(place.buffer, place.column, width, counts[recipe.domains.index(domain)])
+            for name, (place, width, domain) in recipe.outputs.items()
         }
+
+    def stored_rows(self, cache: str, lengths: Mapping[Domain, Sequence[int] | Grids]) -> list[int]:
+        """Rows of each sequence that a run over these lengths writes to a cache."""
+        kept = next(use.domain for use in self._uses if use.cache == cache and use.stores)
+        grids = self.recipe.grids({domain: as_grids(some) for domain, some in lengths.items()})
+        rows: list[int] = grids[kept].prod(axis=1).tolist()
+        return rows
+
+    def _grids(self, batch: Batch) -> dict[Domain, Grids]:
+        return self.recipe.grids({domain: as_grids(lengths) for domain, lengths in batch.lengths.items()})
+
+    def _add_own(
+        self,
+        name: str,
+        grids: Mapping[Domain, Grids],
+        segments: dict[tuple[str, Domain], np.ndarray],
+        page_tables: dict[str, np.ndarray],
+    ) -> None:
+        """Segments of a cache that this run writes and forgets: the pages from the first on."""
+        uses = [use for use in self._uses if use.cache == name]
+        kept = next(grids[use.domain].prod(axis=1).tolist() for use in uses if use.stores)
+        ends = list(accumulate(pages_of(rows) for rows in kept))
+        cache = self._caches[self._names.index(name)]
+        if ends and ends[-1] > cache.num_pages:
+            raise NotEnoughMemoryError(f"the pages of {sum(kept)} rows at once", ends[-1] * cache.page_bytes)
+        pages = [list(range(begin, end)) for begin, end in zip([0, *ends], ends, strict=False)]
+        for use in uses:
+            rows = grids[use.domain].prod(axis=1).tolist()
+            segments[name, use.domain], page_tables[name] = core.segment_rows(pages, rows, [0] * len(rows), kept)
+
+
+def _domain_rows(grids: Mapping[Domain, Grids]) -> tuple[list[tuple[np.ndarray, np.ndarray]], list[int]]:
+    """Where the segments of every domain start and how wide their grids are, and the rows of every domain."""
+    domains = [(starts_of(some), np.maximum(some[:, 1], 1)) for some in grids.values()]
+    return domains, [int(starts[-1]) for starts, _ in domains]
+
+
+def _numbers(index: Index, batch: Batch, grids: Mapping[Domain, Grids] | None) -> np.ndarray | None:
+    """An index input of a run; None, which is all 0, where it is given and was not."""
+    if index.is_given:
+        return batch.indices.get(index.name)
+    assert grids is not None  # what follows does so from other domains, and then there are grids
+    return index.rows(grids.__getitem__)
 
 
 def _pair(operand: Operand | None) -> tuple[int, int]:

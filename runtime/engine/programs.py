@@ -72,7 +72,7 @@ def weight_stacks(recipes: Mapping[ProgramKey, Recipe]) -> set[tuple[str, ...]]:
 def rows_per_run(recipe: Recipe) -> int:
     """Rows that one run of a program that steps takes at most: long prompts are cut into runs of so many."""
     rows = MAX_ROWS
-    while rows > MIN_ROWS and recipe.layout([rows, 1, 1])[1] > MAX_SCRATCH_BYTES:
+    while rows > MIN_ROWS and recipe.layout(recipe.capacities(rows))[1] > MAX_SCRATCH_BYTES:
         rows //= 2
     return rows
 

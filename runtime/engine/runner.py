@@ -6,7 +6,8 @@ import numpy as np
 
 from .._kernels import core
 from ..errors import ContextOverflowError, InvalidInputError, NumericError, UnsupportedModelError
-from ..graph.graph import PASS, ROWS, SOURCE
+from ..graph.domains import ROWS
+from ..graph.graph import PASS, SOURCE
 from .batching import Part, batch_of, cut_runs, whole_runs
 from .cache import PageTable
 from .caches import Caches

@@ -10,6 +10,7 @@ import numpy as np
 from .._kernels import core
 from ..errors import ContextOverflowError, InvalidInputError, InvalidOptionError, UnsupportedModelError
 from ..files.gguf.reader import GGUFFile
+from ..graph.domains import TOKEN_TYPES
 from ..models.registry import build_architecture
 from .loading import LoadedModel, LoadOptions, load_model
 from .memory_plan import plan_memory
@@ -239,7 +240,7 @@ class Session:
     ) -> list[np.ndarray] | None:
         if token_types is None:
             return None
-        if name is None or not self._model.programs[name].takes("token_types"):
+        if name is None or not self._model.programs[name].takes(TOKEN_TYPES):
             raise InvalidOptionError(f"token_types: this {self.architecture} model has no embeddings of them")
         types = [np.asarray(t, np.int32) for t in token_types]
         if [len(t) for t in types] != [len(a) for a in arrays]:

@@ -18,10 +18,11 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 from ..quants import I8_ROW
-from .graph import Graph, Node, Value
+from .graph import Graph
 from .placement import place
 from .recipe import BLOCK_COLUMNS, Recipe
 from .steps import Step
+from .values import Node, Value
 
 
 def compile_graph(

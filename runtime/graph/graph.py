@@ -7,21 +7,21 @@ and, for checking, by the NumPy interpreter (`reference.py`).
 
 from __future__ import annotations
 
-from collections.abc import Callable, Container, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from .._kernels import core
-from ..errors import ModelFormatError, UnsupportedModelError, quote
+from ..errors import ModelFormatError, UnsupportedModelError
 from ..host.exact import power
+from .domains import POSITIONS, ROWS, TOKENS, Domain, Index
+from .row_ops import RowOps
+from .values import Node, Value
 
-ROWS, OUTPUTS, SEGMENTS = "rows", "outputs", "segments"  # every row, the selected rows, one row a sequence
 ACTIVATIONS, PAIRINGS, POOLINGS = core.ACTIVATIONS, core.PAIRINGS, core.POOLINGS
-SOURCES = ("tokens", "positions", "token_types")
 SEQUENCE, SOURCE, PASS = LIFETIMES = ("sequence", "source", "pass")  # of caches
-MAX_LAYERS, MAX_WIDTH, MAX_CONTEXT = 1024, 1 << 20, 1 << 22  # far beyond any real model; bounds what a file can ask for
 
 
 @dataclass(frozen=True)
@@ -40,33 +40,13 @@ class CacheSpec:
     lifetime: str
 
 
-@dataclass(frozen=True)
-class Value:
-    """A matrix of rows: `width` float32 columns over the rows of `domain`."""
-
-    index: int
-    width: int
-    domain: str = ROWS
-
-
-@dataclass(frozen=True)
-class Node:
-    """One operation. `tensors` names the weights it reads, `attributes` holds everything else that it needs."""
-
-    kind: str
-    inputs: tuple[Value, ...]
-    output: Value | None
-    tensors: tuple[str, ...] = ()
-    attributes: Mapping[str, Any] = field(default_factory=dict)
-
-
 def rotary_frequencies(rotary_dim: int, base: float) -> np.ndarray:
     """Inverse frequencies base^(-2i/d) of rotary embeddings (Su et al. 2021, "RoFormer"), float32 [rotary_dim / 2]."""
     powers = [power(base, -2 * i, rotary_dim) for i in range(rotary_dim // 2)]
     return np.array(powers, np.float64).astype(np.float32)
 
 
-class Graph:
+class Graph(RowOps):
     """Builder and container of one program.
 
     Parameters
@@ -107,7 +87,7 @@ class Graph:
 
     # -- ops ----------------------------------------------------------------------------------------------------------
 
-    def _value(self, width: int, domain: str) -> Value:
+    def _value(self, width: int, domain: Domain) -> Value:
         self._count += 1
         return Value(self._count - 1, width, domain)
 
@@ -118,7 +98,7 @@ class Graph:
         width: int,
         *,
         tensors: tuple[str, ...] = (),
-        domain: str | None = None,
+        domain: Domain | None = None,
         **attributes: Any,
     ) -> Value:
         output = self._value(width, domain or (inputs[0].domain if inputs else ROWS))
@@ -126,14 +106,15 @@ class Graph:
         return output
 
     def embed(
-        self, source: str, name: str, rows: int, width: int, *, scale: float = 1.0, add: Value | None = None
+        self, source: Index, name: str, rows: int, width: int, *, scale: float = 1.0, add: Value | None = None
     ) -> Value:
-        """Rows of the table `name`.weight [rows, width] picked by token, position or token type, times `scale`, plus
-        `add`.
+        """Rows of the table `name`.weight [rows, width] picked by `source` (TOKENS, POSITIONS, TOKEN_TYPES), times
+        `scale`, plus `add`.
         """
         weight = self._expect(f"{name}.weight", (rows, width))
+        inputs, domain = [] if add is None else [add], source.domain
         return self._add(
-            "embed", [] if add is None else [add], width, tensors=(weight,), source=source, scale=scale, rows=rows
+            "embed", inputs, width, tensors=(weight,), domain=domain, source=source, scale=scale, table_rows=rows
         )
 
     def linear(self, x: Value, name: str, width: int, *, bias_name: str | None = None) -> Value:
@@ -161,13 +142,29 @@ class Graph:
         """x / max(|x|, epsilon)."""
         return self._add("norm", [x], x.width, function="l2_norm", epsilon=epsilon, groups=1)
 
-    def rotary(self, frequencies: np.ndarray, *, scale: float = 1.0, factors: str | None = None) -> Value:
+    def rotary(
+        self,
+        frequencies: np.ndarray,
+        *,
+        scale: float = 1.0,
+        factors: str | None = None,
+        positions: Index = POSITIONS,
+    ) -> Value:
         """Cosines, then sines, of position * frequency for every row; the frequencies are divided by the tensor
         `factors` if given.
         """
         half = len(frequencies)
         tensors = () if factors is None else (self._expect(factors, (half,)),)
-        return self._add("rotary", [], 2 * half, tensors=tensors, frequencies=frequencies, scale=scale)
+        return self._add(
+            "rotary",
+            [],
+            2 * half,
+            tensors=tensors,
+            domain=positions.domain,
+            source=positions,
+            frequencies=frequencies,
+            scale=scale,
+        )
 
     def rope(self, x: Value, rotary: Value, num_heads: int, pairing: str) -> Value:
         """Rotary position embedding of the first `rotary.width` columns of every head."""
@@ -240,14 +237,6 @@ class Graph:
         """a + b."""
         return self._add("add", [a, b], a.width)
 
-    def select(self, x: Value) -> Value:
-        """The rows whose results were asked for."""
-        return self._add("select", [x], x.width, domain=OUTPUTS)
-
-    def pool(self, x: Value, kind: str) -> Value:
-        """One row a sequence: the mean of its rows, its first or its last row."""
-        return self._add("pool", [x], x.width, domain=SEGMENTS, pooling=kind)
-
     def output(self, name: str, value: Value) -> None:
         """Names a result of the program."""
         self.outputs[name] = value
@@ -257,10 +246,10 @@ class Graph:
     @property
     def vocab_size(self) -> int:
         """Token ids that the program takes: rows of the least table that they index; 0 where it takes none."""
-        tables = [node.attributes["rows"] for node in self.nodes if node.attributes.get("source") == "tokens"]
+        tables = [node.attributes["table_rows"] for node in self.nodes if node.attributes.get("source") == TOKENS]
         return min(tables, default=0)
 
-    def takes(self, source: str) -> bool:
+    def takes(self, source: Index) -> bool:
         """Whether the program looks a table up by these ids: tokens, positions or token types."""
         return any(node.attributes.get("source") == source for node in self.nodes)
 
@@ -272,48 +261,3 @@ class Graph:
         """Whether the program writes a cache of this lifetime."""
         written = {node.attributes["cache"] for node in self.nodes if node.kind == "store_kv"}
         return any(cache.lifetime == lifetime and cache.name in written for cache in self.caches)
-
-
-class Metadata:
-    """Typed, bounded access to a model's metadata under its architecture's prefix, for the model files."""
-
-    def __init__(self, get: Callable[..., Any], known: Container[str], prefix: str, path: str) -> None:
-        self._get, self._known, self._prefix, self.path = get, known, prefix, path
-
-    def key(self, key: str) -> str:
-        """The key's full name in the file."""
-        return f"{self._prefix}.{key}"
-
-    def has(self, key: str) -> bool:
-        """Whether the file has this key."""
-        return self.key(key) in self._known
-
-    def integer(self, key: str, default: int | None = None, *, low: int = 1, high: int = MAX_WIDTH) -> int:
-        """An integer within [low, high]; missing without a default or out of bounds raises `ModelFormatError`."""
-        value = self._fetch(key, int, default)
-        if not low <= value <= high:
-            raise ModelFormatError(self.path, None, self.key(key), f"{value} is outside {low}..{high}")
-        return value
-
-    def number(self, key: str, default: float | None = None, *, low: float = 0.0, high: float = 1e12) -> float:
-        """A finite number within [low, high]."""
-        value = float(self._fetch(key, float, default))
-        if not low <= value <= high:  # false for NaN
-            raise ModelFormatError(self.path, None, self.key(key), f"{value} is outside {low:g}..{high:g}")
-        return value
-
-    def boolean(self, key: str, default: bool | None = None) -> bool:
-        """A boolean."""
-        return bool(self._fetch(key, bool, default))
-
-    def string(self, key: str, default: str | None = None, *, choices: Sequence[str] = ()) -> str:
-        """A string, one of `choices` where they are given."""
-        value = self._fetch(key, str, default)
-        if choices and value not in choices:
-            known = ", ".join(choices)
-            raise UnsupportedModelError(f"{self.path}: {self.key(key)} is {quote(value)}; supported: {known}")
-        return value
-
-    def _fetch(self, key: str, kind: type, default: Any) -> Any:
-        full = self.key(key)
-        return self._get(full, kind) if default is None else self._get(full, kind, default)

@@ -6,15 +6,18 @@ It is the oracle of every architecture: what a model file says, done in the plai
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
+from itertools import pairwise
 
 import numpy as np
 
-from .graph import Graph, Node
+from .domains import OUTPUTS, ROWS, Domain, Features, Grids, Index, as_grids, starts_of
+from .graph import Graph
+from .values import Node
 
 _erf = np.vectorize(math.erf, otypes=[np.float64])
 Array = np.ndarray
+Caches = dict[tuple[str, int], tuple[Array, Array, Array]]  # keys, values and where segments start, of a cache's layer
 
 ACTIVATIONS = {
     "relu": lambda x: np.maximum(x, 0.0),
@@ -24,18 +27,38 @@ ACTIVATIONS = {
 }
 
 
+def text_inputs(token_ids: Sequence[int]) -> tuple[dict[str, Array], dict[Domain, Grids]]:
+    """Inputs and grids of a sequence of token ids from position 0 whose every row is asked for."""
+    ids = np.asarray(token_ids, np.int64)
+    rows = np.arange(len(ids))
+    inputs = {"tokens": ids, "positions": rows, "token_types": np.zeros_like(ids), "output_rows": rows}
+    return inputs, dict.fromkeys((ROWS, OUTPUTS), as_grids([len(ids)]))
+
+
 def interpret(
     graph: Graph,
     tensors: dict[str, Array],
-    token_ids: Sequence[int],
-    caches: dict[Any, tuple[Array, Array]],
+    inputs: Mapping[str, Array],
+    grids: Mapping[Domain, Grids],
+    caches: Caches,
     observe: Callable[[str, Array], None] | None = None,
 ) -> dict[str, Array]:
-    """Every output of a program over one sequence from position 0; `caches` carries keys and values between programs.
+    """Every output of a program over one sequence from position 0.
 
-    `observe` is called with the name of every matrix and the rows [n, columns] that it is multiplied with.
+    Parameters
+    ----------
+    graph : Graph
+    tensors : dict of str to array
+    inputs : mapping of str to array
+        Index inputs [rows of their domain] and float inputs [rows, width], by name.
+    grids : mapping of Domain to int array [1, 2]
+        Those of the domains that a run gives.
+    caches : dict
+        Carries keys and values from one program to the next.
+    observe : callable, optional
+        Called with the name of every matrix and the rows [n, columns] that it is multiplied with.
     """
-    run = _Run(graph, tensors, np.asarray(token_ids, np.int64), caches, observe)
+    run = _Run(graph, tensors, inputs, grids, caches, observe)
     for node in graph.nodes:
         result = getattr(run, f"_{node.kind}")(node, *[run.values[v.index] for v in node.inputs])
         if node.output is not None:
@@ -50,20 +73,31 @@ class _Run:
         self,
         graph: Graph,
         tensors: dict[str, Array],
-        token_ids: Array,
-        caches: dict[Any, tuple[Array, Array]],
+        inputs: Mapping[str, Array],
+        grids: Mapping[Domain, Grids],
+        caches: Caches,
         observe: Callable[[str, Array], None] | None,
     ) -> None:
         self.graph, self.tensors, self.caches, self.observe = graph, tensors, caches, observe
-        self.rows = {
-            "tokens": token_ids,
-            "positions": np.arange(len(token_ids)),
-            "token_types": np.zeros_like(token_ids),
-        }
+        self.inputs, self.given = inputs, grids
         self.values: dict[int, Array] = {}
 
+    def grids(self, domain: Domain) -> Grids:
+        """The grids of a domain."""
+        if domain.parents:
+            return domain.grids(*(self.grids(parent) for parent in domain.parents))
+        return self.given[domain]
+
+    def numbers(self, index: Index) -> Array:
+        """An index input, given or from the grids."""
+        return self.inputs[index.name] if index.is_given else index.rows(self.grids)
+
+    def _features(self, node: Node) -> Array:
+        source: Features = node.attributes["source"]
+        return self.inputs[source.name]
+
     def _embed(self, node: Node, add: Array | None = None) -> Array:
-        picked = self.tensors[node.tensors[0]][self.rows[node.attributes["source"]]] * node.attributes["scale"]
+        picked = self.tensors[node.tensors[0]][self.numbers(node.attributes["source"])] * node.attributes["scale"]
         return picked if add is None else add + picked
 
     def _linear(self, node: Node, x: Array) -> Array:
@@ -88,7 +122,7 @@ class _Run:
         frequencies = node.attributes["frequencies"].astype(np.float64)
         if node.tensors:
             frequencies = frequencies / self.tensors[node.tensors[0]].reshape(-1)
-        angles = self.rows["positions"][:, None] * frequencies
+        angles = self.numbers(node.attributes["source"])[:, None] * frequencies
         return np.concatenate([np.cos(angles), np.sin(angles)], axis=1) * node.attributes["scale"]
 
     def _rope(self, node: Node, x: Array, rotary: Array) -> Array:
@@ -103,12 +137,22 @@ class _Run:
         return heads.reshape(x.shape)
 
     def _store_kv(self, node: Node, key: Array, value: Array) -> None:
-        self.caches[node.attributes["cache"], node.attributes["layer"]] = (key, value)
+        starts = starts_of(self.grids(node.inputs[0].domain))
+        self.caches[node.attributes["cache"], node.attributes["layer"]] = (key, value, starts)
 
     def _attention(self, node: Node, query: Array) -> Array:
+        key, value, kept = self.caches[node.attributes["cache"], node.attributes["layer"]]
+        asked = starts_of(self.grids(node.inputs[0].domain))
+        parts = [
+            self._attend(node, query[begin:end], key[first:last], value[first:last])
+            for begin, end, first, last in zip(asked, asked[1:], kept, kept[1:], strict=False)
+        ]
+        return np.concatenate(parts)
+
+    def _attend(self, node: Node, query: Array, key: Array, value: Array) -> Array:
+        """Attention of the rows of one segment over what the cache holds of it."""
         a = node.attributes
         spec = next(spec for spec in self.graph.caches if spec.name == a["cache"])
-        key, value = self.caches[a["cache"], a["layer"]]
         group = a["num_heads"] // spec.num_heads
         q = query.reshape(len(query), a["num_heads"], spec.key_dim).transpose(1, 0, 2)
         k = np.repeat(key.reshape(len(key), spec.num_heads, spec.key_dim).transpose(1, 0, 2), group, axis=0)
@@ -132,9 +176,30 @@ class _Run:
     def _add(self, node: Node, a: Array, b: Array) -> Array:
         return a + b
 
-    def _select(self, node: Node, x: Array) -> Array:
-        return x
+    def _gather(self, node: Node, x: Array, more: Array | None = None) -> Array:
+        rows = [x] if more is None else [x, more]
+        return np.concatenate([*rows, np.zeros_like(x[:1])])[self.numbers(node.attributes["source"])]
+
+    def _unfold(self, node: Node, x: Array) -> Array:
+        a, output = node.attributes, node.output
+        assert output is not None
+        pieces = [np.empty((0, output.width))]
+        grids, starts = self.grids(node.inputs[0].domain), starts_of(self.grids(node.inputs[0].domain))
+        for start, (height, width), places in zip(starts, grids, self.grids(output.domain), strict=False):
+            grid = x[start : start + height * width].reshape(height, width, -1)
+            top, left = a["padding_top"], a["padding_left"]
+            grid = np.pad(grid, ((top, top), (left, left), (0, 0)))
+            y = np.arange(places[0])[:, None] * a["stride_height"]
+            y = y + np.arange(a["kernel_height"]) * a["dilation_height"]
+            z = np.arange(places[1])[:, None] * a["stride_width"] + np.arange(a["kernel_width"]) * a["dilation_width"]
+            taps = grid[y[:, None, :, None], z[None, :, None, :]]  # [down, across, kernel, kernel, columns]
+            pieces.append(taps.reshape(-1, output.width))
+        return np.concatenate(pieces)
+
+    def _split(self, node: Node, x: Array) -> Array:
+        return x.reshape(len(x) * node.attributes["parts"], -1)
 
     def _pool(self, node: Node, x: Array) -> Array:
-        kind = node.attributes["pooling"]
-        return {"mean": x.mean(0), "first": x[0], "last": x[-1]}[kind][None]
+        kind, starts = node.attributes["pooling"], starts_of(self.grids(node.inputs[0].domain))
+        pooled = {"mean": lambda rows: rows.mean(0), "first": lambda rows: rows[0], "last": lambda rows: rows[-1]}
+        return np.stack([pooled[kind](x[begin:end]) for begin, end in pairwise(starts)])

@@ -6,7 +6,8 @@ from collections.abc import Sequence
 from typing import Any
 
 from .._kernels import core
-from .graph import ACTIVATIONS, PAIRINGS, POOLINGS, SOURCES, Graph, Value
+from .domains import Domain, Features, Index, with_parents
+from .graph import ACTIVATIONS, PAIRINGS, POOLINGS, Graph
 from .recipe import (
     ALIGNMENT,
     BLOCK_BYTES,
@@ -20,9 +21,10 @@ from .recipe import (
     padded,
 )
 from .steps import Step
+from .values import Value
 
 # Fields that number a name; the names stand in the order of the C enums.
-NUMBERED = {"activation": ACTIVATIONS, "pairing": PAIRINGS, "pooling": POOLINGS, "source": SOURCES}
+NUMBERED = {"activation": ACTIVATIONS, "pairing": PAIRINGS, "pooling": POOLINGS}
 WITH_WEIGHTS = frozenset({"embed", "linear", "norm", "rotary"})
 
 
@@ -71,6 +73,7 @@ class _Placer:
         output = self._outputs(position, step) if step.float_output else None
         quantized = self._quantized(position, step) if step.quantized is not None else None
         main = step.outputs[0] if step.outputs else step.inputs[0]
+        self._domain(main.domain)
         op = Op(step.kind, main.domain, tuple(inputs), output, quantized, step.row_scale, width=main.width)
         op.fields = self._fields(step)
         if step.kind in WITH_WEIGHTS:
@@ -87,7 +90,7 @@ class _Placer:
         buffer.last = max(buffer.last, position)
         return operand
 
-    def _buffer(self, position: int, domain: str, row_bytes: int) -> int:
+    def _buffer(self, position: int, domain: Domain, row_bytes: int) -> int:
         self.recipe.buffers.append(Buffer(domain, padded(row_bytes, ALIGNMENT), position, position))
         return len(self.recipe.buffers) - 1
 
@@ -145,9 +148,23 @@ class _Placer:
         }
 
     def _number(self, field: str, value: Any) -> int | float:
+        if isinstance(value, Domain):
+            return self._domain(value)
+        if isinstance(value, Index):
+            return _place(value, self.recipe.indices)
+        if isinstance(value, Features):
+            return _place(value, self.recipe.features)
         if field == "cache":
             return [spec.name for spec in self.recipe.caches].index(value)
-        return NUMBERED[field].index(value) if field in NUMBERED else value
+        if field in NUMBERED:
+            return NUMBERED[field].index(value)
+        return -1 if value is None else value
+
+    def _domain(self, domain: Domain) -> int:
+        """Its number, after those of all that it follows from."""
+        for one in with_parents([domain]):
+            _place(one, self.recipe.domains)
+        return self.recipe.domains.index(domain)
 
     # -- weights and vectors, of the kinds that have them --
 
@@ -173,3 +190,10 @@ class _Placer:
     def _rotary(self, op: Op, step: Step) -> None:
         divisor = step.tensors[0][0] if step.tensors[0] else None
         op.vectors = (self._vector(VectorSpec(constant=step.attributes["frequencies"], divisor=divisor)),)
+
+
+def _place(item: Any, items: list[Any]) -> int:
+    """The number of an item, which is put at the end where it is new."""
+    if item not in items:
+        items.append(item)
+    return items.index(item)

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
 
 from .._kernels import core
-from .graph import OUTPUTS, ROWS, SEGMENTS, CacheSpec
+from .domains import OUTPUTS, ROWS, Domain, Features, Grids, Index, as_grids
+from .graph import CacheSpec
 
 ALIGNMENT, TILE = core.ALIGNMENT, core.TILE
 BLOCK_COLUMNS, BLOCK_BYTES, ROW_TOTAL_BYTES = core.BLOCK_COLUMNS, core.BLOCK_BYTES, core.ROW_TOTAL_BYTES
-DOMAINS = (ROWS, OUTPUTS, SEGMENTS)  # ef_domain's order
 
 
 def padded(n: int, multiple: int = TILE) -> int:
@@ -32,7 +32,7 @@ class Operand:
 class Buffer:
     """Rows of one domain, alive from op `first` to op `last`."""
 
-    domain: str
+    domain: Domain
     row_bytes: int
     first: int
     last: int
@@ -52,7 +52,7 @@ class Op:
     """One op of the plan, in the members of `ef_op` (plan/plan.h)."""
 
     kind: str
-    domain: str
+    domain: Domain
     inputs: tuple[Operand, ...] = ()
     output: Operand | None = None
     quantized: Operand | None = None
@@ -64,6 +64,15 @@ class Op:
     fields: dict[str, int | float] = field(default_factory=dict)  # those of its kind (plan/op_list.h)
 
 
+@dataclass(frozen=True)
+class CacheUse:
+    """What the ops of a domain do with a cache."""
+
+    cache: str
+    domain: Domain
+    stores: bool
+
+
 @dataclass
 class Recipe:
     """A compiled program, independent of weights in memory and of how many rows a run will have."""
@@ -73,14 +82,45 @@ class Recipe:
     matrices: list[tuple[str, ...]] = field(default_factory=list)  # tensors stacked into one packed matrix
     vectors: list[VectorSpec] = field(default_factory=list)
     caches: list[CacheSpec] = field(default_factory=list)
-    outputs: dict[str, tuple[Operand, int, str]] = field(default_factory=dict)  # name -> place, width, domain
+    domains: list[Domain] = field(default_factory=list)  # each after all that it follows from
+    indices: list[Index] = field(default_factory=list)
+    features: list[Features] = field(default_factory=list)
+    outputs: dict[str, tuple[Operand, int, Domain]] = field(default_factory=dict)  # name -> place, width, domain
+
+    @property
+    def cache_uses(self) -> list[CacheUse]:
+        """Every cache with every domain whose rows are stored in it or look at it."""
+        uses: dict[tuple[str, Domain], bool] = {}
+        for op in self.ops:
+            if "cache" in op.fields:
+                key = (self.caches[int(op.fields["cache"])].name, op.domain)
+                uses[key] = uses.get(key, False) or op.kind == "store_kv"
+        return [CacheUse(name, domain, stores) for (name, domain), stores in uses.items()]
+
+    @property
+    def has_grids(self) -> bool:
+        """Whether a run has to know where segments lie: some rows follow from others."""
+        return any(domain.parents for domain in self.domains)
+
+    def grids(self, given: Mapping[Domain, Grids]) -> dict[Domain, Grids]:
+        """The grids of all domains from those that a run gives."""
+        grids: dict[Domain, Grids] = {}
+        for domain in self.domains:
+            grids[domain] = domain.grids(*(grids[p] for p in domain.parents)) if domain.parents else given[domain]
+        return grids
+
+    def capacities(self, rows: int, outputs: int = 1, segments: int = 1) -> list[int]:
+        """Rows of every domain in a run of `rows` rows in `segments` sequences, with results asked for of `outputs`."""
+        lengths = [rows // segments + (i < rows % segments) for i in range(segments)]
+        grids = self.grids({ROWS: as_grids(lengths), OUTPUTS: as_grids([outputs])})
+        return [int(some.prod(axis=1).sum()) for some in grids.values()]
 
     def layout(self, capacities: Sequence[int]) -> tuple[list[int], int]:
-        """Byte offset of every buffer and the size of the arena, for (rows, outputs, segments) at most.
+        """Byte offset of every buffer and the size of the arena, for so many rows of each domain at most.
 
         Buffers whose lifetimes overlap never share bytes; largest first, each at the lowest place that is free.
         """
-        sizes = [padded(b.row_bytes * capacities[DOMAINS.index(b.domain)], ALIGNMENT) for b in self.buffers]
+        sizes = [padded(b.row_bytes * capacities[self.domains.index(b.domain)], ALIGNMENT) for b in self.buffers]
         offsets = [0] * len(sizes)
         placed: list[int] = []
         for index in sorted(range(len(sizes)), key=lambda i: -sizes[i]):

@@ -8,7 +8,9 @@ from __future__ import annotations
 
 from ..errors import UnsupportedModelError
 from ..graph.architecture import Architecture
-from ..graph.graph import ACTIVATIONS, Graph, Metadata
+from ..graph.domains import POSITIONS, TOKEN_TYPES, TOKENS
+from ..graph.graph import ACTIVATIONS, Graph
+from ..graph.metadata import Metadata
 from .blocks import Shapes, feed_forward, pass_cache, read_sizes, self_attention, table_rows
 
 POOLING_TYPES = {0: None, 1: "mean", 2: "first", 3: "last"}  # llama.cpp's numbers
@@ -26,9 +28,9 @@ def build(metadata: Metadata, tensors: Shapes) -> Architecture:
     activation = metadata.string("activation", "gelu", choices=ACTIVATIONS[1:])
     graph = Graph(tensors, metadata.path)
     cache = pass_cache(graph, sizes)
-    x = graph.embed("tokens", "token_embd", sizes.vocab_size, sizes.hidden_size)
-    x = graph.embed("token_types", "token_types", table_rows(tensors, "token_types"), sizes.hidden_size, add=x)
-    x = graph.embed("positions", "position_embd", sizes.context_length, sizes.hidden_size, add=x)
+    x = graph.embed(TOKENS, "token_embd", sizes.vocab_size, sizes.hidden_size)
+    x = graph.embed(TOKEN_TYPES, "token_types", table_rows(tensors, "token_types"), sizes.hidden_size, add=x)
+    x = graph.embed(POSITIONS, "position_embd", sizes.context_length, sizes.hidden_size, add=x)
     x = graph.layer_norm(x, "token_embd_norm", epsilon)
     for layer in range(sizes.num_layers):
         block = f"blk.{layer}"

@@ -10,7 +10,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from ..errors import ModelFormatError
-from ..graph.graph import MAX_CONTEXT, MAX_LAYERS, CacheSpec, Graph, Metadata, Value, rotary_frequencies
+from ..graph.graph import CacheSpec, Graph, rotary_frequencies
+from ..graph.metadata import MAX_CONTEXT, MAX_LAYERS, Metadata
+from ..graph.values import Value
 
 MAX_HEADS, MAX_HEAD_COLUMNS = 8192, 256
 

@@ -9,7 +9,9 @@ from __future__ import annotations
 
 from ..errors import UnsupportedModelError
 from ..graph.architecture import Architecture
-from ..graph.graph import Graph, Metadata
+from ..graph.domains import TOKENS
+from ..graph.graph import Graph
+from ..graph.metadata import Metadata
 from .blocks import (
     Shapes,
     attend,
@@ -30,7 +32,7 @@ def build(metadata: Metadata, tensors: Shapes) -> Architecture:
     epsilon = metadata.number("attention.layer_norm_rms_epsilon", low=0.0, high=1.0)
     graph = Graph(tensors, metadata.path)
     cache, angles = sequence_cache(graph, sizes), rotary(graph, metadata, sizes)
-    x = graph.embed("tokens", "token_embd", sizes.vocab_size, sizes.hidden_size)
+    x = graph.embed(TOKENS, "token_embd", sizes.vocab_size, sizes.hidden_size)
     for layer in range(sizes.num_layers):
         block = f"blk.{layer}"
         h = graph.rms_norm(x, f"{block}.attn_norm", epsilon)

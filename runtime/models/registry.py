@@ -13,7 +13,7 @@ from importlib import import_module
 from ..errors import ModelFormatError, UnsupportedModelError, quote
 from ..files.gguf.reader import GGUFHead
 from ..graph.architecture import Architecture
-from ..graph.graph import Metadata
+from ..graph.metadata import Metadata
 
 __all__ = ["ARCHITECTURES", "ArchitectureRow", "architecture_row", "build_architecture"]
 

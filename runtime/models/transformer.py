@@ -10,7 +10,10 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 from ..graph.architecture import Architecture
-from ..graph.graph import ACTIVATIONS, MAX_LAYERS, Graph, Metadata, Value
+from ..graph.domains import POSITIONS, TOKENS
+from ..graph.graph import ACTIVATIONS, Graph
+from ..graph.metadata import MAX_LAYERS, Metadata
+from ..graph.values import Value
 from .blocks import (
     Shapes,
     Sizes,
@@ -112,8 +115,8 @@ def table(tensors: Shapes, side: str, name: str) -> str:
 def embeddings(graph: Graph, config: TransformerConfig, side: str, sizes: Sizes) -> Value:
     """Scaled token embeddings plus positions, normalized where the file says so (BART does)."""
     tokens, positions = (table(graph.tensor_shapes, side, name) for name in ("token_embd", "position_embd"))
-    x = graph.embed("tokens", tokens, sizes.vocab_size, sizes.hidden_size, scale=config.embedding_scale)
-    x = graph.embed("positions", positions, sizes.context_length, sizes.hidden_size, add=x)
+    x = graph.embed(TOKENS, tokens, sizes.vocab_size, sizes.hidden_size, scale=config.embedding_scale)
+    x = graph.embed(POSITIONS, positions, sizes.context_length, sizes.hidden_size, add=x)
     return final_norm(graph, config, x, f"{side}.token_embd_norm")
 
 

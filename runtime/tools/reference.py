@@ -10,7 +10,7 @@ import numpy as np
 
 from ..errors import UnsupportedModelError
 from ..files.gguf.reader import GGUFFile
-from ..graph.interpreter import Array, interpret
+from ..graph.interpreter import Array, Caches, interpret, text_inputs
 from ..models.registry import build_architecture
 
 
@@ -51,13 +51,12 @@ class ReferenceModel:
 
     def logits_pair(self, source_ids: Sequence[int], target_ids: Sequence[int]) -> Array:
         """Logits of every target position of an encoder-decoder, float64 [n, vocab]."""
-        caches: dict[Any, tuple[Array, Array]] = {}
+        caches: Caches = {}
         self._run(self.architecture.reader, source_ids, caches)
         return self._run(self.architecture.stepper, target_ids, caches)["logits"]
 
-    def _run(
-        self, program: str | None, token_ids: Sequence[int], caches: dict[Any, tuple[Array, Array]]
-    ) -> dict[str, Array]:
+    def _run(self, program: str | None, token_ids: Sequence[int], caches: Caches) -> dict[str, Array]:
         if program is None:
             raise UnsupportedModelError(f"this {self.architecture.family} model does not give this")
-        return interpret(self.architecture.programs[program], self.tensors, token_ids, caches, self.observe)
+        graph = self.architecture.programs[program]
+        return interpret(graph, self.tensors, *text_inputs(token_ids), caches, self.observe)

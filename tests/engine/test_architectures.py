@@ -12,8 +12,9 @@ from edgeformer.engine.session import Session
 from edgeformer.errors import UnsupportedModelError
 from edgeformer.files.gguf.reader import GGUFFile, GGUFWriter
 from edgeformer.graph.architecture import Architecture
+from edgeformer.graph.domains import TOKENS
 from edgeformer.graph.graph import Graph
-from edgeformer.graph.interpreter import interpret
+from edgeformer.graph.interpreter import interpret, text_inputs
 from edgeformer.tasks.base import verbs_of
 
 WIDTH, VOCABULARY, CONTEXT = 32, 24, 40
@@ -39,7 +40,7 @@ class Opened:
             self.session = Session(load_model(file, self.architecture, LoadOptions(threads=2, kv_type="f32")))
 
     def expected(self, program: str, output: str, ids: list[int]) -> np.ndarray:
-        return interpret(self.architecture.programs[program], self.tensors, ids, {})[output]
+        return interpret(self.architecture.programs[program], self.tensors, *text_inputs(ids), {})[output]
 
 
 SHAPES = {
@@ -51,7 +52,7 @@ SHAPES = {
 
 def two_kinds_of_layers(graph: Graph) -> None:
     """A decoder whose layers have two heads of sixteen and one of thirty-two: each has a cache of its own."""
-    x = graph.embed("tokens", "embed", VOCABULARY, WIDTH)
+    x = graph.embed(TOKENS, "embed", VOCABULARY, WIDTH)
     for layer, (name, heads, window) in enumerate((("wide", 1, 0), ("narrow", 2, 5))):
         cache = graph.cache(name, 1, heads, WIDTH // heads, WIDTH // heads, "sequence")
         query, key, value = (graph.linear(x, f"{layer}.{part}", WIDTH) for part in ("q", "k", "v"))
@@ -63,7 +64,7 @@ def two_kinds_of_layers(graph: Graph) -> None:
 
 def no_attention(graph: Graph) -> None:
     """A bag of words: embeddings, their sums of two, their mean."""
-    x = graph.embed("tokens", "embed", VOCABULARY, WIDTH)
+    x = graph.embed(TOKENS, "embed", VOCABULARY, WIDTH)
     x = graph.add(x, graph.activation(graph.linear(x, "0.q", WIDTH), "relu"))
     graph.output("hidden", x)
     pooled = graph.pool(x, "mean")
@@ -109,7 +110,7 @@ def test_an_encoder_without_attention(tmp_path: Path) -> None:
 
 def test_more_caches_than_the_kernels_take_are_refused(tmp_path: Path) -> None:
     def many(graph: Graph) -> None:
-        x = graph.embed("tokens", "embed", VOCABULARY, WIDTH)
+        x = graph.embed(TOKENS, "embed", VOCABULARY, WIDTH)
         for index in range(5):
             cache = graph.cache(f"cache{index}", 1, 1, WIDTH, WIDTH, "sequence")
             graph.store_kv(x, x, cache, 0)

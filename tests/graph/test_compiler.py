@@ -5,8 +5,9 @@ from __future__ import annotations
 import pytest
 from edgeformer.errors import ModelFormatError
 from edgeformer.graph.compiler import compile_graph
+from edgeformer.graph.domains import TOKENS
 from edgeformer.graph.graph import Graph, rotary_frequencies
-from edgeformer.graph.recipe import DOMAINS, Recipe
+from edgeformer.graph.recipe import Recipe
 from hypothesis import given
 from hypothesis import strategies as st
 from support.small_graphs import Q8_0, VOCAB, WIDTH, compiled, llama_graph, llama_tensors
@@ -19,7 +20,7 @@ def kinds(recipe: Recipe) -> list[str]:
 def test_llama_layer_is_four_products_and_friends() -> None:
     """Everything that feeds quantized weights quantizes its result itself; gates and sums are in the products."""
     layer = ["norm", "linear", "rope", "rope", "store_kv", "attention", "linear", "norm", "linear", "linear"]
-    assert kinds(compiled()) == ["rotary", "embed", *layer, *layer, "select", "norm", "linear"]
+    assert kinds(compiled()) == ["rotary", "embed", *layer, *layer, "gather", "norm", "linear"]
 
 
 def test_heads_that_are_no_whole_blocks_are_quantized_by_an_op_of_their_own() -> None:
@@ -68,17 +69,18 @@ def test_the_residual_stream_stays_in_one_buffer() -> None:
 @given(
     st.integers(1, 4),
     st.booleans(),
-    st.tuples(st.integers(1, 600), st.integers(1, 600), st.integers(1, 70)),
+    st.tuples(st.integers(1, 600), st.integers(1, 600)),
     st.sampled_from([("logits",), ("hidden",), ("logits", "hidden")]),
 )
 def test_buffers_alive_together_never_overlap(
-    layers: int, quantized: bool, capacities: tuple[int, int, int], outputs: tuple[str, ...]
+    layers: int, quantized: bool, rows: tuple[int, int], outputs: tuple[str, ...]
 ) -> None:
     recipe = compiled(outputs, quantized, layers)
+    capacities = recipe.capacities(*rows)
     offsets, total = recipe.layout(capacities)
     spans = []
     for offset, buffer in zip(offsets, recipe.buffers, strict=True):
-        size = buffer.row_bytes * capacities[DOMAINS.index(buffer.domain)]
+        size = buffer.row_bytes * capacities[recipe.domains.index(buffer.domain)]
         assert offset % 64 == 0 and offset + size <= total
         for begin, end, other in spans:
             if other.first <= buffer.last and buffer.first <= other.last:
@@ -100,9 +102,9 @@ def test_missing_and_misshapen_tensors_are_named() -> None:
     shapes = llama_tensors(1)
     graph = Graph({name: shape for name, shape in shapes.items() if name != "token_embd.weight"}, "model.gguf")
     with pytest.raises(ModelFormatError, match=r"token_embd\.weight"):
-        graph.embed("tokens", "token_embd", VOCAB, WIDTH)
+        graph.embed(TOKENS, "token_embd", VOCAB, WIDTH)
     with pytest.raises(ModelFormatError, match=r"expected \[40, 32\]"):
-        Graph(shapes, "model.gguf").embed("tokens", "token_embd", VOCAB, 32)
+        Graph(shapes, "model.gguf").embed(TOKENS, "token_embd", VOCAB, 32)
 
 
 def test_rotary_frequencies_are_powers_of_the_base() -> None:

@@ -9,7 +9,7 @@ from edgeformer._kernels import core
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from support.kernel_inputs import Floats, matrix, rows, same_bits
-from support.plan_models import Builder
+from support.plan_models import POSITIONS, TOKENS, Builder, run_rows
 from support.small_graphs import compiled
 
 WIDTH, HEADS, HEAD_DIM = 64, 2, 32
@@ -32,12 +32,12 @@ class Chain:
         )
         tables = [matrix(core.EF_F32, MOST, WIDTH, seed) for seed in (1, 2)]
         self.sums: Floats = (tables[0][1] + tables[1][1]).astype(np.float32)
-        for source, (table, _) in zip((core.EF_TOKENS, core.EF_POSITIONS), tables, strict=True):
+        for source, (table, _) in zip((TOKENS, POSITIONS), tables, strict=True):
             given = {"input": ((self.x, 0),)} if source else {}
             weight = self.plan.add_matrix(table)
             add("embed", output=(self.x, 0), weight=weight, width=WIDTH, source=source, scale=1.0, **given)
         frequency = self.plan.add_vector(rows(3, HEAD_DIM // 2))
-        add("rotary", output=(self.angles, 0), vector=(frequency,), width=HEAD_DIM, scale=1.0)
+        add("rotary", output=(self.angles, 0), vector=(frequency,), width=HEAD_DIM, source=POSITIONS, scale=1.0)
         norm = {"groups": 1, "epsilon": 1e-5, "function": core.norm_pointer(None, "layer_norm")}
         add(
             "norm",
@@ -59,7 +59,7 @@ class Chain:
     def run(self, count: int, threads: int) -> list[Floats]:
         ids = np.arange(count, dtype=np.int32)
         segments, pages = np.array([[0, count, 0, count, 0, 0]], np.int32), np.arange(-(-count // 16), dtype=np.int32)
-        self.plan.run(core.Pool(threads), ids, ids, None, ids[:0], [segments], [pages])
+        run_rows(self.plan, core.Pool(threads), ids, ids, segments=segments, pages=pages)
         sizes = {self.x: WIDTH, self.normed: WIDTH, self.attended: WIDTH, self.blocks: self.block_floats}
         return [self.plan.read(buffer, 0, size, count) for buffer, size in sizes.items()]
 
@@ -77,10 +77,10 @@ def test_any_rows_and_threads_give_the_bits_of_one_thread(count: int, threads: i
 
 def test_what_a_chain_touches_shares_no_bytes() -> None:
     recipe = compiled(layers=3)
-    offsets, _ = recipe.layout((40, 40, 3))
+    offsets, _ = recipe.layout(recipe.capacities(40, 40, 3))
     chains: list[list[int]] = [[0]]
     for position, (before, op) in enumerate(pairwise(recipe.ops), 1):
-        if before.domain == op.domain and not {before.kind, op.kind} & {"linear", "attention", "pool"}:
+        if before.domain == op.domain and {before.kind, op.kind} <= core.ROW_WISE_OPS:
             chains[-1].append(position)
         else:
             chains.append([position])

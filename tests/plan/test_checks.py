@@ -16,40 +16,59 @@ def _batch(**changes: Any) -> dict[str, Any]:
     """Arguments of `Plan.run` for three rows of a Decoder."""
     ids = np.arange(3, dtype=np.int32)
     batch = {
+        "domains": [3, len(changes.get("output_rows", ids)), 1],
         "tokens": ids,
         "positions": ids,
-        "token_types": None,
         "output_rows": ids,
-        "segments": [np.array([[0, 3, 0, 3, 0, 0]], np.int32)],
+        "features": [],
+        "segments": _segment(0, 3, 0, 3, 0, 0),
         "page_tables": [np.array([0, 1], np.int32)],
+        **changes,
     }
-    return {**batch, **changes}
+    batch["indices"] = [batch.pop("tokens"), batch.pop("positions"), None, batch.pop("output_rows")]
+    return batch
 
 
-def _segment(*fields: int) -> list[np.ndarray]:
-    return [np.array(fields, np.int32).reshape(-1, 6)]
+def _segment(*fields: int) -> dict[tuple[int, int], np.ndarray]:
+    return {(0, 0): np.array(fields, np.int32).reshape(-1, 6)}
+
+
+def _starts(*starts: int, widths: list[int] | None = None) -> list[Any]:
+    return [(np.array(starts, np.int32), None if widths is None else np.array(widths, np.int32)), 3, 1]
 
 
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"tokens": np.array([0, 1, 50], np.int32)}, r"tokens\[2\] is 50"),
-        ({"tokens": np.array([0, -1, 5], np.int32)}, r"tokens\[1\] is -1"),
+        ({"tokens": np.array([0, 1, 50], np.int32)}, r"index input 0\[2\] is 50"),
+        ({"tokens": np.array([0, -1, 5], np.int32)}, r"index input 0\[1\] is -1"),
         ({"tokens": np.arange(3)}, "must be int32"),
         ({"tokens": np.zeros(3, np.float32)}, "must be int32"),
         ({"tokens": np.zeros(3, ">i4")}, "must be int32"),
         ({"tokens": np.arange(6, dtype=np.int32)[::2]}, "C-contiguous"),
         ({"tokens": [0, 1, 2]}, "array is needed"),
-        ({"tokens": None}, "reads tokens"),
-        ({"positions": None}, "reads positions"),
+        ({"positions": None}, "reads index input 1, but there is none"),
         ({"positions": np.zeros(2, np.int32)}, "2 elements for 3 rows"),
-        ({"tokens": None, "positions": None}, "at least one row"),
-        ({"output_rows": np.array([3], np.int32)}, r"output_rows\[0\] is 3"),
-        ({"output_rows": np.array([-1], np.int32)}, r"output_rows\[0\] is -1"),
-        ({"output_rows": np.zeros(100, np.int32)}, "more than the capacities"),
-        ({"segments": []}, "one for each cache"),
-        ({"segments": [], "page_tables": []}, "segments are needed"),
-        ({"segments": [np.zeros((1, 5), np.int32)]}, "6 columns"),
+        ({"domains": [0, 3, 1]}, "at least one row"),
+        ({"domains": [3, 3]}, "2 domains of rows for a plan of 3"),
+        ({"domains": [3, 2, 1]}, "3 elements for 2 rows"),
+        ({"domains": [65, 3, 1]}, "65 rows are more than the capacity 64 of domain 0"),
+        ({"domains": [2**31, 3, 1]}, "rows of domain 0 is 2147483648"),
+        ({"domains": _starts()}, "one more element"),
+        ({"domains": _starts(1, 3)}, "the first segment starts at row 1"),
+        ({"domains": _starts(0, 2, 1, 3)}, "segment 1 has rows 2 to 1"),
+        ({"domains": _starts(0, 3, widths=[2])}, "rows 0 to 3 in rows of 2"),
+        ({"domains": _starts(0, 3, widths=[0])}, "in rows of 0"),
+        ({"domains": _starts(0, 3, widths=[3, 1])}, "2 widths of 1 segments"),
+        ({"domains": _starts(0, 1, 3)}, "1 segments of cache 0 in a domain of 2"),
+        ({"output_rows": np.array([3], np.int32)}, r"index input 3\[0\] is 3; it must be -1 to 2"),
+        ({"output_rows": np.array([-2], np.int32)}, r"index input 3\[0\] is -2"),
+        ({"output_rows": np.zeros(100, np.int32)}, "100 rows are more than the capacity 64 of domain 1"),
+        ({"segments": {}}, "segments of cache 0 in domain 0 are needed"),
+        ({"segments": {}, "page_tables": []}, "page tables are needed"),
+        ({"segments": {(1, 0): np.zeros((1, 6), np.int32)}}, "cache is 1"),
+        ({"segments": {(0, 3): np.zeros((1, 6), np.int32)}}, "domain is 3"),
+        ({"segments": {(0, 0): np.zeros((1, 5), np.int32)}}, "6 columns"),
         ({"segments": _segment(0, 2, 0, 2, 0, 0)}, "cover 2 of 3 rows"),
         ({"segments": _segment(1, 3, 0, 3, 0, 0)}, "from 1, not from 0"),
         ({"segments": _segment(0, 4, 0, 4, 0, 0)}, "cover 4 of 3 rows"),
@@ -61,7 +80,7 @@ def _segment(*fields: int) -> list[np.ndarray]:
         ({"segments": _segment(0, 3, 0, 3, 2, 0)}, "needs 1 pages from 2"),
         ({"page_tables": [np.array([16], np.int32)]}, "page 16"),
         ({"page_tables": [np.array([-1], np.int32)]}, "page -1"),
-        ({"page_tables": []}, "needs 1 pages"),
+        ({"page_tables": []}, "cache is 0"),
     ],
 )
 def test_wrong_batches_are_refused(pool: core.Pool, changes: dict[str, Any], message: str) -> None:
@@ -151,8 +170,8 @@ def test_right_ops_are_accepted(maker: Maker) -> None:
 @pytest.mark.parametrize(
     ("maker", "changes", "message"),
     [
-        (_linear, {"domain": 3}, "domain is 3"),
-        (_linear, {"domain": core.EF_OUTPUTS}, "another domain"),
+        (_linear, {"domain": 3}, "domain 3 of 3"),
+        (_linear, {"domain": 1}, "another domain"),
         (_linear, {"weight": 1}, "matrix 1 of 1"),
         (_linear, {"weight": -1}, "matrix -1"),
         (_linear, {"width": 17}, "width 17"),
@@ -171,7 +190,7 @@ def test_right_ops_are_accepted(maker: Maker) -> None:
         (_linear, {"quantized": (1, 0), "output": None}, "in blocks of 32"),
         (_linear, {"vector": (-1,) * 3}, "at most"),
         (_linear, {"gate": 1}, "linear has no field 'gate'; it has activation, gated"),
-        (_linear, {"kind": "lineal"}, "no op 'lineal'; there are embed, linear"),
+        (_linear, {"kind": "lineal"}, "no op 'lineal'; there are features, embed, linear"),
         (_linear, {"gated": 2**31}, "gated is 2147483648"),
         (_quantized_linear, {"input": ((2, 0), (2, 0))}, "does not hold floats"),
         (_quantized_linear, {"input": ((2, 32),)}, "in blocks"),
@@ -186,14 +205,15 @@ def test_right_ops_are_accepted(maker: Maker) -> None:
         (_attention, {"num_heads": 8}, "past the 32"),
         (_attention, {"window": -1}, "window -1"),
         (_attention, {"quantized": (1, 0)}, "not whole blocks"),
-        (_attention, {"domain": core.EF_SEGMENTS}, "domain EF_ROWS"),
+        (_attention, {"domain": 2}, "has rows of another domain"),
+        (_attention, {"domain": 99}, "domain is 99"),
         (_rope, {"output": (1, 0)}, "same operand"),
         (_rope, {"half": 5}, "half 5"),
         (_rope, {"num_heads": 5}, "past the 32"),
         (_rope, {"pairing": 2}, "pairing 2"),
         (_gate, {"input": ((0, 0),)}, "input 1 is missing"),
         (_gate, {"activation": -1}, "activation -1"),
-        (_embed, {"source": 3}, "source 3"),
+        (_embed, {"source": 99}, "source 99"),
         (_embed, {"width": 16}, "width 16 of a matrix of 32"),
     ],
 )
@@ -218,7 +238,7 @@ def test_wrong_ops_are_refused(maker: Maker, changes: dict[str, Any], message: s
         ({"domains": [0, 0]}, "different lengths"),
         ({"arena_bytes": 255}, "past the arena of 255"),
         ({"arena_bytes": -1}, "bytes of arena"),
-        ({"capacities": (1, 2)}, "three capacities"),
+        ({"capacities": ()}, "1 to 24 domains"),
         ({"capacities": (-1, 0, 0)}, "capacity is -1"),
     ],
 )

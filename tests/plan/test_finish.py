@@ -8,7 +8,7 @@ from edgeformer._kernels import core
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from support.kernel_inputs import matrix, rows
-from support.plan_models import Builder
+from support.plan_models import Builder, run_rows
 
 COLUMNS = 64
 WEIGHTS = st.sampled_from([core.EF_F32, core.EF_Q8_0, core.EF_Q4_0])
@@ -34,7 +34,7 @@ class Products:
     def run(self, threads: int) -> None:
         self.builder.place(self.count)
         ids = np.arange(self.count, dtype=np.int32)
-        self.plan.run(core.Pool(threads), ids, None, None, ids[:0], [], [])
+        run_rows(self.plan, core.Pool(threads), ids)
 
     def read(self, buffer: int) -> bytes:
         """Everything that rows of a buffer hold, floats or blocks."""
@@ -144,6 +144,6 @@ def test_attention_leaves_quantized_rows(heads: int, kv_heads: int, head_dim: in
     pages = np.arange(num_pages, dtype=np.int32)
     size = builder.sizes[blocks][0] // 4
     for threads in (1, 2):
-        plan.run(core.Pool(threads), ids, None, None, ids[:0], [np.array(segments, np.int32)], [pages])
+        run_rows(plan, core.Pool(threads), ids, segments=np.array(segments, np.int32), pages=pages)
         assert plan.read(y, 0, width, count).any()
         assert plan.read(blocks, 0, size, count).tobytes() == plan.read(wanted, 0, size, count).tobytes()

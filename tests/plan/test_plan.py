@@ -9,7 +9,7 @@ import pytest
 from edgeformer._kernels import core
 from edgeformer.errors import InvalidInputError, UnsupportedCPUError
 from support.kernel_inputs import QUANTIZED, Floats, matrix, rows, same_bits
-from support.plan_models import Builder, Decoder
+from support.plan_models import OUTPUT_ROWS, OUTPUTS, POSITIONS, SEGMENTS, TOKEN_TYPES, Builder, Decoder, run_rows
 
 ROWS, WIDTH = 7, 64
 
@@ -40,7 +40,7 @@ class Bench:
         ids = np.arange(self.count, dtype=np.int32)
         starts = np.cumsum([0, *self.lengths[:-1]])
         segments = np.array([[s, n, 0, n, 0, 0] for s, n in zip(starts, self.lengths, strict=True)], np.int32)
-        self.plan.run(pool, ids, ids * 3, None, np.array(outputs or [], np.int32), [segments], [])
+        run_rows(self.plan, pool, ids, ids * 3, None, np.array(outputs or [], np.int32), segments)
 
     def read(self, buffer: int, width: int, count: int | None = None) -> Floats:
         """The first columns of a buffer."""
@@ -51,7 +51,7 @@ def test_embed_adds_positions_and_token_types(pool: core.Pool) -> None:
     bench = Bench(rows(0, ROWS, WIDTH))
     position_table, positions = matrix(core.EF_F16, 30, WIDTH)
     type_table, types = matrix(core.EF_Q8_0, 2, WIDTH)
-    for table, source in ((position_table, core.EF_POSITIONS), (type_table, core.EF_TOKEN_TYPES)):
+    for table, source in ((position_table, POSITIONS), (type_table, TOKEN_TYPES)):
         bench.plan.add_op(
             "embed",
             input=((bench.x, 0),),
@@ -146,21 +146,22 @@ def test_a_result_may_be_floats_and_quantized_rows_at_once(pool: core.Pool, name
 def test_add_select_and_pool(pool: core.Pool) -> None:
     x, y = rows(0, ROWS, WIDTH), rows(1, ROWS, WIDTH)
     bench = Bench(x, y, segments=[2, 4, 1])
-    total, selected = bench.builder.floats(WIDTH), bench.builder.floats(WIDTH, core.EF_OUTPUTS)
-    pooled = bench.builder.floats(WIDTH, core.EF_SEGMENTS)
+    total, selected = bench.builder.floats(WIDTH), bench.builder.floats(WIDTH, OUTPUTS)
+    pooled = bench.builder.floats(WIDTH, SEGMENTS)
     bench.plan.add_op("add", input=((bench.x, 0), (bench.y, 0)), output=(total, 0), width=WIDTH)
-    bench.plan.add_op("select", domain=core.EF_OUTPUTS, input=((bench.x, 0),), output=(selected, 0), width=WIDTH)
+    gather = {"source": OUTPUT_ROWS, "more_rows": -1}
+    bench.plan.add_op("gather", domain=OUTPUTS, input=((bench.x, 0),), output=(selected, 0), width=WIDTH, **gather)
     bench.plan.add_op(
         "pool",
-        domain=core.EF_SEGMENTS,
+        domain=SEGMENTS,
         input=((bench.x, 0),),
         output=(pooled, 0),
         width=WIDTH,
         pooling=core.POOL_MEAN,
     )
-    bench.run(pool, outputs=[6, 0, 6])
+    bench.run(pool, outputs=[6, 0, -1])
     assert same_bits(bench.read(total, WIDTH), x + y)
-    assert same_bits(bench.read(selected, WIDTH, 3), x[[6, 0, 6]])
+    assert same_bits(bench.read(selected, WIDTH, 3), np.stack([x[6], x[0], np.zeros(WIDTH, np.float32)]))
     assert np.allclose(bench.read(pooled, WIDTH, 3), [x[:2].mean(0), x[2:6].mean(0), x[6]], atol=1e-6)
 
 
@@ -169,7 +170,7 @@ def test_rotary_and_rope(pool: core.Pool) -> None:
     bench = Bench(x)
     angles = bench.builder.floats(18)
     bench.plan.add_op(
-        "rotary", output=(angles, 0), vector=(bench.plan.add_vector(frequency),), width=18, scale=0.5
+        "rotary", output=(angles, 0), vector=(bench.plan.add_vector(frequency),), width=18, source=POSITIONS, scale=0.5
     )
     bench.plan.add_op(
         "rope",
@@ -233,7 +234,7 @@ def test_copied_pages_continue_as_the_original(pool: core.Pool) -> None:
 
 def test_a_larger_arena_changes_nothing(pool: core.Pool) -> None:
     decoder = Decoder(capacity=8)
-    with pytest.raises(InvalidInputError, match="more than the capacities"):
+    with pytest.raises(InvalidInputError, match="45 rows are more than the capacity 8"):
         decoder.run(pool, [(TOKENS, 0, [0, 1, 2])])
     first = decoder.run(pool, [(TOKENS[:8], 0, [0])])
     decoder.builder.place(300)

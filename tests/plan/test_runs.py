@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import edgeformer
 import pytest
 from edgeformer.engine.program import Program
+from edgeformer.graph.domains import OUTPUTS, ROWS
 from support.small_models import llama, transformer
 
 SOURCES = [[5, 6, 7, 8, 9, 10, 11], [12], [13, 14, 15]]
@@ -29,7 +30,7 @@ def runs(monkeypatch):
 
     def recorded(self, pool, batch, cancel=None):
         names = frozenset(name for group in self.recipe.matrices for name in group)
-        seen.append(Run(len(batch.tokens), len(batch.output_rows), names))
+        seen.append(Run(sum(batch.lengths[ROWS]), sum(batch.lengths[OUTPUTS]), names))
         return run(self, pool, batch, cancel)
 
     monkeypatch.setattr(Program, "run", recorded)

@@ -10,6 +10,35 @@ from edgeformer._kernels import core
 from support.kernel_inputs import Floats, matrix, rows
 
 PAGES = 16
+# The domains and index inputs of the plans of these tests.
+ROWS, OUTPUTS, SEGMENTS = range(3)
+TOKENS, POSITIONS, TOKEN_TYPES, OUTPUT_ROWS = range(4)
+
+
+def run_rows(
+    plan: core.Plan,
+    pool: core.Pool,
+    tokens: np.ndarray | None = None,
+    positions: np.ndarray | None = None,
+    token_types: np.ndarray | None = None,
+    output_rows: np.ndarray | None = None,
+    segments: np.ndarray | None = None,
+    pages: np.ndarray | None = None,
+    cancel: core.CancelFlag | None = None,
+) -> None:
+    """A run over rows of sequences that see one cache; without pages the plan has none."""
+    given = tokens if tokens is not None else positions
+    starts = [0, len(given)] if segments is None else [*segments[:, 0], len(given)]
+    outputs = np.empty(0, np.int32) if output_rows is None else output_rows
+    plan.run(
+        pool,
+        [(np.array(starts, np.int32), None), len(outputs), len(starts) - 1],
+        [tokens, positions, token_types, outputs],
+        [],
+        {} if pages is None else {(0, ROWS): segments},
+        [] if pages is None else [pages],
+        cancel,
+    )
 
 
 @dataclass
@@ -19,12 +48,12 @@ class Builder:
     plan: core.Plan
     sizes: list[tuple[int, int]] = field(default_factory=list)
 
-    def floats(self, columns: int, domain: int = core.EF_ROWS) -> int:
+    def floats(self, columns: int, domain: int = ROWS) -> int:
         """A buffer of floats."""
         self.sizes.append((-(-columns * 4 // 64) * 64, domain))
         return len(self.sizes) - 1
 
-    def blocks(self, columns: int, domain: int = core.EF_ROWS) -> int:
+    def blocks(self, columns: int, domain: int = ROWS) -> int:
         """A buffer of quantized rows."""
         return self.floats(columns // 32 * 11 + 1, domain)
 
@@ -67,15 +96,25 @@ class Decoder:
             width=width,
             scale=1.5,
         )
-        add("rotary", output=(self.angles, 0), vector=(frequency,), width=self.head_dim, scale=1.0)
+        add(
+            "rotary", output=(self.angles, 0), vector=(frequency,), width=self.head_dim, source=POSITIONS, scale=1.0
+        )
         for layer in range(num_layers):
             self._attention(layer)
             self._gated(core.EF_Q4_0 if layer % 2 else core.EF_F16)
-        selected, normed, self.logits = (make.floats(n, core.EF_OUTPUTS) for n in (width, width, self.vocabulary))
-        add("select", domain=core.EF_OUTPUTS, input=((self.x, 0),), output=(selected, 0), width=width)
+        selected, normed, self.logits = (make.floats(n, OUTPUTS) for n in (width, width, self.vocabulary))
+        add(
+            "gather",
+            domain=OUTPUTS,
+            input=((self.x, 0),),
+            output=(selected, 0),
+            width=width,
+            source=OUTPUT_ROWS,
+            more_rows=-1,
+        )
         add(
             "norm",
-            domain=core.EF_OUTPUTS,
+            domain=OUTPUTS,
             input=((selected, 0),),
             output=(normed, 0),
             vector=(self.norm,),
@@ -86,7 +125,7 @@ class Decoder:
         )
         add(
             "linear",
-            domain=core.EF_OUTPUTS,
+            domain=OUTPUTS,
             input=((normed, 0),),
             output=(self.logits, 0),
             width=self.vocabulary,
@@ -194,14 +233,15 @@ class Decoder:
             for start, n, (_, position, _), page in zip(starts, lengths, feeds, pages, strict=False)
         ]
         total = sum(lengths)
-        self.plan.run(
+        run_rows(
+            self.plan,
             pool,
             np.array([t for tokens, _, _ in feeds for t in tokens], np.int32),
             np.concatenate([np.arange(p, p + len(t)) for t, p, _ in feeds]).astype(np.int32),
             None,
             np.arange(total, dtype=np.int32),
-            [np.array(segments, np.int32)],
-            [np.array([p for _, _, pages in feeds for p in pages], np.int32)],
+            np.array(segments, np.int32),
+            np.array([p for _, _, pages in feeds for p in pages], np.int32),
             cancel,
         )
         return self.plan.read(self.logits, 0, self.vocabulary, total)
@@ -224,4 +264,4 @@ class Slow:
     def run(self, pool: core.Pool, cancel: core.CancelFlag | None = None) -> None:
         """Runs it; there is nothing to read."""
         ids = np.zeros(self.num_rows, np.int32)
-        self.plan.run(pool, ids, None, None, ids[:0], [], [], cancel)
+        run_rows(self.plan, pool, ids, cancel=cancel)

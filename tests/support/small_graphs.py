@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 from edgeformer.graph.compiler import compile_graph
-from edgeformer.graph.graph import Graph, Metadata
+from edgeformer.graph.graph import Graph
+from edgeformer.graph.metadata import Metadata
 from edgeformer.graph.recipe import Recipe
 from edgeformer.models.llama import build
 

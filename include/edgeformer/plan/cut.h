@@ -15,9 +15,10 @@ static inline int32_t ef_divide_up(int32_t a, int32_t b) { return a / b + (a % b
 static inline double ef_attention_products(const ef_plan *plan, const ef_batch *batch, const ef_op *op)
 {
     const ef_cache *cache = &plan->caches[op->attention.cache];
+    const int32_t num_segments = batch->domains[op->domain].num_segments;
     double pairs = 0;
-    for (int32_t i = 0; i < batch->num_segments; i++) {
-        const ef_segment *segment = &batch->segments[op->attention.cache][i];
+    for (int32_t i = 0; i < num_segments; i++) {
+        const ef_segment *segment = &ef_batch_segments(batch, op->attention.cache, op->domain)[i];
         pairs += (double)segment->num_rows * (double)ef_segment_positions(segment, op->attention.causal);
     }
     return pairs * op->attention.num_heads * (cache->key_dim + cache->value_dim);
@@ -43,7 +44,7 @@ static inline double ef_op_nanoseconds(const ef_plan *plan, const ef_batch *batc
         const ef_cache *cache = &plan->caches[op->store_kv.cache];
         return rows * cache->num_heads * (cache->key_dim + cache->value_dim) * 0.5;
     }
-    case EF_OP_POOL: return (double)batch->num_rows * op->width * 0.1;
+    case EF_OP_POOL: return (double)ef_domain_rows(batch, op->pool.rows) * op->width * 0.1;
     default: return values * ef_op_list[op->kind].nanoseconds;
     }
 }
@@ -74,12 +75,13 @@ static inline ef_cut ef_linear_cut(int32_t rows, int64_t row_bytes, int32_t pane
  * where they are not, or where the parts would not fit. */
 static inline int32_t ef_attention_split(const ef_plan *plan, const ef_batch *batch, const ef_op *op, int32_t wanted)
 {
-    const int64_t heads = plan->caches[op->attention.cache].num_heads, units = heads * batch->num_segments;
+    const int32_t num_segments = batch->domains[op->domain].num_segments;
+    const int64_t heads = plan->caches[op->attention.cache].num_heads, units = heads * num_segments;
     int64_t floats = 0, spans = 0, most = 0;
     if (!plan->parts || units > EF_PARTS_UNITS || 2 * units >= wanted)
         return 0;
-    for (int32_t i = 0; i < batch->num_segments; i++) {
-        const ef_segment *segment = &batch->segments[op->attention.cache][i];
+    for (int32_t i = 0; i < num_segments; i++) {
+        const ef_segment *segment = &ef_batch_segments(batch, op->attention.cache, op->domain)[i];
         const int32_t count = ef_attention_spans(ef_segment_positions(segment, op->attention.causal));
         if (segment->num_rows > EF_ROW_BLOCK)
             return 0;
@@ -95,12 +97,13 @@ static inline int32_t ef_attention_split(const ef_plan *plan, const ef_batch *ba
 static inline ef_cut ef_attention_cut(const ef_plan *plan, const ef_batch *batch, const ef_op *op, int32_t wanted)
 {
     int32_t heads = plan->caches[op->attention.cache].num_heads;
-    int32_t rows_a_chunk = (int32_t)((int64_t)batch->num_rows * heads / wanted);
+    int32_t rows_a_chunk = (int32_t)((int64_t)ef_domain_rows(batch, op->domain) * heads / wanted);
     rows_a_chunk = rows_a_chunk < EF_ROW_BLOCK ? EF_ROW_BLOCK : rows_a_chunk;
     ef_cut cut = {.rows_a_chunk = rows_a_chunk, .panel_chunks = 1};
     cut.spans_a_chunk = ef_attention_split(plan, batch, op, wanted);
-    for (int32_t i = 0; i < batch->num_segments; i++)
-        cut.num_chunks += heads * ef_segment_chunks(op, &cut, &batch->segments[op->attention.cache][i]);
+    const int32_t num_segments = batch->domains[op->domain].num_segments;
+    for (int32_t i = 0; i < num_segments; i++)
+        cut.num_chunks += heads * ef_segment_chunks(op, &cut, &ef_batch_segments(batch, op->attention.cache, op->domain)[i]);
     return cut;
 }
 

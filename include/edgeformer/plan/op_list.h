@@ -10,10 +10,12 @@
  * by rows: whether a row of the result needs that row of the operands alone, in whole rows, or values that are there
  *     before its chain (cut.h).
  * nanoseconds: a guess of what a value of the result costs one fast core; 0 where cut.h reckons it itself.
- * fields: int32_t first, then float; each is one slot of four bytes. Where a field is named activation, gated, pairing,
- *     pooling or source it holds a number of that enum. */
+ * fields: int32_t first, then float; each is one slot of four bytes. activation, pairing and pooling are numbers of those
+ *     enums; source is the number of an input, rows that of a domain. */
 #define EF_OPS(OP)                                                                                                     \
-    /* output = (input[0] or 0) + scale * matrices[weight][source] */                                                  \
+    /* output = row of the float input `source` */                                                                     \
+    OP(FEATURES, features, 1, 0.2, (int32_t source))                                                                   \
+    /* output = (input[0] or 0) + scale * matrices[weight][index input `source`] */                                                  \
     OP(EMBED, embed, 1, 0.2, (int32_t source; float scale))                                                            \
     /* output = (input[1] or 0) + activation(matrices[weight] input[0] + vectors[vector[0]]); input[0] is a quantized  \
      * buffer where the weight's type is. gated = 1: the matrix holds gate and up, each from a whole tile on; output = \
@@ -24,8 +26,8 @@
     OP(NORM, norm, 1, 0, (int32_t groups; float epsilon))                                                              \
     /* quantized = input[0], width columns */                                                                          \
     OP(QUANTIZE, quantize, 1, 0.2, ())                                                                                 \
-    /* output = cos and sin of position * vectors[vector[0]], times scale; width = 2 * half */                         \
-    OP(ROTARY, rotary, 1, 4, (float scale))                                                                            \
+    /* output = cos and sin of index input `source` * vectors[vector[0]], times scale; width = 2 * half */             \
+    OP(ROTARY, rotary, 1, 4, (int32_t source; float scale))                                                            \
     /* output = input[0] rotated by input[1] (the rotary), in place (same operand) */                                  \
     OP(ROPE, rope, 1, 0, (int32_t num_heads, head_dim, half, pairing))                                                 \
     /* input[0] keys, input[1] values */                                                                               \
@@ -39,10 +41,19 @@
     OP(ACTIVATE, activate, 1, 0.6, (int32_t activation))                                                               \
     /* output = input[0] + input[1] */                                                                                 \
     OP(ADD, add, 1, 0.2, ())                                                                                           \
-    /* domain EF_OUTPUTS: output[m] = input[0][output_rows[m]] */                                                      \
-    OP(SELECT, select, 1, 0.2, ())                                                                                     \
-    /* domain EF_SEGMENTS: output[s] = pool of the rows of segment s of cache 0 */                                     \
-    OP(POOL, pool, 0, 0, (int32_t pooling))
+    /* output[m] = row i of input[0], then of input[1] where there is one, i = index input `source` at m; 0 where i is  \
+     * negative. rows, more_rows: their domains (more_rows = -1: no input[1]) */                                       \
+    OP(GATHER, gather, 0, 0.2, (int32_t source, rows, more_rows))                                                      \
+    /* output[m] = the rows of input[0] under a window at m, side by side, 0 outside of the grid; as torch.nn.Unfold,  \
+     * but columns in the order [window's row][window's column][column of input[0]]. rows: domain of input[0] */       \
+    OP(UNFOLD, unfold, 0, 0.2, (int32_t rows, kernel_height, kernel_width, stride_height, stride_width, padding_top,    \
+                                padding_left, dilation_height, dilation_width))                                        \
+    /* output[m] = columns [m % parts * width, ...) of row m / parts of input[0]. rows: domain of input[0] */          \
+    OP(SPLIT, split, 0, 0.2, (int32_t rows, parts))                                                                    \
+    /* output = input[0], to columns of a wider buffer */                                                              \
+    OP(COPY, copy, 1, 0.2, ())                                                                                         \
+    /* output[s] = pool of the rows of segment s of input[0]. rows: domain of input[0] */                              \
+    OP(POOL, pool, 0, 0, (int32_t pooling, rows))
 
 enum { EF_OP_SLOTS = 16 };
 

@@ -7,6 +7,7 @@
 #include <string.h>
 
 #include "edgeformer/kernels/attention/attention_scratch.h"
+#include "edgeformer/plan/grid.h"
 #include "edgeformer/plan/linear.h"
 
 /* How an op is cut. LINEAR: row_chunks x panel_chunks, panels within rows. ATTENTION: within each segment, key-value
@@ -32,10 +33,10 @@ static inline float *ef_worker_scratch(ef_worker_state *state)
 
 static inline int32_t ef_domain_rows(const ef_batch *batch, int32_t domain)
 {
-    return domain == EF_ROWS ? batch->num_rows : domain == EF_OUTPUTS ? batch->num_outputs : batch->num_segments;
+    return batch->domains[domain].num_rows;
 }
 
-/* The segment that holds a row of the batch. */
+/* The segment that holds a row of its domain. */
 static inline const ef_segment *ef_find_segment(const ef_segment *segments, int32_t num_segments, int32_t row)
 {
     int32_t low = 0, high = num_segments;
@@ -49,10 +50,17 @@ static inline const ef_segment *ef_find_segment(const ef_segment *segments, int3
     return &segments[low];
 }
 
+static inline void ef_op_features(const ef_plan *plan, const ef_batch *batch, const ef_op *op, int32_t begin,
+                                  int32_t end)
+{
+    const float *values = batch->features[op->features.source];
+    for (int32_t row = begin; row < end; row++)
+        memcpy(ef_operand_row(plan, op->output, row), values + (int64_t)row * op->width, (size_t)op->width * sizeof(float));
+}
+
 static inline void ef_op_embed(const ef_plan *plan, const ef_batch *batch, const ef_op *op, int32_t begin, int32_t end)
 {
-    const int32_t *source = op->embed.source == EF_TOKENS ? batch->tokens
-                          : op->embed.source == EF_POSITIONS ? batch->positions : batch->token_types;
+    const int32_t *source = batch->indices[op->embed.source];
     for (int32_t row = begin; row < end; row++)
         plan->kernels->embed(ef_operand_row(plan, op->output, row), &plan->matrices[op->weight],
                              source ? source[row] : 0, op->embed.scale, ef_operand_row(plan, op->input[0], row));
@@ -93,7 +101,7 @@ static inline void ef_op_quantize(const ef_plan *plan, const ef_op *op, int32_t 
 static inline void ef_op_rotary(const ef_plan *plan, const ef_batch *batch, const ef_op *op, int32_t begin, int32_t end)
 {
     for (int32_t row = begin; row < end; row++)
-        plan->kernels->rotary(ef_operand_row(plan, op->output, row), batch->positions[row],
+        plan->kernels->rotary(ef_operand_row(plan, op->output, row), batch->indices[op->rotary.source][row],
                               ef_plan_vector(plan, op->vector[0]), op->width / 2, op->rotary.scale);
 }
 
@@ -107,11 +115,12 @@ static inline void ef_op_rope(const ef_plan *plan, const ef_op *op, int32_t begi
 static inline void ef_op_store_kv(const ef_plan *plan, const ef_batch *batch, const ef_op *op, int32_t begin,
                                   int32_t end)
 {
-    const int32_t cache = op->store_kv.cache;
+    const int32_t cache = op->store_kv.cache, num_segments = batch->domains[op->domain].num_segments;
+    const ef_segment *segments = ef_batch_segments(batch, cache, op->domain);
     const int64_t key_stride = ef_operand_stride(plan, op->input[0]);
     const int64_t value_stride = ef_operand_stride(plan, op->input[1]);
     for (int32_t row = begin, count; row < end; row += count) { /* what one page takes at a time */
-        const ef_segment *segment = ef_find_segment(batch->segments[cache], batch->num_segments, row);
+        const ef_segment *segment = ef_find_segment(segments, num_segments, row);
         const int32_t position = segment->position + row - segment->first_row, slot = position % EF_TILE;
         const int32_t page = batch->page_table[cache][segment->first_page + position / EF_TILE];
         const int32_t segment_end = segment->first_row + segment->num_rows;
@@ -150,20 +159,19 @@ static inline void ef_op_add(const ef_plan *plan, const ef_op *op, int32_t begin
                            ef_operand_row(plan, op->input[1], row), op->width);
 }
 
-static inline void ef_op_select(const ef_plan *plan, const ef_batch *batch, const ef_op *op, int32_t begin, int32_t end)
+static inline void ef_op_copy(const ef_plan *plan, const ef_op *op, int32_t begin, int32_t end)
 {
     for (int32_t row = begin; row < end; row++)
-        memcpy(ef_operand_row(plan, op->output, row), ef_operand_row(plan, op->input[0], batch->output_rows[row]),
+        memcpy(ef_operand_row(plan, op->output, row), ef_operand_row(plan, op->input[0], row),
                (size_t)op->width * sizeof(float));
 }
 
 static inline void ef_op_pool(const ef_plan *plan, const ef_batch *batch, const ef_op *op, int32_t begin, int32_t end)
 {
     for (int32_t row = begin; row < end; row++) {
-        const ef_segment *segment = &batch->segments[0][row];
-        const float *first = ef_operand_row(plan, op->input[0], segment->first_row);
-        plan->kernels->pool(ef_operand_row(plan, op->output, row), first, ef_operand_stride(plan, op->input[0]),
-                            segment->num_rows, op->width, op->pool.pooling);
+        const int32_t *starts = batch->domains[op->pool.rows].starts + row;
+        plan->kernels->pool(ef_operand_row(plan, op->output, row), ef_operand_row(plan, op->input[0], starts[0]),
+                            ef_operand_stride(plan, op->input[0]), starts[1] - starts[0], op->width, op->pool.pooling);
     }
 }
 
@@ -231,7 +239,7 @@ static inline void ef_op_attention(const ef_plan *plan, const ef_batch *batch, c
     if (chunk < state->segment_chunk)
         *state = (ef_worker_state){.op = state->op};
     for (;;) {
-        segment = &batch->segments[op->attention.cache][state->segment];
+        segment = &ef_batch_segments(batch, op->attention.cache, op->domain)[state->segment];
         chunks = ef_segment_chunks(op, cut, segment);
         if (chunk < state->segment_chunk + chunks * cache->num_heads)
             break;
@@ -288,7 +296,11 @@ static inline void ef_op_chunk(const ef_plan *plan, const ef_batch *batch, const
     case EF_OP_GATE: ef_op_gate(plan, op, begin, end, ef_worker_scratch(state)); break;
     case EF_OP_ACTIVATE: ef_op_activate(plan, op, begin, end, ef_worker_scratch(state)); break;
     case EF_OP_ADD: ef_op_add(plan, op, begin, end); break;
-    case EF_OP_SELECT: ef_op_select(plan, batch, op, begin, end); break;
+    case EF_OP_FEATURES: ef_op_features(plan, batch, op, begin, end); break;
+    case EF_OP_GATHER: ef_op_gather(plan, batch, op, begin, end); break;
+    case EF_OP_UNFOLD: ef_op_unfold(plan, batch, op, begin, end); break;
+    case EF_OP_SPLIT: ef_op_split(plan, op, begin, end); break;
+    case EF_OP_COPY: ef_op_copy(plan, op, begin, end); break;
     case EF_OP_POOL: ef_op_pool(plan, batch, op, begin, end); break;
     case EF_OP_COUNT: break;
     }

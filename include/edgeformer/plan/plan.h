@@ -6,15 +6,7 @@
 #include "edgeformer/host/threads.h"
 #include "edgeformer/plan/op_list.h"
 
-enum { EF_MAX_CACHES = 4 };
-
-/* Which count of rows an op runs over. */
-enum ef_domain {
-    EF_ROWS = 0,     /* every row of the batch */
-    EF_OUTPUTS = 1,  /* the selected rows */
-    EF_SEGMENTS = 2, /* one row a sequence */
-};
-enum ef_source { EF_TOKENS = 0, EF_POSITIONS = 1, EF_TOKEN_TYPES = 2 };
+enum { EF_MAX_CACHES = 4, EF_MAX_DOMAINS = 24, EF_MAX_INPUTS = 24 /* of each kind */ };
 
 /* buffer < 0: absent. column: the first float (float buffers only; a multiple of sixteen where the op is LINEAR's
  * output). */
@@ -58,15 +50,29 @@ typedef struct ef_plan {
     int32_t num_ops;
 } ef_plan;
 
-/* The rows of one run. Segments of every cache list the same sequences in the same order and cover the rows in
- * order. */
+/* The rows of one domain in one run: tokens, patches, pixels at one stride, the rows asked for, one row a sequence.
+ * Segments cover them in order. The rows of a segment form a grid, row by row. */
+typedef struct ef_rows {
+    int32_t num_rows, num_segments;
+    const int32_t *starts; /* [num_segments + 1]: the first row of every segment, then num_rows; NULL: no op asks */
+    const int32_t *widths; /* [num_segments]: columns of a segment's grid; NULL: 1 */
+} ef_rows;
+
+/* What a run is given. */
 typedef struct ef_batch {
-    const int32_t *tokens, *positions, *token_types; /* [num_rows]; token_types may be NULL: all 0 */
-    const int32_t *output_rows;                      /* [num_outputs] */
-    const ef_segment *segments[EF_MAX_CACHES];       /* [num_segments] each */
-    const int32_t *page_table[EF_MAX_CACHES];
-    int32_t num_rows, num_outputs, num_segments;
+    const ef_rows *domains;            /* [num_domains] */
+    const int32_t *const *indices;     /* of each index input: a number for every row of its domain; NULL: all 0 */
+    const float *const *features;      /* of each float input: [num_rows of its domain][width] without padding */
+    const ef_segment *const *segments; /* [num_caches * num_domains]: those of a cache in a domain, or NULL */
+    const int32_t *const *page_table;  /* [num_caches] */
+    int32_t num_domains;
 } ef_batch;
+
+/* The segments of a domain as one cache sees them. */
+static inline const ef_segment *ef_batch_segments(const ef_batch *batch, int32_t cache, int32_t domain)
+{
+    return batch->segments[cache * batch->num_domains + domain];
+}
 
 /* -- operands -- */
 

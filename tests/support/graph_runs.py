@@ -1,0 +1,79 @@
+"""Graphs without a file: random weights, compiled and bound, or interpreted."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+from edgeformer._kernels import core
+from edgeformer.engine.program import Batch, Program
+from edgeformer.graph.compiler import compile_graph
+from edgeformer.graph.domains import Domain, as_grids
+from edgeformer.graph.graph import Graph
+from edgeformer.graph.interpreter import interpret
+from edgeformer.graph.recipe import VectorSpec, padded
+
+Lengths = Mapping[Domain, Sequence[int] | np.ndarray]
+
+
+@dataclass
+class ArrayWeights:
+    """What `Program` asks of weights, from arrays of float32."""
+
+    tensors: dict[str, np.ndarray] = field(default_factory=dict)
+
+    def matrix(self, names: tuple[str, ...]) -> core.Matrix:
+        """The tensors stacked, each from a whole tile on."""
+        parts = [self.tensors[name] for name in names]
+        rows = [np.pad(part, ((0, padded(len(part)) - len(part)), (0, 0))) for part in parts[:-1]]
+        stacked = np.concatenate([*rows, parts[-1]]).astype(np.float32)
+        matrix = core.Matrix(core.EF_F32, *stacked.shape)
+        matrix.pack(stacked.tobytes(), 0, len(stacked))
+        return matrix
+
+    def vector(self, spec: VectorSpec) -> np.ndarray:
+        """A vector of the plan."""
+        if spec.constant is not None:
+            return spec.constant
+        parts = [np.zeros(padded(width), np.float32) for _, width in spec.parts]
+        for part, (name, width) in zip(parts, spec.parts, strict=True):
+            part[:width] = 0 if name is None else self.tensors[name].reshape(-1)
+        return np.concatenate(parts)
+
+
+def random_tensors(shapes: Mapping[str, tuple[int, ...]], seed: int = 0) -> dict[str, np.ndarray]:
+    """Normal numbers of these shapes."""
+    generator = np.random.default_rng(seed)
+    return {name: generator.standard_normal(shape).astype(np.float32) for name, shape in shapes.items()}
+
+
+def run_graph(
+    graph: Graph,
+    tensors: dict[str, np.ndarray],
+    lengths: Lengths,
+    inputs: Mapping[str, np.ndarray],
+    *,
+    isa: str | None = None,
+    threads: int = 1,
+    pages: int = 64,
+) -> dict[str, np.ndarray]:
+    """All outputs of a graph, by the compiled program."""
+    recipe = compile_graph(graph, tuple(graph.outputs), lambda name: False, lambda name: core.EF_F32)
+    caches = {
+        spec.name: core.Cache(pages, spec.num_layers, spec.num_heads, spec.key_dim, spec.value_dim, core.EF_F32)
+        for spec in recipe.caches
+    }
+    program = Program(recipe, ArrayWeights(tensors), caches, isa=isa)  # type: ignore[arg-type]
+    floats = {name: array for name, array in inputs.items() if array.dtype == np.float32}
+    indices = {name: array for name, array in inputs.items() if name not in floats}
+    results = program.run(core.Pool(threads), Batch(lengths, indices, {}, {}, floats))
+    return {name: array for name, (array, _) in results.items()}
+
+
+def interpret_graph(
+    graph: Graph, tensors: dict[str, np.ndarray], lengths: Lengths, inputs: Mapping[str, np.ndarray]
+) -> dict[str, np.ndarray]:
+    """All outputs of a graph, by the interpreter."""
+    grids = {domain: as_grids(some) for domain, some in lengths.items()}
+    return interpret(graph, tensors, inputs, grids, {})
