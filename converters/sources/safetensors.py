@@ -22,6 +22,7 @@ __all__ = ["SafetensorsFile"]
 
 MAX_HEADER_BYTES = 100_000_000
 MAX_RANK = 16
+MAX_EXTENTS = 1 << 59  # product of a shape's extents but zeros: a larger one has no array, even of no elements
 MAX_TENSORS = 1 << 18
 
 DTYPES: Final[dict[str, tuple[str, int]]] = {
@@ -131,6 +132,8 @@ class SafetensorsFile:
             what = f"{field} has the type {quote(dtype)}, and those read are {', '.join(DTYPES)}"
             raise UnsupportedModelError(f"{self.path}: {what}: save the tensor in one of these")
         name_of_dtype, item_bytes = DTYPES[dtype]
+        if 0 in shape and math.prod(filter(None, shape)) >= MAX_EXTENTS:
+            raise self._error(8, f"{field} shape", f"{list(shape)} is no array's, not even an empty one's")
         nbytes = math.prod(shape) * item_bytes
         if len(offsets) != 2 or offsets[1] - offsets[0] != nbytes:
             what = f"are {list(offsets)}, and shape {list(shape)} of {dtype} takes {nbytes} bytes"

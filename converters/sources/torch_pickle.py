@@ -339,8 +339,8 @@ class _Interpreter:
         if not isinstance(storage, Storage) or type(offset) is not int or not 0 <= offset <= storage.num_elements:
             raise self.error("a tensor has no storage, or an offset outside it")
         shape, strides = self.extents(shape, "shape"), self.extents(strides, "stride")
-        if len(shape) != len(strides):
-            raise self.error(f"a tensor of shape {shape} has strides {strides}")
+        if len(shape) != len(strides) or (0 in shape and math.prod(filter(None, shape)) >= 1 << 59):
+            raise self.error(f"a tensor has shape {shape} and strides {strides}, which not even an empty array has")
         count = math.prod(shape)
         last = offset + sum((extent - 1) * stride for extent, stride in zip(shape, strides, strict=True))
         if count and (last >= storage.num_elements or count > storage.num_elements):

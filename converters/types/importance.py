@@ -68,7 +68,7 @@ def read_importance(path: PathLike) -> dict[str, NDArray[np.float32]]:
                 what = f"shapes {sums.shape} and {counts.shape} are not those of one matrix"
                 raise ModelFormatError(file.path, None, f"tensor {quote(name)}", what)
             count = counts.reshape(-1)[0]
-            with np.errstate(over="ignore"):
+            with np.errstate(over="ignore", invalid="ignore"):  # both are looked at below
                 mean = sums.reshape(-1) / (count or np.float32(1))
             if not (np.isfinite(mean).all() and (sums >= 0).all() and 0 <= count < np.inf):
                 what = "holds NaN, infinity or a negative number, or its means are too large"

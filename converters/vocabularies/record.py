@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from ...errors import ConversionError
 from ...text.specification import TokenType
@@ -59,7 +60,7 @@ class Vocabulary:
             prefix + "model": self.model,
             prefix + "pre": self.pre if self.tokens else None,
             prefix + "tokens": self.tokens or None,
-            prefix + "scores": None if self.scores is None else np.asarray(self.scores, np.float32),
+            prefix + "scores": None if self.scores is None else _float32(self.scores),
             prefix + "token_type": np.asarray(self.types, np.int32) if self.tokens else None,
             prefix + "merges": self.merges or None,
             prefix + "precompiled_charsmap": np.frombuffer(self.charsmap, np.uint8) if self.charsmap else None,
@@ -90,3 +91,13 @@ class Vocabulary:
             if self.scores is not None:
                 self.scores.append(-1e4)
         return self
+
+
+def _float32(scores: list[float]) -> NDArray[np.float32]:
+    """Scores as the file has them. Raises ConversionError for one that float32 does not hold."""
+    with np.errstate(over="ignore", invalid="ignore"):
+        array = np.asarray(scores, np.float32)
+    if not np.isfinite(array).all():
+        token = int(np.argmin(np.isfinite(array)))
+        raise ConversionError(f"the score {scores[token]} of token {token} is not a number that float32 holds")
+    return array

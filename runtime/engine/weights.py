@@ -113,11 +113,7 @@ class Weights:
     def vector(self, spec: VectorSpec) -> np.ndarray:
         """The plan's vector: float32, parts from whole tiles on."""
         if spec.constant is not None:
-            return (
-                spec.constant
-                if spec.divisor is None
-                else spec.constant / self._file.dequantize(spec.divisor).reshape(-1)
-            )
+            return spec.constant if spec.divisor is None else self._divided(spec.constant, spec.divisor)
         parts = []
         for name, width in spec.parts:
             part = np.zeros(padded(width), np.float32)
@@ -129,6 +125,14 @@ class Weights:
                     )
             parts.append(part)
         return np.concatenate(parts)
+
+    def _divided(self, constant: np.ndarray, name: str) -> np.ndarray:
+        """A constant over a tensor of the file. Raises NumericError where that gives NaN or infinity."""
+        with np.errstate(all="ignore"):
+            quotient = constant / self._file.dequantize(name).reshape(-1)
+        if not np.isfinite(quotient).all():
+            raise NumericError(f"{self._file.path}: {name} holds zero or NaN; convert again from a sound checkpoint")
+        return quotient
 
     def clear(self) -> None:
         """Forgets the matrices; plans that use them keep their own hold on them."""

@@ -20,6 +20,7 @@ PIECE_LIMIT = 1 << 22  # tokens; the largest published vocabularies have some 26
 ADDED_LIMIT = 1 << 20
 ID_GAP = 1 << 16  # ids that may be unused, so that one huge id cannot ask for a huge table
 ADDED_TOKEN_FLAGS = ("single_word", "lstrip", "rstrip", "normalized", "special")
+WORD_LIMIT = 200  # characters of a word that WordPiece takes apart; the published vocabularies say 100
 NODE_LIMIT = 256  # normalizers, pre-tokenizers, template pieces
 GROWTH_LIMIT = 1024  # how many times longer a chain of replacements may make a text
 
@@ -97,6 +98,10 @@ class _Checker:
         if not isinstance(vocabulary, dict):
             self.fail("model.vocab", "is not an object")
         pieces = self.pieces_of(vocabulary)
+        longest = model.get("max_input_chars_per_word", 100)
+        if kind == "WordPiece" and not (_is_count(longest) and longest <= WORD_LIMIT):
+            what = f"{quote(longest)} is not from 1 to {WORD_LIMIT}: a word takes time by the cube of its characters"
+            self.fail("model.max_input_chars_per_word", what)
         if kind == "BPE":
             self.merges(model.get("merges"), vocabulary, model.get("continuing_subword_prefix") or "")
         return pieces
@@ -178,6 +183,10 @@ class _Checker:
                 self.component(item, where, vocabulary_size, depth + 1)
         if not isinstance(node, dict):
             return
+        if not isinstance(node.get("type"), (str, type(None))):
+            self.fail(f"{where}.type", f"{quote(node['type'])} is not a name")
+        if node.get("type") == "FixedLength" and not _is_count(node.get("length")):  # the library panics at 0
+            self.fail(f"{where}.length", f"{quote(node.get('length'))} is not a number of characters")
         if "pattern" in node:
             self.replacement(node, where)
         if node.get("type") == "TemplateProcessing":
@@ -225,6 +234,10 @@ class _Checker:
 
 def _is_id(value: Any, vocabulary_size: int) -> bool:
     return isinstance(value, int) and not isinstance(value, bool) and 0 <= value < vocabulary_size
+
+
+def _is_count(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and 0 < value < 1 << 31
 
 
 def _is_piece_and_id(value: Any, vocabulary_size: int) -> bool:

@@ -296,7 +296,7 @@ class Tokenizer:
         cls, describe: Callable[[], Spec], spec: Spec, roles: Mapping[str, int | None], path: str
     ) -> Tokenizer:
         decoder = PieceDecoder.from_description(spec.description["decoder"], path)
-        return cls(LibraryEncoder(describe, spec, path), decoder, spec.pieces, spec.control, roles)
+        return cls(LibraryEncoder.shared(describe, spec, path), decoder, spec.pieces, spec.control, roles)
 
     @property
     def vocab_size(self) -> int:

@@ -198,6 +198,7 @@ REFUSED: dict[str, tuple[bytes, type[EdgeformerError], str]] = {
     "storage too long": (one_tensor(storage=FLOATS.tobytes() + b"\0"), CheckpointFormatError, "'w'.*97 bytes.*96"),
     "storage said to be larger": (one_tensor(count=1 << 50), CheckpointFormatError, "'w'.*96 bytes"),
     "view past the storage": (one_tensor(strides=(7, 1)), CheckpointFormatError, "needs more"),
+    "nothing times 2^118": (one_tensor(shape=(0, 1 << 59, 1 << 59), strides=(1, 1, 1)), CheckpointFormatError, "empty"),
     "negative offset": (one_tensor(offset=-1), CheckpointFormatError, "offset"),
     "safetensors cut short": (safetensors_of({"a": FLOATS})[:-1], CheckpointFormatError, "cut short"),
 }

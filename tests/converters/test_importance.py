@@ -70,6 +70,7 @@ def test_what_is_written_is_read(tmp_path: Path) -> None:
 @pytest.mark.parametrize(("sums", "counts"), [
     ([[1.0, np.nan]], [[1.0]]), ([[1.0, -1.0]], [[1.0]]), ([[1.0, 1.0]], [[np.inf]]), ([[1.0], [1.0]], [[1.0], [1.0]]),
     ([[1.0, 1.0]], [[-1.0]]), ([[1e30, 1.0]], [[1e-30]]),
+    ([[np.inf, 1.0]], [[np.inf]]),
 ])  # fmt: skip
 def test_damaged_files_are_named(tmp_path: Path, sums: list[list[float]], counts: list[list[float]]) -> None:
     write_like_llama_cpp(tmp_path / "i.gguf", {"a": np.array(sums)}, {"a": np.array(counts)})

@@ -96,6 +96,7 @@ FAULTS: dict[str, tuple[bytes, str]] = {
     "shape product 2^128": (one(shape=[1 << 62, 1 << 62, 16]), "takes"),
     "shape product that wraps to the right one": (one(shape=[(1 << 62) + 10]), "takes"),
     "shape 2^63": (one(shape=[1 << 63]), "count"),
+    "shape of nothing times 2^62": (made({"w": entry(0, 40), "e": entry(40, 40, [0, 1 << 62])}, DATA), "empty"),
     "shape -1": (one(shape=[-10]), "count"),
     "shape two negatives": (one(shape=[-5, -2]), "count"),
     "shape of a fraction": (one(shape=[10.0]), "count"),

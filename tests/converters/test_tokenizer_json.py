@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 import tokenizers
 from edgeformer.converters.vocabularies.tokenizer_json import from_description
+from edgeformer.errors import ConversionError
 from edgeformer.text.tokenizer import Tokenizer
 from tokenizers import decoders, models, pre_tokenizers, processors
 
@@ -91,6 +92,13 @@ def test_unigram(tmp_path: Path) -> None:
         assert ids == alone.encode(text, add_special_tokens=False)
         assert 1 not in ids
         assert whole.decode(ids) == alone.decode(ids)
+
+
+def test_a_score_beyond_float32_is_named(tmp_path: Path) -> None:
+    library = tokenizers.Tokenizer(models.Unigram([("<unk>", 0.0), ("a", -1e300)], unk_id=0))
+    vocabulary = from_description(json.loads(library.to_str()), tmp_path / "tokenizer.json")
+    with pytest.raises(ConversionError, match=r"score -1e\+300 of token 1"):
+        vocabulary.metadata()
 
 
 def test_word_level_is_for_edgeformer_alone(tmp_path: Path) -> None:

@@ -13,6 +13,7 @@ import edgeformer
 import numpy as np
 import pytest
 from edgeformer.errors import EdgeformerError, InvalidInputError, ModelFormatError, NumericError, UnsupportedModelError
+from edgeformer.files.gguf.reader import GGUFFile
 from edgeformer.quants import by_name
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
@@ -208,6 +209,18 @@ def test_weights_that_are_not_numbers_are_named(tmp_path: Path) -> None:
     raw[-4:] = np.float32("nan").tobytes()
     path.write_bytes(raw)
     with pytest.raises(NumericError):
+        use(path)
+
+
+@pytest.mark.parametrize("divisor", [0.0, float("nan"), 1e-45])
+def test_divisors_of_the_rotation_that_divide_nothing_are_named(tmp_path: Path, divisor: float) -> None:
+    path = llama().with_shape("rope_freqs.weight", (HEAD // 2,)).write(tmp_path / "a.gguf")
+    with GGUFFile(path) as file:
+        offset = file.tensors["rope_freqs.weight"].offset
+    raw = bytearray(path.read_bytes())
+    raw[offset : offset + 4] = np.float32(divisor).tobytes()
+    path.write_bytes(raw)
+    with pytest.raises(NumericError, match="rope_freqs"):
         use(path)
 
 

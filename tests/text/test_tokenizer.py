@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import weakref
 from pathlib import Path
 
 import pytest
@@ -210,3 +211,13 @@ def test_another_prefix_holds_another_vocabulary() -> None:
     tokenizer = Tokenizer.from_metadata(target, prefix="tokenizer.target.")
     assert tokenizer is not None
     assert tokenizer.encode("ba") == [3, 2]
+
+
+def test_equal_tokenizers_share_one_instance_of_the_library(source: str) -> None:
+    bare = {**json.loads(source), "post_processor": None}
+    first, second = made(json.dumps(bare)), made(json.dumps(bare, indent=1))
+    assert first._encoder is second._encoder
+    assert made(source)._encoder is not first._encoder
+    kept = weakref.ref(first._encoder)
+    del first, second
+    assert kept() is None

@@ -77,6 +77,9 @@ SPECIAL = ("post_processor", "special_tokens", "</s>", "ids")
         (changed("normalizer", "pattern", value={"Regex": "(a*)*"}), "exponential"),
         (changed("pre_tokenizer", "pattern", value={"Regex": 5}), "is not a pattern"),
         (changed("normalizer", "content", value="a" * 2000), "times longer"),
+        (changed("normalizer", "type", value={}), "is not a name"),
+        (changed("model", value={"type": "WordPiece", "vocab": {}, "max_input_chars_per_word": 10**9}), "1 to 200"),
+        (changed("pre_tokenizer", value={"type": "FixedLength", "length": 0}), "number of characters"),
         (
             changed("normalizer", value={"type": "Sequence", "normalizers": [DESCRIPTION["normalizer"]] * 300}),
             "too many",
