@@ -121,7 +121,10 @@ def __getattr__(name: str) -> Any:
     module = _LAZY.get(name)
     if module is None:
         raise AttributeError(f"module 'edgeformer' has no attribute {name!r}")
-    value = getattr(importlib.import_module(f"edgeformer.{module}"), name)
+    from .host.interrupts import interrupts_wait
+
+    with interrupts_wait():
+        value = getattr(importlib.import_module(f"edgeformer.{module}"), name)
     globals()[name] = value
     return value
 

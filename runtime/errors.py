@@ -212,20 +212,21 @@ class NumericError(EdgeformerError):
 
 
 class MissingDependencyError(EdgeformerError, ImportError):
-    """An optional package is not installed.
+    """A package that is needed here is not installed.
 
     Attributes
     ----------
     package : str
         Name on the package index.
-    extra : str
-        The extra of edgeformer that installs it.
+    extra : str or None
+        The extra of edgeformer that installs it; None where edgeformer itself does.
     """
 
-    def __init__(self, package: str, extra: str) -> None:
+    def __init__(self, package: str, extra: str | None = None) -> None:
         self.package = package
         self.extra = extra
-        super().__init__(f"{package} is not installed: pip install 'edgeformer[{extra}]'")
+        what = package if extra is None else f"'edgeformer[{extra}]'"
+        super().__init__(f"{package} is not installed: pip install {what}")
 
 
 class ConversionError(EdgeformerError):

@@ -13,6 +13,7 @@ import sys
 from collections.abc import Sequence
 from typing import cast
 
+from ..host.packages import required
 from .complaints import complain, in_flags
 
 __all__ = ["main"]
@@ -35,7 +36,9 @@ def _silence_stdout() -> None:
 
 
 def _run(arguments: Sequence[str] | None) -> int:
-    import typer
+    with required("typer"), required("rich"):
+        import rich  # noqa: F401  (tables and bars; its absence shows here and not in the middle of some command)
+        import typer
 
     from .app import command
 

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated
+import functools
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from ..host.interrupts import interrupts_wait
 from . import bench, calibrate, convert, demo, doctor, encode, generate, hashes, inspect, pack, plan, translate
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from typing import Any
 
 HELP = """Run Transformers, quantized, on a small CPU.
 
@@ -41,8 +42,22 @@ COMMANDS: dict[str, Callable[..., None]] = {
     "hash": hashes.hash_files,
     "doctor": doctor.doctor,
 }
+
+
+def _with_numpy(function: Callable[..., None]) -> Callable[..., None]:
+    """`function`, run with NumPy imported, which all commands need and a Ctrl-C must not cut short."""
+
+    @functools.wraps(function)
+    def run(**arguments: Any) -> None:
+        with interrupts_wait():
+            import numpy  # noqa: F401
+        function(**arguments)
+
+    return run
+
+
 for name, function in COMMANDS.items():
-    app.command(name, cls=bench.WholeNames if name == "bench" else None)(function)
+    app.command(name, cls=bench.WholeNames if name == "bench" else None)(_with_numpy(function))
 
 
 def _print_version(wanted: bool) -> None:

@@ -13,6 +13,25 @@ from . import options
 from .output import print_json, progress
 
 
+def limit_threads(count: int | None) -> int | None:
+    """Let NumPy, which calibration runs on, multiply in so many threads. It asks once, when it is imported first, so
+    this runs while options are parsed.
+
+    Raises
+    ------
+    InvalidOptionError
+        It was imported already.
+    """
+    from ..errors import InvalidOptionError
+
+    if count is None:
+        return None
+    if "numpy" in sys.modules:
+        raise InvalidOptionError("--threads: NumPy is loaded already; set OPENBLAS_NUM_THREADS before it is")
+    os.environ.update(dict.fromkeys(("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS"), str(count)))
+    return count
+
+
 def calibrate(
     file: options.ModelFile,
     text: Annotated[str, typer.Argument(metavar="TEXT", help="A text file in UTF-8, of the kind the model is for.")],
@@ -20,7 +39,17 @@ def calibrate(
     max_tokens: Annotated[
         int | None, options.option("--max-tokens", min=1, help="Leave out the rest; default: 32,768.")
     ] = None,
-    threads: options.Threads = None,
+    threads: Annotated[
+        int | None,
+        typer.Option(
+            "--threads",
+            "-t",
+            min=1,
+            callback=limit_threads,
+            help="Threads; default: every core this process may use.",
+            show_default=False,
+        ),
+    ] = None,
     json: options.Json = False,
 ) -> None:
     """Find out which columns of a model's matrices matter, for `edgeformer convert --importance`.
@@ -29,8 +58,6 @@ def calibrate(
 
     Example: edgeformer calibrate my-model-f16.gguf text.txt my-model-importance.gguf
     """
-    if threads is not None:
-        limit_threads(threads)
     from ..converters.types.importance import write_importance
     from ..errors import InvalidInputError, ModelNotFoundError
     from ..files.gguf.reader import GGUFFile
@@ -54,18 +81,3 @@ def calibrate(
         print_json({"output": out, "architecture": architecture, "tokens": tokens, "matrices": list(seen)})
         return
     print(f"{out}: {len(seen)} matrices, {tokens:,} tokens")
-
-
-def limit_threads(count: int) -> None:
-    """Let NumPy, which calibration runs on, multiply in so many threads. It asks once, when it is imported first.
-
-    Raises
-    ------
-    InvalidOptionError
-        It was imported already.
-    """
-    from ..errors import InvalidOptionError
-
-    if "numpy" in sys.modules:
-        raise InvalidOptionError("--threads: NumPy is loaded already; set OPENBLAS_NUM_THREADS before it is")
-    os.environ.update(dict.fromkeys(("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS"), str(count)))

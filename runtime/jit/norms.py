@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 
 from .._kernels import core
-from ..errors import InvalidOptionError
+from ..errors import InvalidOptionError, MissingDependencyError
 from . import functions as jit
 from .lanes import LANES, SOURCE, lower_access, lower_operation, register, splat
 
@@ -225,9 +225,7 @@ def _numba_wanted(use_numba: bool | None) -> bool:
     if use_numba is None:
         return jit.numba_wanted()
     if use_numba and importlib.util.find_spec("numba") is None:
-        raise InvalidOptionError(
-            "use_numba=True, but Numba is not installed: pip install numba, or leave use_numba out"
-        )
+        raise MissingDependencyError("numba")
     return use_numba
 
 
@@ -249,7 +247,9 @@ def row_function(name: str, use_numba: bool | None = None) -> int:
     Raises
     ------
     InvalidOptionError
-        There is no such function, or Numba is asked for and not installed.
+        There is no such function.
+    MissingDependencyError
+        Numba is asked for and not installed.
     """
     if name not in ROW_FUNCTIONS:
         raise InvalidOptionError(f"no row function is called {name!r}; there are: {', '.join(ROW_FUNCTIONS)}")

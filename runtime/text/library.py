@@ -12,6 +12,7 @@ from weakref import WeakValueDictionary
 
 from ..errors import InvalidInputError, ModelFormatError, quote
 from ..host.forks import ForkSafeLock
+from ..host.packages import required
 from .checks import ADDED_TOKEN_FLAGS, Spec, seal
 
 if TYPE_CHECKING:
@@ -105,7 +106,8 @@ def _library(description: dict[str, Any]) -> tokenizers.Tokenizer:
     """The library's instance. It takes the tables of BPE from Python: as text they would take three times as long and
     eight times the memory.
     """
-    import tokenizers
+    with required("tokenizers"):
+        import tokenizers
 
     model = description["model"]
     if model["type"] != "BPE":

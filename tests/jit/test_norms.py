@@ -9,7 +9,7 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 from edgeformer._kernels import core
-from edgeformer.errors import InvalidOptionError
+from edgeformer.errors import InvalidOptionError, MissingDependencyError
 from edgeformer.jit import norms
 from support.row_functions import EPSILON, ROW_FUNCTION, Norm, Row, at_address
 
@@ -145,7 +145,7 @@ def test_numba_can_be_switched_off(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_without_numba(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     assert norms.row_function("rms_norm") == core.norm_pointer(None, "rms_norm")
-    with pytest.raises(InvalidOptionError, match="not installed"):
+    with pytest.raises(MissingDependencyError, match="numba is not installed: pip install numba"):
         norms.row_function("rms_norm", use_numba=True)
 
 
