@@ -8,6 +8,7 @@
     python bench machine                                  the two limits of this machine
     python bench roofline REPORT.json OUT.svg             where prompt and decode stand between the limits
     python bench plot REPORT.json OUT.svg                 ratios beside their goals
+    python bench page [--check]                           the page of kept results
     python bench compare OLD.json NEW.json                what changed beyond the noise; exit status 1 if for the worse
 
 README.md beside this file says how every figure is taken.
@@ -61,6 +62,8 @@ def parse(arguments: list[str]) -> argparse.Namespace:
         picture = parsers.add_parser(name, help="draw a report")
         picture.add_argument("report", type=Path)
         picture.add_argument("picture", type=Path, help="SVG or PNG")
+    page = parsers.add_parser("page", help="make bench/results/README.md from the JSON files beside it")
+    page.add_argument("--check", action="store_true", help="only say whether it is what they give")
     compare = parsers.add_parser("compare", help="find regressions between two reports")
     compare.add_argument("old", type=Path)
     compare.add_argument("new", type=Path)

@@ -167,6 +167,13 @@ def plot(options: argparse.Namespace) -> int:
     return 0
 
 
+def page(options: argparse.Namespace) -> int:
+    """Make the page of kept results, or say whether it is current."""
+    from .page import write
+
+    return write(options.check)
+
+
 def compare(options: argparse.Namespace) -> int:
     """Print what changed; 1 if something is worse beyond the noise."""
     found = comparisons(Report.read(options.old), Report.read(options.new))

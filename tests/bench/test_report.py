@@ -10,6 +10,7 @@ import pytest
 
 pytest.importorskip("bench.report", reason="the benches are not beside the tests")
 
+from bench.page import PAGE, page
 from bench.report import Check, Figure, Report, ReportError, Result, bandwidth_check, fastest, ratio_check
 
 
@@ -97,3 +98,23 @@ def test_smaller_is_better_where_the_goal_says_so() -> None:
 def test_a_result_says_what_failed() -> None:
     [result] = example().results
     assert "ratio peer 2.2 (>= 2)" in result.line() and "other failed: not installed" in result.line()
+
+
+def test_the_page_shows_every_row_of_the_files(tmp_path: Path) -> None:
+    example().write(tmp_path / "2026-01-31.json")
+    counts = {
+        "created": "2026-01-31",
+        "made_with": {"compiler": "GCC 12"},
+        "rows": {"a": {"all": 2_500_000, "kernels": 5}},
+    }
+    (tmp_path / "instructions.json").write_text(json.dumps(counts))
+    made = page(tmp_path)
+    assert "## 2026-01-31" in made and all(f"| `{result.row}` |" in made for result in example().results)
+    assert "| a | 2.50 | 0.00 |" in made and made.index("## 2026") < made.index("## instructions")
+    (tmp_path / "other.json").write_text("{}")
+    with pytest.raises(ReportError, match=r"other\.json"):
+        page(tmp_path)
+
+
+def test_the_kept_page_is_what_the_files_give() -> None:
+    assert PAGE.read_text() == page()
