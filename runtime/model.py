@@ -14,6 +14,7 @@ from .engine.session import Session
 from .errors import InvalidInputError, ModelFileChangedError
 from .files.gguf.reader import GGUFFile
 from .generation.options import reject_unknown
+from .generation.streams import run_in_thread
 from .models.registry import build_architecture
 from .tasks import EmbeddingVerbs, InspectionVerbs, TranslationVerbs
 from .tasks.base import verbs_of
@@ -136,6 +137,12 @@ class Model(EmbeddingVerbs, TranslationVerbs, InspectionVerbs):
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+    async def __aenter__(self) -> Model:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await run_in_thread(self.close, lambda: None)  # it waits for a step that is running
 
     def __repr__(self) -> str:
         if self._session is None:

@@ -37,6 +37,11 @@ class CachedSequence:
         self._finalizer = weakref.finalize(self, release, list(tables.values()))
         self._finalizer.atexit = False
 
+    def __repr__(self) -> str:
+        state = "freed" if self.is_free else f"{self.length} positions"
+        source = f" after a source of {self.source_length}" if self.source_length else ""
+        return f"<edgeformer sequence: {state}{source}>"
+
     @property
     def is_free(self) -> bool:
         """Whether `free` was called."""

@@ -106,6 +106,10 @@ class Session:
         with GGUFFile(path) as file:
             return cls(load_model(file, build_architecture(file), options))
 
+    def __repr__(self) -> str:
+        state = f"n_ctx={self.n_ctx}, threads={self.threads}, isa={self.isa!r}" if self._runner.programs else "closed"
+        return f"<edgeformer.Session: {self.architecture} {self.family}, {state}>"
+
     def close(self) -> None:
         """Frees weights and caches; later calls raise `InvalidInputError`."""
         with self._lock:

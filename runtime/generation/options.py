@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable, Mapping, Sequence
+import inspect
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any, Literal, TypedDict
+from typing import TYPE_CHECKING, Any, Literal, TypedDict, TypeVar
 
 from ..errors import InvalidOptionError, quote
 from ..text.defaults import GenerationDefaults, checked_integer, checked_real
@@ -13,7 +14,7 @@ from ..text.defaults import GenerationDefaults, checked_integer, checked_real
 if TYPE_CHECKING:
     from .._kernels.core import CancelFlag
 
-__all__ = ["GenerationArguments", "GenerationOptions", "parse_options", "reject_unknown"]
+__all__ = ["GenerationArguments", "GenerationOptions", "parse_options", "reject_unknown", "shows_options"]
 
 MAX_TOKENS_ALIASES = ("max_tokens", "max_new_tokens", "max_completion_tokens")
 
@@ -36,6 +37,22 @@ class GenerationArguments(TypedDict, total=False):
     length_penalty: float | None
     truncate: Literal["left"] | None
     cancel: CancelFlag | None
+
+
+Verb = TypeVar("Verb", bound=Callable[..., Any])
+
+
+def shows_options(verb: Verb) -> Verb:
+    """Give a verb that takes `GenerationArguments` as ``**options`` a signature that names them all, for notebooks and
+    `help`; type checkers read its overloads instead.
+    """
+    signature = inspect.signature(verb)
+    named = [entry for entry in signature.parameters.values() if entry.kind is not inspect.Parameter.VAR_KEYWORD]
+    for name, kind in GenerationArguments.__annotations__.items():
+        annotation = getattr(kind, "__forward_arg__", kind)
+        named.append(inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=annotation))
+    verb.__signature__ = signature.replace(parameters=named)  # type: ignore[attr-defined]
+    return verb
 
 
 @dataclass(frozen=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import AsyncIterator, Callable, Generator, Iterator
 from typing import TYPE_CHECKING, TypeVar
 
@@ -15,6 +16,15 @@ if TYPE_CHECKING:
 __all__ = ["AsyncGenerationStream", "GenerationStream", "run_in_thread"]
 
 Result = TypeVar("Result")
+
+
+def _progress_of(results: list[GenerationResult]) -> str:
+    """How far the texts of a stream are, for people."""
+    if not results:
+        return "nothing asked for yet"
+    tokens = sum(result.usage.completion_tokens for result in results)
+    states = Counter(result.finish_reason or "running" for result in results)
+    return f"{', '.join(f'{count} {state}' for state, count in states.items())}, {tokens} tokens"
 
 
 class GenerationStream(Iterator[GenerationChunk]):
@@ -80,6 +90,9 @@ class GenerationStream(Iterator[GenerationChunk]):
         with self._lock:
             self._chunks.close()
 
+    def __repr__(self) -> str:
+        return f"<edgeformer.GenerationStream: {_progress_of(self.results)}>"
+
     def __enter__(self) -> GenerationStream:
         return self
 
@@ -115,6 +128,9 @@ class AsyncGenerationStream(AsyncIterator[GenerationChunk]):
         if chunk is None:
             raise StopAsyncIteration
         return chunk
+
+    def __repr__(self) -> str:
+        return f"<edgeformer.AsyncGenerationStream: {_progress_of(self.results)}>"
 
     async def aclose(self) -> None:
         """Stop within one token and free the memory."""

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from ..text.settings import SentencePrompts
     from ..text.tokenizer import Tokenizer
 
-__all__ = ["Prompt", "Prompts", "VerbBase", "decoder_start", "is_single", "verbs_of"]
+__all__ = ["Prompt", "Prompts", "VerbBase", "decoder_start", "is_single", "listed", "verbs_of"]
 
 Prompt = str | Sequence[int] | np.ndarray
 Prompts = list[str] | list[list[int]]
@@ -90,13 +90,16 @@ class VerbBase:
         """
         if is_single(prompts):
             return [self._ids(prompts, what)], True
-        if isinstance(prompts, np.ndarray):
-            prompts = list(prompts)
-        if not isinstance(prompts, (list, tuple)):
-            raise InvalidInputError(
-                f"{what}: a str, a list of token ids, or a list of either is needed, not {quote(prompts)}"
-            )
-        return [self._ids(prompt, f"{what}[{index}]") for index, prompt in enumerate(prompts)], False
+        return [self._ids(prompt, f"{what}[{index}]") for index, prompt in enumerate(listed(prompts, what))], False
+
+
+def listed(prompts: Any, what: str) -> list[Any]:
+    """The items of several prompts, a list, a tuple or an array of them; `what` names them in the error."""
+    if not isinstance(prompts, (list, tuple, np.ndarray)) or getattr(prompts, "ndim", 1) == 0:
+        raise InvalidInputError(
+            f"{what}: a str, a list of token ids, or a list of either is needed, not {quote(prompts)}"
+        )
+    return list(prompts)
 
 
 def decoder_start(session: Session) -> int:
@@ -109,7 +112,7 @@ def decoder_start(session: Session) -> int:
 def is_single(prompts: Any) -> bool:
     """Whether `prompts` is one prompt: a str, a range, or a non-empty sequence whose first item is a number."""
     if isinstance(prompts, np.ndarray):
-        return prompts.ndim == 1 and prompts.dtype != object
+        return prompts.ndim == 1 and prompts.dtype.kind in "biufc"  # an array of strings is a list of them
     if isinstance(prompts, (list, tuple)):
         return len(prompts) > 0 and isinstance(prompts[0], (int, np.integer))
     return isinstance(prompts, (str, range))

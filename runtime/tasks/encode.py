@@ -8,14 +8,22 @@ import numpy as np
 
 from ..errors import ContextOverflowError, InvalidInputError, InvalidOptionError, quote
 from ..generation.options import reject_unknown
-from .base import Prompt, VerbBase, is_single
+from .base import Prompt, VerbBase, is_single, listed
 
 if TYPE_CHECKING:
     from ..engine.session import Session
 
 __all__ = ["EmbeddingVerbs"]
 
-OPTIONS = ("prompt", "prompt_name", "batch_size", "normalize_embeddings", "truncate")
+OPTIONS = (
+    "prompt",
+    "prompt_name",
+    "batch_size",
+    "normalize_embeddings",
+    "truncate",
+    "convert_to_numpy",
+    "show_progress_bar",
+)
 
 
 class EmbeddingVerbs(VerbBase):
@@ -30,6 +38,8 @@ class EmbeddingVerbs(VerbBase):
         batch_size: int = 32,
         normalize_embeddings: bool | None = None,
         truncate: str | None = None,
+        convert_to_numpy: bool = True,
+        show_progress_bar: bool | None = None,
         **unknown: NoReturn,
     ) -> np.ndarray:
         """The vectors that sentence-transformers' `encode` gives.
@@ -53,6 +63,10 @@ class EmbeddingVerbs(VerbBase):
             Scale every vector to length 1. Default: what the model was trained with.
         truncate : "right", optional
             Cut what does not fit from the end of a sentence, keeping the special tokens around it.
+        convert_to_numpy : True
+            For calls that were written for sentence-transformers: vectors are NumPy arrays always.
+        show_progress_bar : bool, optional
+            The same: a library shows none.
 
         Returns
         -------
@@ -75,10 +89,10 @@ class EmbeddingVerbs(VerbBase):
             raise InvalidOptionError(f"batch_size: an integer of at least 1 is needed, not {quote(batch_size)}")
         if truncate not in (None, "right"):
             raise InvalidOptionError(f"truncate: 'right' or None is needed, not {quote(truncate)}")
+        if convert_to_numpy is not True:
+            raise InvalidOptionError("convert_to_numpy: vectors are NumPy arrays here; leave it out")
         single = is_single(sentences)
-        items = [sentences] if single else sentences
-        if not isinstance(items, (list, tuple, np.ndarray)):
-            raise InvalidInputError(f"sentences: a str or a list of strs or token ids is needed, not {quote(items)}")
+        items = [sentences] if single else listed(sentences, "sentences")
         prefix = self._prompt_text(prompt, prompt_name)
         rows = [self._sentence_ids(session, item, index, prefix, truncate) for index, item in enumerate(items)]
         vectors = _embed(session, rows, batch_size, normalize_embeddings)

@@ -12,7 +12,7 @@ from ..engine.memory_plan import MAX_SEQUENCES
 from ..errors import ContextOverflowError, GenerationCancelled, InvalidInputError, InvalidOptionError
 from ..generation.beams import BeamSearch, FinishedBeam, run_beams
 from ..generation.loop import Stopwatch, TextRun, prime_stream, run_texts
-from ..generation.options import GenerationArguments, GenerationOptions, parse_options
+from ..generation.options import GenerationArguments, GenerationOptions, parse_options, shows_options
 from ..generation.results import FinishReason, GenerationChunk, GenerationResult, Hypothesis, Timings, Usage
 from ..generation.streams import AsyncGenerationStream, GenerationStream, run_in_thread
 from .base import Prompt, Prompts, VerbBase, decoder_start
@@ -46,6 +46,7 @@ class GenerationVerbs(VerbBase):
         self, prompt: Prompt | Prompts, *, stream: Literal[True], **options: Unpack[GenerationArguments]
     ) -> GenerationStream: ...
 
+    @shows_options
     def generate(self, prompt: Any, *, stream: bool = False, **options: Any) -> Results | GenerationStream:
         """Generate text that continues `prompt`, or for an encoder-decoder, text made from the source `prompt`.
 
@@ -116,6 +117,7 @@ class GenerationVerbs(VerbBase):
         self, prompt: Prompt | Prompts, *, stream: Literal[True], **options: Unpack[GenerationArguments]
     ) -> AsyncGenerationStream: ...
 
+    @shows_options
     async def agenerate(self, prompt: Any, *, stream: bool = False, **options: Any) -> Results | AsyncGenerationStream:
         """`generate` as a coroutine: ``await model.agenerate(...)``, or with `stream=True`
         ``async for chunk in await model.agenerate(..., stream=True)``.

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any, overload
 
 import numpy as np
 
-from ..errors import InvalidInputError
-from .base import Prompt, VerbBase, decoder_start
+from ..errors import InvalidInputError, quote
+from .base import Prompt, Prompts, VerbBase, decoder_start, is_single, listed
+
+if TYPE_CHECKING:
+    from ..engine.session import Session
 
 __all__ = ["InspectionVerbs"]
 
@@ -16,20 +19,26 @@ __all__ = ["InspectionVerbs"]
 class InspectionVerbs(VerbBase):
     """Verbs that look inside."""
 
-    def logits(self, prompt: Prompt, target: Prompt | None = None) -> np.ndarray:
+    @overload
+    def logits(self, prompt: Prompt, target: Prompt | None = None) -> np.ndarray: ...
+
+    @overload
+    def logits(self, prompt: Prompts, target: Prompts | None = None) -> list[np.ndarray]: ...
+
+    def logits(self, prompt: Any, target: Any = None) -> np.ndarray | list[np.ndarray]:
         """Scores of every vocabulary entry as the next token, after each token.
 
         Parameters
         ----------
-        prompt : str or list of int
-            For an encoder-decoder: the source.
-        target : str or list of int, optional
-            For an encoder-decoder, and needed there: what the decoder is given. As ids, it begins with the decoder's
-            start token; text gets that token in front.
+        prompt : str, list of int, or a list of either
+            For an encoder-decoder: the source. A list is run one by one and gives a list.
+        target : str, list of int, or a list of either, optional
+            For an encoder-decoder, and needed there: what the decoder is given, one for each source. As ids, it begins
+            with the decoder's start token; text gets that token in front.
 
         Returns
         -------
-        ndarray, float32 [n, vocab_size]
+        ndarray, float32 [n, vocab_size], or a list of them
             Row i scores what follows the first i + 1 tokens; n is the number of tokens of the prompt, or of the target.
 
         Raises
@@ -42,9 +51,20 @@ class InspectionVerbs(VerbBase):
             If the model has no vocabulary to score.
         """
         session = self._require("logits")
-        ids = self._ids(prompt)
+        if is_single(prompt):
+            return self._logits(session, prompt, target, "")
+        prompts = listed(prompt, "prompt")
+        targets = [None] * len(prompts) if target is None else listed(target, "target")
+        if len(targets) != len(prompts) or (target is not None and is_single(target)):
+            raise InvalidInputError(f"target: one for each of {len(prompts)} prompts is needed")
+        pairs = zip(prompts, targets, strict=True)
+        return [self._logits(session, one, its, f"[{index}]") for index, (one, its) in enumerate(pairs)]
+
+    def _logits(self, session: Session, prompt: Any, target: Any, place: str) -> np.ndarray:
+        """`logits` of one prompt; `place` says where it stands in a list."""
+        ids = self._ids(prompt, f"prompt{place}")
         if session.needs_source:
-            feed = self._target_ids(target)
+            feed = self._target_ids(session, target, f"target{place}")
             (sequence,) = session.encode_source([ids])
         elif target is not None:
             raise InvalidInputError("target: only an encoder-decoder has one")
@@ -80,12 +100,22 @@ class InspectionVerbs(VerbBase):
         session = self._require("hidden_states")
         return session.hidden([self._ids(prompt)])
 
-    def tokenize(self, text: str, *, add_special_tokens: bool = True, parse_special: bool = False) -> list[int]:
-        """Token ids of `text`.
+    @overload
+    def tokenize(self, text: str, *, add_special_tokens: bool = True, parse_special: bool = False) -> list[int]: ...
+
+    @overload
+    def tokenize(
+        self, text: list[str], *, add_special_tokens: bool = True, parse_special: bool = False
+    ) -> list[list[int]]: ...
+
+    def tokenize(
+        self, text: Any, *, add_special_tokens: bool = True, parse_special: bool = False
+    ) -> list[int] | list[list[int]]:
+        """Token ids of `text`; of a list of texts, a list.
 
         Parameters
         ----------
-        text : str
+        text : str or list of str
         add_special_tokens : bool
             Add what the model expects around a text (start, end, separators).
         parse_special : bool
@@ -99,7 +129,14 @@ class InspectionVerbs(VerbBase):
         self._require("tokenize")
         if self.tokenizer is None:
             raise InvalidInputError("tokenize: the file carries no tokenizer")
-        return self.tokenizer.encode(text, add_special_tokens=add_special_tokens, parse_special=parse_special)
+        options = {"add_special_tokens": add_special_tokens, "parse_special": parse_special}
+        if isinstance(text, str):
+            return self.tokenizer.encode(text, **options)
+        texts = listed(text, "text")
+        for item in texts:
+            if not isinstance(item, str):
+                raise InvalidInputError(f"text: a str or a list of them is needed, not {quote(item)}")
+        return [self.tokenizer.encode(item, **options) for item in texts]
 
     def detokenize(self, ids: Sequence[int] | np.ndarray, *, skip_special_tokens: bool = True) -> str:
         """Text of token ids; for an encoder-decoder, of its target.
@@ -114,12 +151,11 @@ class InspectionVerbs(VerbBase):
             raise InvalidInputError("detokenize: the file carries no tokenizer")
         return self.target_tokenizer.decode(self._ids(ids, "ids"), skip_special_tokens=skip_special_tokens)
 
-    def _target_ids(self, target: Any) -> list[int]:
-        session = self._require("logits")
+    def _target_ids(self, session: Session, target: Any, what: str) -> list[int]:
         if target is None:
-            raise InvalidInputError("target: an encoder-decoder scores the tokens of a target; give it as text or ids")
+            raise InvalidInputError(f"{what}: an encoder-decoder scores the tokens of a target; give it as text or ids")
         if not isinstance(target, str):
-            return self._ids(target, "target")
+            return self._ids(target, what)
         if self.target_tokenizer is None:
-            raise InvalidInputError("target: the file carries no tokenizer; token ids are needed instead of text")
+            raise InvalidInputError(f"{what}: the file carries no tokenizer; token ids are needed instead of text")
         return [decoder_start(session), *self.target_tokenizer.encode(target, add_special_tokens=False)]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, overload
 
 from ..errors import GenerationCancelled, InvalidInputError, InvalidOptionError
-from ..generation.options import GenerationArguments, reject_unknown
+from ..generation.options import GenerationArguments, reject_unknown, shows_options
 from .base import is_single
 from .generate import GenerationVerbs
 
@@ -24,6 +24,7 @@ class TranslationVerbs(GenerationVerbs):
     @overload
     def translate(self, text: list[str], **options: Unpack[GenerationArguments]) -> list[str]: ...
 
+    @shows_options
     def translate(self, text: Any, **options: Any) -> str | list[str]:
         """Translate `text`, whatever the model was trained to make of it: another language, script or spelling.
 

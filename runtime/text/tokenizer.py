@@ -298,6 +298,12 @@ class Tokenizer:
         decoder = PieceDecoder.from_description(spec.description["decoder"], path)
         return cls(LibraryEncoder.shared(describe, spec, path), decoder, spec.pieces, spec.control, roles)
 
+    def __repr__(self) -> str:
+        return (
+            f"<edgeformer.Tokenizer: {self.vocab_size} tokens, decoded as {self.decoder.style!r}, "
+            f"bos {self.bos_token_id}, ends {sorted(self.end_token_ids)}>"
+        )
+
     @property
     def vocab_size(self) -> int:
         """Number of ids, unused ones counted."""
