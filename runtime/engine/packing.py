@@ -17,16 +17,14 @@ from .._kernels import core
 from ..errors import PathLike, UnsupportedModelError
 from ..files.gguf.layout import ALIGNMENT_KEY, PACKED_ALIGNMENT, PACKED_LAYOUT, PACKED_LAYOUT_KEY
 from ..files.gguf.reader import GGUFFile, GGUFWriter, TensorInfo
-from ..graph.recipe import Recipe, padded
+from ..graph.recipe import Recipe, Stack, padded
 from ..host.limits import default_threads
 from ..models.registry import build_architecture
 from ..quants import TYPES
 from .programs import compile_programs
-from .weights import STEP_BYTES, lie_stacked
+from .weights import STEP_BYTES, lies_stacked
 
 __all__ = ["PackResult", "pack"]
-
-Stack = tuple[str, ...]
 
 
 @dataclass(frozen=True)
@@ -42,14 +40,15 @@ class PackResult:
         Tensors that were packed; the others are as they were.
     num_tensors : int
     copied : list of tuple of str
-        Tensors that a loaded model will still have copies of, stack by stack: they could not be laid end to end.
+        Tensors that a loaded model will still have copies of, stack by stack: they could not be laid end to end, or
+        rows of them that are read apart do not begin with a tile.
     """
 
     path: str
     nbytes: int
     num_packed: int
     num_tensors: int
-    copied: list[Stack]
+    copied: list[tuple[str, ...]]
 
 
 def pack(
@@ -91,14 +90,18 @@ def pack(
 
 def _stacks(recipes: Sequence[Recipe]) -> list[Stack]:
     """Every stack of tensors that a program reads as one matrix, in the order in which they are asked for."""
-    return list(dict.fromkeys(names for recipe in recipes for names in recipe.matrices))
+    return list(dict.fromkeys(stack for recipe in recipes for stack in recipe.matrices))
 
 
 def _packable(recipes: Sequence[Recipe], stacks: Sequence[Stack]) -> list[str]:
-    """Tensors to pack, in the order of the file. What is also read as a vector of floats stays as it is."""
+    """Tensors to pack, in the order of the file.
+
+    What is also read as a vector of floats stays as it is, and what is read in parts that do not begin with a tile.
+    """
     specs = [spec for recipe in recipes for spec in recipe.vectors]
-    vectors = {name for spec in specs for name, _ in spec.parts} | {spec.divisor for spec in specs}
-    return [name for name in dict.fromkeys(name for names in stacks for name in names) if name not in vectors]
+    kept = {part.name for spec in specs for part in spec.parts} | {spec.divisor for spec in specs}
+    kept |= {part.name for stack in stacks for part in stack if part.first % core.TILE}
+    return [name for name in dict.fromkeys(part.name for stack in stacks for part in stack) if name not in kept]
 
 
 def _write(
@@ -148,6 +151,7 @@ def _stored(file: GGUFFile, info: TensorInfo) -> Iterator[np.ndarray]:
 def _result(path: PathLike, stacks: Sequence[Stack]) -> PackResult:
     """Looks at the file that was written, as loading will."""
     with GGUFFile(path) as file:
-        copied = [names for names in stacks if not lie_stacked([file.tensors[name] for name in names])]
+        apart = [stack for stack in stacks if not lies_stacked(file, stack)]
+        copied = [tuple(dict.fromkeys(part.name for part in stack)) for stack in apart]
         num_packed = sum(info.packed for info in file.tensors.values())
         return PackResult(file.path, os.stat(file.path).st_size, num_packed, len(file.tensors), copied)

@@ -65,8 +65,8 @@ class Program:
         self._places = {
             (self._names.index(name), recipe.domains.index(domain)): (name, domain) for name, domain in keys
         }
-        for names in recipe.matrices:
-            self._plan.add_matrix(weights.matrix(names))
+        for stack in recipe.matrices:
+            self._plan.add_matrix(weights.matrix(stack))
         for spec in recipe.vectors:
             self._plan.add_vector(weights.vector(spec))
         for cache in self._caches:

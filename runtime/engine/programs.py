@@ -10,7 +10,7 @@ from ..files.gguf.reader import GGUFFile
 from ..graph.architecture import Architecture
 from ..graph.compiler import compile_graph
 from ..graph.graph import CacheSpec, Graph
-from ..graph.recipe import Recipe
+from ..graph.recipe import Recipe, Stack
 from ..quants import TYPES
 from .weights import supported_type
 
@@ -64,9 +64,9 @@ def cache_specs(recipes: Mapping[ProgramKey, Recipe]) -> dict[str, CacheSpec]:
     return {spec.name: spec for recipe in recipes.values() for spec in recipe.caches}
 
 
-def weight_stacks(recipes: Mapping[ProgramKey, Recipe]) -> set[tuple[str, ...]]:
+def weight_stacks(recipes: Mapping[ProgramKey, Recipe]) -> set[Stack]:
     """The tensors of all programs, stack by stack."""
-    return {names for recipe in recipes.values() for names in recipe.matrices}
+    return {stack for recipe in recipes.values() for stack in recipe.matrices}
 
 
 def rows_per_run(recipe: Recipe) -> int:

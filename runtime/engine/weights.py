@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterable, Sequence
-from itertools import pairwise
+from collections.abc import Callable, Iterable
 
 import numpy as np
 
 from .._kernels import core
 from ..errors import NumericError, UnsupportedModelError
-from ..files.gguf.reader import GGUFFile, TensorInfo
-from ..graph.recipe import VectorSpec, padded
+from ..files.gguf.reader import GGUFFile
+from ..graph.recipe import MatrixPart, Stack, VectorSpec, padded
 from ..quants import TYPES
 
 STEP_BYTES = 16 << 20  # read between two looks at signals and reports of progress; cut among the threads
@@ -20,7 +19,7 @@ logger = logging.getLogger("edgeformer")
 
 
 class Weights:
-    """Packed matrices of one file, keyed by the tensors stacked in them.
+    """Packed matrices of one file, keyed by the parts of tensors stacked in them.
 
     What the file holds unpacked is copied out of it while it is open: a file that is truncated, replaced or deleted
     later changes nothing. It all lies in one stretch of memory, so that small matrices share large pages, too, and only
@@ -32,7 +31,7 @@ class Weights:
         Open for as long as weights are asked for.
     pool : core.Pool
         Threads that read and pack.
-    stacks : iterable of tuple of str
+    stacks : iterable of Stack
         All that will be asked of `matrix`.
     progress : callable, optional
         Called with the bytes read so far and the bytes in all.
@@ -42,17 +41,17 @@ class Weights:
         self,
         file: GGUFFile,
         pool: core.Pool,
-        stacks: Iterable[tuple[str, ...]],
+        stacks: Iterable[Stack],
         progress: Callable[[int, int], None] | None = None,
     ) -> None:
         self._file, self._pool, self._progress = file, pool, progress
-        self._matrices: dict[tuple[str, ...], core.Matrix] = {}
+        self._matrices: dict[Stack, core.Matrix] = {}
         self._total = sum(tensor.nbytes for tensor in file.tensors.values())
         self._read = 0
         self._memory: core.WeightMemory | None = None
         self._used = 0  # bytes of that memory
         self._map = _mapped(file) if file.is_packed else None
-        self._to_copy = sum(self._room(names) for names in set(stacks) if not self._in_file(names))
+        self._to_copy = sum(self._room(stack) for stack in set(stacks) if not self._in_file(stack))
         self.mapped_bytes = 0
 
     @property
@@ -64,45 +63,45 @@ class Weights:
         """Type id of a tensor; `UnsupportedModelError` for one that no kernel runs."""
         return supported_type(self._file, name)
 
-    def matrix(self, names: tuple[str, ...]) -> core.Matrix:
-        """The tensors stacked, each from a whole tile on."""
-        if names not in self._matrices:
-            infos = [self._file.tensors[name] for name in names]
-            shape = sum(padded(info.shape[0]) for info in infos[:-1]) + infos[-1].shape[0], infos[0].shape[1]
-            if self._in_file(names):
-                matrix = core.Matrix(self.type_of(names[0]), *shape, self._map, infos[0].offset)
+    def matrix(self, stack: Stack) -> core.Matrix:
+        """The parts of tensors stacked, each from a whole tile on."""
+        if stack not in self._matrices:
+            info = self._file.tensors[stack[0].name]
+            shape = sum(padded(part.rows) for part in stack[:-1]) + stack[-1].rows, info.shape[-1]
+            if self._in_file(stack):
+                matrix = core.Matrix(self.type_of(info.name), *shape, self._map, part_offset(self._file, stack[0]))
                 self.mapped_bytes += matrix.nbytes
                 self._advance(matrix.nbytes)
             else:
-                matrix = self._new_matrix(names, *shape)
+                matrix = self._new_matrix(stack, *shape)
                 first = 0
-                for info in infos:
-                    self._copy(matrix, info, first)
-                    first += padded(info.shape[0])
-            self._matrices[names] = matrix
-        return self._matrices[names]
+                for part in stack:
+                    self._copy(matrix, part, first)
+                    first += padded(part.rows)
+            self._matrices[stack] = matrix
+        return self._matrices[stack]
 
-    def _in_file(self, names: tuple[str, ...]) -> bool:
+    def _in_file(self, stack: Stack) -> bool:
         """Whether a stack is mapped as it is in the file."""
-        return self._map is not None and lie_stacked([self._file.tensors[name] for name in names])
+        return self._map is not None and lies_stacked(self._file, stack)
 
-    def _room(self, names: tuple[str, ...]) -> int:
+    def _room(self, stack: Stack) -> int:
         """Bytes from one matrix in memory to the next."""
-        return padded(stack_bytes(self._file, names), core.ALIGNMENT)
+        return padded(stack_bytes(self._file, stack), core.ALIGNMENT)
 
-    def _new_matrix(self, names: tuple[str, ...], num_rows: int, num_columns: int) -> core.Matrix:
+    def _new_matrix(self, stack: Stack, num_rows: int, num_columns: int) -> core.Matrix:
         if self._memory is None:
             self._memory = core.WeightMemory(self._to_copy)
         begin = self._used
-        self._used += self._room(names)
-        return core.Matrix(self.type_of(names[0]), num_rows, num_columns, self._memory, begin)
+        self._used += self._room(stack)
+        return core.Matrix(self.type_of(stack[0].name), num_rows, num_columns, self._memory, begin)
 
-    def _copy(self, matrix: core.Matrix, info: TensorInfo, target: int) -> None:
-        rows, row_bytes = info.shape[0], TYPES[matrix.type].row_bytes(matrix.num_columns)
+    def _copy(self, matrix: core.Matrix, part: MatrixPart, target: int) -> None:
+        row_bytes = TYPES[matrix.type].row_bytes(matrix.num_columns)
         step = padded(max(STEP_BYTES // row_bytes, 1), core.TILE)
-        for begin in range(0, rows, step):
-            count = min(step, rows - begin)
-            self._file.pack_rows(info.name, begin, count, matrix, target + begin, self._pool)
+        for begin in range(0, part.rows, step):
+            count = min(step, part.rows - begin)
+            self._file.pack_rows(part.name, part.first + begin, count, matrix, target + begin, self._pool)
             self._advance(count * row_bytes)
 
     def _advance(self, nbytes: int) -> None:
@@ -115,10 +114,10 @@ class Weights:
         if spec.constant is not None:
             return spec.constant if spec.divisor is None else self._divided(spec.constant, spec.divisor)
         parts = []
-        for name, width in spec.parts:
+        for name, width, first in spec.parts:
             part = np.zeros(padded(width), np.float32)
             if name is not None:
-                part[:width] = self._file.dequantize(name).reshape(-1)
+                part[:width] = self._file.dequantize(name).reshape(-1)[first : first + width]
                 if not np.isfinite(part).all():
                     raise NumericError(
                         f"{self._file.path}: {name} holds NaN or infinity; convert again from a sound checkpoint"
@@ -141,9 +140,9 @@ class Weights:
 
     def first_non_finite(self) -> str | None:
         """The first tensor group with a row of NaN or infinity, for an error message after the fact."""
-        for names, matrix in self._matrices.items():
+        for stack, matrix in self._matrices.items():
             if any(not np.isfinite(matrix.row(row)).all() for row in range(matrix.num_rows)):
-                return " + ".join(names)
+                return " + ".join(dict.fromkeys(part.name for part in stack))
         return None
 
 
@@ -156,10 +155,19 @@ def _mapped(file: GGUFFile) -> core.MappedFile | None:
         return None
 
 
-def lie_stacked(infos: Sequence[TensorInfo]) -> bool:
-    """Whether packed tensors of one type lie end to end in the file, as a stack of them does in memory."""
-    alike = all(info.packed and info.type == infos[0].type for info in infos)
-    return alike and all(before.offset + before.nbytes == after.offset for before, after in pairwise(infos))
+def part_offset(file: GGUFFile, part: MatrixPart) -> int:
+    """Where in the file the rows of a packed tensor begin; they begin with a tile."""
+    info = file.tensors[part.name]
+    return int(info.offset + part.first * TYPES[info.type].row_bytes(info.shape[-1]))
+
+
+def lies_stacked(file: GGUFFile, stack: Stack) -> bool:
+    """Whether packed rows of one type lie end to end in the file, as a stack of them does in memory."""
+    infos = [file.tensors[part.name] for part in stack]
+    if any(not info.packed or info.type != infos[0].type for info in infos) or any(p.first % core.TILE for p in stack):
+        return False
+    ends = [part_offset(file, part) + stack_bytes(file, (part,)) for part in stack]
+    return all(end == part_offset(file, after) for end, after in zip(ends, stack[1:], strict=False))
 
 
 def supported_type(file: GGUFFile, name: str) -> int:
@@ -174,7 +182,7 @@ def supported_type(file: GGUFFile, name: str) -> int:
     return type_id
 
 
-def stack_bytes(file: GGUFFile, names: tuple[str, ...]) -> int:
-    """Bytes of tensors stacked and packed, without reading them: tiles keep the bits per weight of a type."""
-    infos = [(file.tensors[name], TYPES[supported_type(file, name)]) for name in names]
-    return sum(padded(info.shape[0]) * kind.row_bytes(info.shape[1]) for info, kind in infos)
+def stack_bytes(file: GGUFFile, stack: Stack) -> int:
+    """Bytes of a stack packed, without reading it: tiles keep the bits per weight of a type."""
+    kinds = [(part, TYPES[supported_type(file, part.name)]) for part in stack]
+    return sum(padded(part.rows) * kind.row_bytes(file.tensors[part.name].shape[-1]) for part, kind in kinds)

@@ -3,11 +3,12 @@
 Passes, in order:
 
 1. `fuse`      bias, activation and residual sum move into the matrix product that feeds them;
-2. `merge`     products of the same input become one (query, key and value; gate and up; all cross keys and values);
-3. `gate`      a merged gate and up are multiplied by the product that makes them;
+2. `gate`      gate and up become one product, which multiplies them;
+3. `merge`     products of the same input become one (query, key and value; all cross keys and values);
 4. `quantize`  an input of quantized weights is quantized once, by the op that makes it where that op can;
 5. `prune`     what the asked outputs do not need is dropped;
-6. `place`     (placement.py) every value gets a buffer, sums reuse their residual's; what row-wise ops in a row touch
+6. `part`      a value that is rotated and also read as it was is copied;
+7. `place`     (placement.py) every value gets a buffer, sums reuse their residual's; what row-wise ops in a row touch
                lives through all of them; `Recipe.layout` packs the buffers by lifetime.
 
 Nothing here changes a bit of any result.
@@ -21,7 +22,7 @@ from ..quants import I8_ROW
 from .graph import Graph
 from .placement import place
 from .recipe import BLOCK_COLUMNS, Recipe
-from .steps import Step
+from .steps import Step, Views
 from .values import Node, Value
 
 
@@ -38,10 +39,11 @@ def compile_graph(
     is_quantized, type_of : callable
         Whether the weights of a tensor take quantized activations, and its type id (only equal types are merged).
     """
-    steps = gate(merge(fuse(graph), type_of), graph)
-    steps = quantize(steps, graph, is_quantized, type_of)
-    steps = prune(steps, [graph.outputs[name] for name in outputs])
-    return place(steps, graph, outputs)
+    views, wanted = Views(graph), [graph.outputs[name] for name in outputs]
+    steps = merge(gate(fuse(graph), graph, type_of), type_of)
+    steps = quantize(steps, graph, views, is_quantized, type_of)
+    steps = part(prune(steps, views, wanted), views, wanted)
+    return place(steps, graph, views, outputs)
 
 
 def _consumers(graph: Graph) -> dict[int, list[Node]]:
@@ -65,11 +67,11 @@ def fuse(graph: Graph) -> list[Step]:
 
     steps = []
     for position, node in enumerate(graph.nodes):
-        if node.output and node.output.index in absorbed:
+        if node.kind == "columns" or (node.output and node.output.index in absorbed):
             continue
-        step = Step(
-            node.kind, list(node.inputs), [node.output] if node.output else [], [node.tensors], dict(node.attributes)
-        )
+        outputs, attributes = [node.output] if node.output else [], dict(node.attributes)
+        step = Step(node.kind, list(node.inputs), outputs, [node.tensors], attributes)
+        step.first_rows = [attributes.pop("first_row", 0)]
         steps.append(step)
         if node.kind != "linear":
             continue
@@ -85,38 +87,49 @@ def fuse(graph: Graph) -> list[Step]:
     return steps
 
 
+def is_plain(step: Step) -> bool:
+    """Whether a step is a product and nothing else."""
+    return step.kind == "linear" and step.activation == "none" and step.residual is None and not step.gated
+
+
+def gate(steps: list[Step], graph: Graph, type_of: Callable[[str], int]) -> list[Step]:
+    """Plain products of the same input, with weights of the same type, that only a gate reads, become one with it."""
+    consumers = _consumers(graph)
+    named = {value.index for value in graph.outputs.values()}
+    products = {step.outputs[0].index: step for step in steps if is_plain(step)}
+    taken: set[int] = set()
+    for step in steps:
+        if step.kind != "gate" or any(len(consumers[v.index]) > 1 or v.index in named for v in step.inputs):
+            continue
+        pair = [products[v.index] for v in step.inputs if v.index in products]
+        if len({(product.inputs[0].index, type_of(product.tensors[0][0])) for product in pair}) != 1 or len(pair) != 2:
+            continue
+        first, second = sorted(pair, key=lambda product: product.outputs[0].index)
+        first.tensors, first.first_rows = (
+            [entry for product in pair for entry in getattr(product, name)] for name in ("tensors", "first_rows")
+        )
+        first.gated, first.activation, first.outputs = True, step.attributes["activation"], step.outputs
+        taken |= {id(second), id(step)}
+    return [step for step in steps if id(step) not in taken]
+
+
 def merge(steps: list[Step], type_of: Callable[[str], int]) -> list[Step]:
     """Plain products of the same input with weights of the same type become one, at the place of the first."""
     merged: list[Step] = []
     first: dict[tuple[int, int], Step] = {}
     for step in steps:
-        if step.kind != "linear" or step.activation != "none" or step.residual is not None:
+        if not is_plain(step):
             merged.append(step)
             continue
         key = (step.inputs[0].index, type_of(step.tensors[0][0]))
         if key in first:
             first[key].outputs += step.outputs
             first[key].tensors += step.tensors
+            first[key].first_rows += step.first_rows
         else:
             first[key] = step
             merged.append(step)
     return merged
-
-
-def gate(steps: list[Step], graph: Graph) -> list[Step]:
-    """A merged product that is read by nothing but the gate of its two outputs takes the gate in."""
-    readers: dict[int, int] = {}
-    for value in [v for step in steps for v in step.reads] + list(graph.outputs.values()):
-        readers[value.index] = readers.get(value.index, 0) + 1
-    products = {tuple(v.index for v in step.outputs): step for step in steps if step.kind == "linear"}
-    kept = []
-    for step in steps:
-        product = products.get(tuple(v.index for v in step.inputs)) if step.kind == "gate" else None
-        if product is None or any(readers[v.index] != 1 for v in step.inputs):
-            kept.append(step)
-        else:
-            product.gated, product.activation, product.outputs = True, step.attributes["activation"], step.outputs
-    return kept
 
 
 def makes_quantized(step: Step, graph: Graph, row_scale: bool) -> bool:
@@ -132,7 +145,11 @@ def makes_quantized(step: Step, graph: Graph, row_scale: bool) -> bool:
 
 
 def quantize(
-    steps: list[Step], graph: Graph, is_quantized: Callable[[str], bool], type_of: Callable[[str], int]
+    steps: list[Step],
+    graph: Graph,
+    views: Views,
+    is_quantized: Callable[[str], bool],
+    type_of: Callable[[str], int],
 ) -> list[Step]:
     """Gives every product of quantized weights its quantized input, made once; of one scale a row if any wants that."""
     wanted: dict[int, Value] = {}
@@ -143,22 +160,25 @@ def quantize(
             wanted[step.inputs[0].index] = step.inputs[0]
             if type_of(step.tensors[0][0]) == I8_ROW:
                 row_scaled.add(step.inputs[0].index)
+    made_with: dict[int, list[Value]] = {}  # by the value that an op makes: it and columns of it
+    for value in wanted.values():
+        made_with.setdefault(views.root(value).index, []).append(value)
     result = []
     for step in steps:
         result.append(step)
-        for value in [v for v in step.outputs if v.index in wanted]:
+        for value in [v for output in step.outputs for v in made_with.get(output.index, [])]:
             row_scale = value.index in row_scaled
             maker = step
-            if not makes_quantized(step, graph, row_scale):
+            if value not in step.outputs or not makes_quantized(step, graph, row_scale):
                 maker = Step("quantize", [value], [], [()], {}, float_output=False)
                 result.append(maker)
             maker.quantized, maker.row_scale = value, row_scale
     return result
 
 
-def prune(steps: list[Step], outputs: Sequence[Value]) -> list[Step]:
+def prune(steps: list[Step], views: Views, outputs: Sequence[Value]) -> list[Step]:
     """Only the steps that the outputs, or the caches, depend on."""
-    needed = {value.index for value in outputs}
+    needed = {views.root(value).index for value in outputs}
     quantized: set[int] = set()
     kept = []
     for step in reversed(steps):
@@ -170,5 +190,28 @@ def prune(steps: list[Step], outputs: Sequence[Value]) -> list[Step]:
         step.float_output = step.kind == "attention" or any(v.index in needed for v in step.outputs)
         kept.append(step)
         for value in step.reads:
-            (quantized if step.reads_quantized and value is step.inputs[0] else needed).add(value.index)
+            if step.reads_quantized and value is step.inputs[0]:
+                quantized.add(value.index)
+            else:
+                needed.add(views.root(value).index)
     return kept[::-1]
+
+
+def part(steps: list[Step], views: Views, outputs: Sequence[Value]) -> list[Step]:
+    """Rotations work in place, so a value that somebody reads later as it was is copied before it is rotated."""
+    readers: dict[int, list[tuple[int, Value]]] = {}
+    for position, value in [(i, v) for i, step in enumerate(steps) for v in step.reads] + [
+        (len(steps), v) for v in outputs
+    ]:
+        readers.setdefault(views.root(value).index, []).append((position, value))
+    result: list[Step] = []
+    for position, step in enumerate(steps):
+        if step.kind == "rope":
+            x, *rest = step.inputs
+            later = [value for reader, value in readers[views.root(x).index] if reader > position]
+            if any(views.overlap(x, value) for value in later):
+                copy = Value(-1 - position, x.width, x.domain)
+                result.append(Step("activate", [x], [copy], [()], {"activation": "none"}))
+                step.inputs = [copy, *rest]
+        result.append(step)
+    return result

@@ -117,10 +117,34 @@ class Graph(RowOps):
             "embed", inputs, width, tensors=(weight,), domain=domain, source=source, scale=scale, table_rows=rows
         )
 
-    def linear(self, x: Value, name: str, width: int, *, bias_name: str | None = None) -> Value:
-        """x W^T + b with `name`.weight [width, x.width] and, where the file has it, `name`.bias [width]."""
-        weight = self._expect(f"{name}.weight", (width, x.width))
-        return self._add("linear", [x], width, tensors=(weight, *self._optional(bias_name or f"{name}.bias", (width,))))
+    def linear(
+        self,
+        x: Value,
+        name: str,
+        width: int,
+        *,
+        bias_name: str | None = None,
+        first_row: int = 0,
+        num_rows: int | None = None,
+    ) -> Value:
+        """x W^T + b with `name`.weight [width, x.width] and, where the file has it, `name`.bias [width].
+
+        Of a tensor that holds several matrices one below the other, `num_rows` in all, W is the `width` rows from
+        `first_row` on, and b as many elements of the bias.
+        """
+        rows = width if num_rows is None else num_rows
+        if not 0 <= first_row <= rows - width:
+            what = f"rows {first_row} to {first_row + width} are not within its {rows}"
+            raise ModelFormatError(self.path, None, f"{name}.weight", what)
+        weight = self._expect(f"{name}.weight", (rows, x.width))
+        tensors = (weight, *self._optional(bias_name or f"{name}.bias", (rows,)))
+        return self._add("linear", [x], width, tensors=tensors, first_row=first_row)
+
+    def columns(self, x: Value, first: int, width: int) -> Value:
+        """The `width` columns of x from `first` on, read where they lie."""
+        if not 0 <= first <= x.width - width:
+            raise UnsupportedModelError(f"{self.path}: columns {first} to {first + width} of a value of {x.width}")
+        return self._add("columns", [x], width, first=first)
 
     def norm(self, x: Value, kind: str, name: str, epsilon: float, *, groups: int = 1) -> Value:
         """LayerNorm or RMSNorm of each row (of each of `groups` equal parts of it)."""

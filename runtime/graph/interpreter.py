@@ -104,8 +104,14 @@ class _Run:
         weights = self.tensors[node.tensors[0]]
         if self.observe is not None:
             self.observe(node.tensors[0], x)
-        y = x.astype(weights.dtype, copy=False) @ weights.T
-        return y + self.tensors[node.tensors[1]] if len(node.tensors) > 1 else y
+        assert node.output is not None
+        rows = slice(node.attributes["first_row"], node.attributes["first_row"] + node.output.width)
+        y = x.astype(weights.dtype, copy=False) @ weights[rows].T
+        return y + self.tensors[node.tensors[1]].reshape(-1)[rows] if len(node.tensors) > 1 else y
+
+    def _columns(self, node: Node, x: Array) -> Array:
+        assert node.output is not None
+        return x[:, node.attributes["first"] : node.attributes["first"] + node.output.width]
 
     def _norm(self, node: Node, x: Array) -> Array:
         function, epsilon = node.attributes["function"], node.attributes["epsilon"]

@@ -14,13 +14,16 @@ from .recipe import (
     BLOCK_COLUMNS,
     ROW_TOTAL_BYTES,
     Buffer,
+    MatrixPart,
     Op,
     Operand,
     Recipe,
+    Stack,
+    VectorPart,
     VectorSpec,
     padded,
 )
-from .steps import Step
+from .steps import Step, Views
 from .values import Value
 
 # Fields that number a name; the names stand in the order of the C enums.
@@ -28,15 +31,15 @@ NUMBERED = {"activation": ACTIVATIONS, "pairing": PAIRINGS, "pooling": POOLINGS}
 WITH_WEIGHTS = frozenset({"embed", "linear", "norm", "rotary"})
 
 
-def place(steps: list[Step], graph: Graph, outputs: Sequence[str]) -> Recipe:
+def place(steps: list[Step], graph: Graph, views: Views, outputs: Sequence[str]) -> Recipe:
     """Buffers for every value and the flat ops over them."""
-    placer = _Placer(steps, graph, outputs)
+    placer = _Placer(steps, graph, views, outputs)
     for position, step in enumerate(steps):
         placer.emit(position, step)
     recipe = placer.recipe
     for name in outputs:
         value = graph.outputs[name]
-        operand = placer.operands[value.index]
+        operand = placer.operand(value)
         recipe.buffers[operand.buffer].last = len(steps)
         recipe.outputs[name] = (operand, value.width, value.domain)
     chain(recipe)
@@ -59,12 +62,12 @@ def chain(recipe: Recipe) -> None:
 class _Placer:
     """State of the last pass."""
 
-    def __init__(self, steps: list[Step], graph: Graph, outputs: Sequence[str]) -> None:
-        self.recipe = Recipe(caches=list(graph.caches))
+    def __init__(self, steps: list[Step], graph: Graph, views: Views, outputs: Sequence[str]) -> None:
+        self.recipe, self.views = Recipe(caches=list(graph.caches)), views
         self.operands: dict[int, Operand] = {}
         self.quantized: dict[int, Operand] = {}
-        self.last_use = {v.index: i for i, step in enumerate(steps) for v in step.reads}
-        self.last_use |= {graph.outputs[name].index: len(steps) for name in outputs}
+        self.last_use = {views.root(v).index: i for i, step in enumerate(steps) for v in step.reads}
+        self.last_use |= {views.root(graph.outputs[name]).index: len(steps) for name in outputs}
         self.owners: dict[int, int] = {}  # buffer -> how many values live in it
 
     def emit(self, position: int, step: Step) -> None:
@@ -80,12 +83,15 @@ class _Placer:
             getattr(self, f"_{step.kind}")(op, step)
         self.recipe.ops.append(op)
 
+    def operand(self, value: Value) -> Operand:
+        """Where a value's floats are."""
+        root, first = self.views.place(value)
+        whole = self.operands[root.index]
+        return Operand(whole.buffer, whole.column + first)
+
     def _read(self, position: int, step: Step, value: Value) -> Operand:
-        operand = (
-            self.quantized[value.index]
-            if step.reads_quantized and value is step.inputs[0]
-            else self.operands[value.index]
-        )
+        quantized = step.reads_quantized and value is step.inputs[0]
+        operand = self.quantized[value.index] if quantized else self.operand(value)
         buffer = self.recipe.buffers[operand.buffer]
         buffer.last = max(buffer.last, position)
         return operand
@@ -113,11 +119,11 @@ class _Placer:
     def _reusable(self, position: int, step: Step) -> Operand | None:
         """The operand that the result may overwrite: a rope's input, or a summand that nobody reads later."""
         if step.kind == "rope":
-            if self.last_use[step.inputs[0].index] != position:
-                raise ValueError("rope works in place: its input must have no later reader")
-            return self.operands[step.inputs[0].index]
+            operand = self.operand(step.inputs[0])
+            self.owners[operand.buffer] += self.views.root(step.inputs[0]) != step.inputs[0]
+            return operand
         summand = step.residual or (step.inputs[0] if step.kind in ("add", "embed") and step.inputs else None)
-        if summand is None or len(step.outputs) != 1 or self.last_use[summand.index] != position:
+        if summand is None or len(step.outputs) != 1 or self.last_use.get(summand.index) != position:
             return None
         if step.kind == "linear" and summand in step.inputs:
             return None  # other panels still read it while the first are written
@@ -136,10 +142,10 @@ class _Placer:
         self.recipe.vectors.append(spec)
         return len(self.recipe.vectors) - 1
 
-    def _matrix(self, names: tuple[str, ...]) -> int:
-        if names not in self.recipe.matrices:
-            self.recipe.matrices.append(names)
-        return self.recipe.matrices.index(names)
+    def _matrix(self, stack: Stack) -> int:
+        if stack not in self.recipe.matrices:
+            self.recipe.matrices.append(stack)
+        return self.recipe.matrices.index(stack)
 
     def _fields(self, step: Step) -> dict[str, int | float]:
         """The op's own fields, as plan/op_list.h names them, from the attributes of the same names."""
@@ -169,23 +175,22 @@ class _Placer:
     # -- weights and vectors, of the kinds that have them --
 
     def _embed(self, op: Op, step: Step) -> None:
-        op.weight = self._matrix(step.tensors[0])
+        op.weight = self._matrix((MatrixPart(step.tensors[0][0], 0, step.attributes["table_rows"]),))
 
     def _linear(self, op: Op, step: Step) -> None:
-        op.weight = self._matrix(tuple(names[0] for names in step.tensors))
+        widths = [value.width for value in (step.outputs * 2 if step.gated else step.outputs)]
+        rows = list(zip(step.tensors, step.first_rows, widths, strict=True))
+        op.weight = self._matrix(tuple(MatrixPart(names[0], first, width) for names, first, width in rows))
         op.width = sum(padded(v.width) for v in step.outputs[:-1]) + step.outputs[-1].width
         op.fields = {"activation": self._number("activation", step.activation), "gated": int(step.gated)}
         if any(len(names) > 1 for names in step.tensors):
-            outputs = step.outputs * 2 if step.gated else step.outputs
-            parts = [
-                (names[1] if len(names) > 1 else None, v.width) for names, v in zip(step.tensors, outputs, strict=True)
-            ]
+            parts = [VectorPart(names[1] if len(names) > 1 else None, width, first) for names, first, width in rows]
             op.vectors = (self._vector(VectorSpec(tuple(parts))),)
 
     def _norm(self, op: Op, step: Step) -> None:
         op.width //= step.attributes["groups"]
         op.function = step.attributes["function"]
-        op.vectors = tuple(self._vector(VectorSpec(((name, op.width),))) for name in step.tensors[0])
+        op.vectors = tuple(self._vector(VectorSpec((VectorPart(name, op.width),))) for name in step.tensors[0])
 
     def _rotary(self, op: Op, step: Step) -> None:
         divisor = step.tensors[0][0] if step.tensors[0] else None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 import numpy as np
 
@@ -38,11 +39,30 @@ class Buffer:
     last: int
 
 
+class MatrixPart(NamedTuple):
+    """Rows of a tensor."""
+
+    name: str
+    first: int
+    rows: int
+
+
+Stack = tuple[MatrixPart, ...]  # packed as one matrix, each part from a whole tile on
+
+
+class VectorPart(NamedTuple):
+    """Elements of a tensor, or so many zeros."""
+
+    name: str | None
+    width: int
+    first: int = 0
+
+
 @dataclass(frozen=True)
 class VectorSpec:
     """A vector of the plan: tensors end to end, each padded to a whole tile (missing ones are zeros), or constants."""
 
-    parts: tuple[tuple[str | None, int], ...] = ()
+    parts: tuple[VectorPart, ...] = ()
     constant: np.ndarray | None = None
     divisor: str | None = None  # the constant is divided by this tensor
 
@@ -79,7 +99,7 @@ class Recipe:
 
     ops: list[Op] = field(default_factory=list)
     buffers: list[Buffer] = field(default_factory=list)
-    matrices: list[tuple[str, ...]] = field(default_factory=list)  # tensors stacked into one packed matrix
+    matrices: list[Stack] = field(default_factory=list)
     vectors: list[VectorSpec] = field(default_factory=list)
     caches: list[CacheSpec] = field(default_factory=list)
     domains: list[Domain] = field(default_factory=list)  # each after all that it follows from

@@ -2,10 +2,36 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
-from .values import Value
+from .graph import Graph
+from .values import Node, Value
+
+
+class Views:
+    """Values that are columns of others. No op makes them: they are read where they lie."""
+
+    def __init__(self, graph: Graph) -> None:
+        self._made = {node.output.index: node for node in graph.nodes if node.kind == "columns" and node.output}
+
+    def place(self, value: Value) -> tuple[Value, int]:
+        """The value that some op makes, and the first column in it."""
+        first = 0
+        while value.index in self._made:
+            node: Node = self._made[value.index]
+            first += node.attributes["first"]
+            value = node.inputs[0]
+        return value, first
+
+    def root(self, value: Value) -> Value:
+        """The value that some op makes."""
+        return self.place(value)[0]
+
+    def overlap(self, one: Value, other: Value) -> bool:
+        """Whether some columns are in both."""
+        (root, first), (other_root, other_first) = self.place(one), self.place(other)
+        return root == other_root and first < other_first + other.width and other_first < first + one.width
 
 
 @dataclass
@@ -15,8 +41,9 @@ class Step:
     kind: str
     inputs: list[Value]
     outputs: list[Value]  # several for a merged product
-    tensors: list[tuple[str, ...]]  # one entry an output
+    tensors: list[tuple[str, ...]]  # one entry an output; of a gated product, one of gate and one of up
     attributes: dict[str, Any]
+    first_rows: list[int] = field(default_factory=list)  # beside tensors: where in them the output's matrix begins
     residual: Value | None = None
     activation: str = "none"
     gated: bool = False  # a product of gate and up, whose output is activation(gate) * up

@@ -29,7 +29,7 @@ def runs(monkeypatch):
     run = Program.run
 
     def recorded(self, pool, batch, cancel=None):
-        names = frozenset(name for group in self.recipe.matrices for name in group)
+        names = frozenset(part.name for stack in self.recipe.matrices for part in stack)
         seen.append(Run(sum(batch.lengths[ROWS]), sum(batch.lengths[OUTPUTS]), names))
         return run(self, pool, batch, cancel)
 

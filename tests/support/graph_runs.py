@@ -4,15 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import numpy as np
 from edgeformer._kernels import core
 from edgeformer.engine.program import Batch, Program
+from edgeformer.engine.programs import compile_program
+from edgeformer.engine.weights import Weights
+from edgeformer.files.gguf.reader import GGUFFile
 from edgeformer.graph.compiler import compile_graph
 from edgeformer.graph.domains import Domain, as_grids
 from edgeformer.graph.graph import Graph
-from edgeformer.graph.interpreter import interpret
-from edgeformer.graph.recipe import VectorSpec, padded
+from edgeformer.graph.interpreter import interpret, text_inputs
+from edgeformer.graph.recipe import Recipe, Stack, VectorSpec, padded
 
 Lengths = Mapping[Domain, Sequence[int] | np.ndarray]
 
@@ -23,9 +27,9 @@ class ArrayWeights:
 
     tensors: dict[str, np.ndarray] = field(default_factory=dict)
 
-    def matrix(self, names: tuple[str, ...]) -> core.Matrix:
-        """The tensors stacked, each from a whole tile on."""
-        parts = [self.tensors[name] for name in names]
+    def matrix(self, stack: Stack) -> core.Matrix:
+        """The parts stacked, each from a whole tile on."""
+        parts = [self.tensors[name][first : first + rows] for name, first, rows in stack]
         rows = [np.pad(part, ((0, padded(len(part)) - len(part)), (0, 0))) for part in parts[:-1]]
         stacked = np.concatenate([*rows, parts[-1]]).astype(np.float32)
         matrix = core.Matrix(core.EF_F32, *stacked.shape)
@@ -36,9 +40,9 @@ class ArrayWeights:
         """A vector of the plan."""
         if spec.constant is not None:
             return spec.constant
-        parts = [np.zeros(padded(width), np.float32) for _, width in spec.parts]
-        for part, (name, width) in zip(parts, spec.parts, strict=True):
-            part[:width] = 0 if name is None else self.tensors[name].reshape(-1)
+        parts = [np.zeros(padded(part.width), np.float32) for part in spec.parts]
+        for part, (name, width, first) in zip(parts, spec.parts, strict=True):
+            part[:width] = 0 if name is None else self.tensors[name].reshape(-1)[first : first + width]
         return np.concatenate(parts)
 
 
@@ -77,3 +81,16 @@ def interpret_graph(
     """All outputs of a graph, by the interpreter."""
     grids = {domain: as_grids(some) for domain, some in lengths.items()}
     return interpret(graph, tensors, inputs, grids, {})
+
+
+def run_file(graph: Graph, path: Path, ids: list[int]) -> tuple[Recipe, dict[str, np.ndarray], dict[str, np.ndarray]]:
+    """The recipe of a graph without caches over a file's tensors, and its outputs: compiled, and interpreted."""
+    inputs, grids = text_inputs(ids)
+    with GGUFFile(path) as file:
+        recipe, pool = compile_program(graph, tuple(graph.outputs), file), core.Pool(1)
+        program = Program(recipe, Weights(file, pool, set(recipe.matrices)), {})
+        tensors = {name: file.dequantize(name).astype(np.float64) for name in file.tensors}
+    indices = {name: numbers.astype(np.int32) for name, numbers in inputs.items()}
+    ran = program.run(pool, Batch({domain: [len(ids)] for domain in grids}, indices, {}, {}))
+    pool.close()
+    return recipe, {name: rows for name, (rows, _) in ran.items()}, interpret(graph, tensors, inputs, grids, {})
