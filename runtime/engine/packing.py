@@ -111,7 +111,8 @@ def _write(
     pool: core.Pool,
     progress: Callable[[int, int], None] | None,
 ) -> None:
-    kept = [info for name, info in file.tensors.items() if name not in set(packed)]
+    among_packed = frozenset(packed)
+    kept = [info for name, info in file.tensors.items() if name not in among_packed]
     total, done = sum(info.nbytes for info in file.tensors.values()), 0
     architecture = file.get("general.architecture", str)
     with GGUFWriter(out, architecture, alignment=PACKED_ALIGNMENT, sources=[file.path]) as writer:
@@ -124,7 +125,7 @@ def _write(
         for info in kept:
             writer.declare(info.name, info.shape, info.type)
         for info in [*(file.tensors[name] for name in packed), *kept]:
-            for part in _stored(file, info) if info in kept else _panels(file, info, pool):
+            for part in _stored(file, info) if info.name not in among_packed else _panels(file, info, pool):
                 writer.write(info.name, part)
             done += info.nbytes
             if progress is not None:
