@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from ..errors import ModelFormatError
+from ..errors import ModelFormatError, UnsupportedModelError
 from ..graph.graph import CacheSpec, Graph, rotary_frequencies
 from ..graph.metadata import MAX_CONTEXT, MAX_LAYERS, Metadata
 from ..graph.values import Value
@@ -69,16 +69,21 @@ def table_rows(tensors: Shapes, name: str) -> int:
 def rotary(graph: Graph, metadata: Metadata, sizes: Sizes) -> Value:
     """Angles of rotary position embeddings as the keys `rope.*` say, for `Graph.rope`.
 
-    Frequencies are divided by a linear scaling's factor, and by the tensor `rope_freqs` where the file has it.
+    Frequencies are divided by a linear scaling's factor, and by the tensor `rope_freqs` where the file has it. A factor
+    without a type is a linear scaling's, as llama.cpp reads it, also by the key's older name.
     """
     width = metadata.integer("rope.dimension_count", sizes.key_dim, low=2, high=MAX_HEAD_COLUMNS)
     if width % 2:
         what = f"{width} columns cannot be rotated in pairs"
         raise ModelFormatError(metadata.path, None, metadata.key("rope.dimension_count"), what)
-    linear = metadata.string("rope.scaling.type", "none", choices=("none", "linear")) == "linear"
-    factor = metadata.number("rope.scaling.factor", 1.0, low=1e-3) if linear else 1.0
+    linear = metadata.string("rope.scaling.type", "linear", choices=("none", "linear")) == "linear"
+    older = metadata.number("rope.scale_linear", 1.0, low=1e-3)
+    factor = metadata.number("rope.scaling.factor", older, low=1e-3) if linear else 1.0
+    scale = metadata.number("rope.scaling.attn_factor", 1.0, low=1e-3, high=1e3)
     frequencies = rotary_frequencies(width, metadata.number("rope.freq_base", 10000.0, low=1.0)) / factor
-    return graph.rotary(frequencies, factors="rope_freqs.weight" if graph.has("rope_freqs.weight") else None)
+    return graph.rotary(
+        frequencies, scale=scale, factors="rope_freqs.weight" if graph.has("rope_freqs.weight") else None
+    )
 
 
 def sequence_cache(graph: Graph, sizes: Sizes) -> CacheSpec:
@@ -104,9 +109,21 @@ def query_key_value(graph: Graph, x: Value, name: str, sizes: Sizes) -> tuple[Va
     return query, key, value
 
 
-def attend(graph: Graph, query: Value, cache: CacheSpec, layer: int, name: str, sizes: Sizes, *, causal: bool) -> Value:
-    """Attention of queries over a layer of a cache, scaled by the root of a head's columns, then `name`_output."""
-    attended = graph.attention(query, cache, layer, causal=causal, scale=sizes.key_dim**-0.5)
+def check_causal(metadata: Metadata) -> None:
+    """Refuse a decoder whose rows are to see what comes after them."""
+    if not metadata.boolean("attention.causal", True):
+        key = metadata.key("attention.causal")
+        raise UnsupportedModelError(f"{metadata.path}: {key} is false; only causal decoders are supported")
+
+
+def attend(
+    graph: Graph, query: Value, cache: CacheSpec, layer: int, name: str, sizes: Sizes, *, causal: bool, window: int = 0
+) -> Value:
+    """Attention of queries over a layer of a cache, scaled by the root of a head's columns, then `name`_output.
+
+    `window`: each query sees so many positions, its own the last of them; 0: all.
+    """
+    attended = graph.attention(query, cache, layer, causal=causal, scale=sizes.key_dim**-0.5, window=window)
     return graph.linear(attended, f"{name}_output", sizes.hidden_size)
 
 

@@ -11,10 +11,11 @@ from ..errors import UnsupportedModelError
 from ..graph.architecture import Architecture
 from ..graph.domains import TOKENS
 from ..graph.graph import Graph
-from ..graph.metadata import Metadata
+from ..graph.metadata import MAX_CONTEXT, Metadata
 from .blocks import (
     Shapes,
     attend,
+    check_causal,
     gated_feed_forward,
     language_head,
     query_key_value,
@@ -28,7 +29,9 @@ def build(metadata: Metadata, tensors: Shapes) -> Architecture:
     """The model's one program, "decode": token ids to logits."""
     if metadata.integer("expert_count", 0, low=0):
         raise UnsupportedModelError(f"{metadata.path}: mixture-of-experts models are not supported")
+    check_causal(metadata)
     sizes = read_sizes(metadata, tensors)
+    window = metadata.integer("attention.sliding_window", 0, low=0, high=MAX_CONTEXT)  # Mistral's
     epsilon = metadata.number("attention.layer_norm_rms_epsilon", low=0.0, high=1.0)
     graph = Graph(tensors, metadata.path)
     cache, angles = sequence_cache(graph, sizes), rotary(graph, metadata, sizes)
@@ -40,7 +43,7 @@ def build(metadata: Metadata, tensors: Shapes) -> Architecture:
         query = graph.rope(query, angles, sizes.num_heads, "neighbours")
         key = graph.rope(key, angles, sizes.num_key_value_heads, "neighbours")
         graph.store_kv(key, value, cache, layer)
-        x = graph.add(x, attend(graph, query, cache, layer, f"{block}.attn", sizes, causal=True))
+        x = graph.add(x, attend(graph, query, cache, layer, f"{block}.attn", sizes, causal=True, window=window))
         h = graph.rms_norm(x, f"{block}.ffn_norm", epsilon)
         x = graph.add(x, gated_feed_forward(graph, h, block, sizes, "silu"))
     graph.output("hidden", graph.rms_norm(x, "output_norm", epsilon))

@@ -13,6 +13,7 @@ from ..graph.metadata import Metadata
 from .blocks import (
     Shapes,
     attend,
+    check_causal,
     gated_feed_forward,
     language_head,
     query_key_value,
@@ -24,6 +25,7 @@ from .blocks import (
 
 def build(metadata: Metadata, tensors: Shapes) -> Architecture:
     """The model's one program, "decode": token ids to logits."""
+    check_causal(metadata)
     sizes = read_sizes(metadata, tensors)
     epsilon = metadata.number("attention.layer_norm_rms_epsilon", low=0.0, high=1.0)
     graph = Graph(tensors, metadata.path)
