@@ -157,7 +157,11 @@ def convert(
         encoded = {
             k: encode_value(k, v, "string" if isinstance(v, list) and not v else None) for k, v in metadata.items()
         }
-        notes = [*plan.notes, *(note for vocabulary in plan.vocabularies.values() for note in vocabulary.notes)]
+        notes = [
+            *plan.notes,
+            *opened.config.notes,
+            *(note for vocabulary in plan.vocabularies.values() for note in vocabulary.notes),
+        ]
         with GGUFWriter(out, architecture.name, sources=[*checkpoint.files(), *files]) as writer:
             job.declare(writer, encoded)
             try:

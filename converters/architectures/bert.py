@@ -118,11 +118,14 @@ def read_pooling(source: Source, folder: str) -> int:
     if Path(folder).name != folder:
         raise ConversionError(f"modules.json: {quote(folder)} is not a folder beside it")
     settings = source.config_of(f"{folder}/config.json")
-    chosen = [key for key, value in settings.values.items() if key.startswith("pooling_mode_") and value]
+    modes = [key for key in settings.values if key.startswith("pooling_mode_")]
+    chosen = [key for key in modes if settings.values[key]]
+    settings.expect("include_prompt", True)  # without it, the mean is that of the text behind the prompt
     mode = settings.get("pooling_mode", str, "")  # the newer spelling
     if mode:
         chosen = [f"pooling_mode_{mode}_token{'' if mode == 'cls' else 's'}"]
     if len(chosen) != 1 or chosen[0] not in _POOLING_TYPES:
         known = ", ".join(_POOLING_TYPES)
         raise ConversionError(f"{settings.path}: pooling by {quote(chosen)} is not supported; known are {known}")
+    settings.finish({"word_embedding_dimension", "embedding_dimension", *modes})
     return _POOLING_TYPES[chosen[0]]

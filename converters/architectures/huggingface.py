@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import fnmatch
 import re
+from _blake2 import blake2b
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -63,11 +64,17 @@ class Config:
         The parsed `config.json`, or an object inside it.
     path : str
         For messages: the file, and the key of the object inside it.
+
+    Attributes
+    ----------
+    notes : list of str
+        What reading it leaves to say to the user.
     """
 
     def __init__(self, values: dict[str, Any], path: str) -> None:
         self.values = values
         self.path = path
+        self.notes: list[str] = []
         self._seen: set[str] = set()
 
     def fail(self, key: str, what: str) -> ConversionError:
@@ -198,6 +205,7 @@ class TensorPlan:
         self.tensors: list[PlannedTensor] = []
         self._names = frozenset(checkpoint.names())
         self._used: set[str] = set()
+        self._source_of: dict[str, str] = {}
 
     def has(self, source: str) -> bool:
         return source in self._names
@@ -238,6 +246,7 @@ class TensorPlan:
                 return
             raise ConversionError(f"the checkpoint has no tensor {quote(source)}, from which {target} is made")
         self._used.add(source)
+        self._source_of[target] = source
         found, dtype = self.checkpoint.info(source)
         expected = tuple(shape if source_shape is None else source_shape)
         if tuple(found) != expected:
@@ -253,6 +262,13 @@ class TensorPlan:
     def make(self, target: str, shape: Sequence[int], compute: Callable[[], Float32]) -> None:
         """Plan a tensor that is computed, not read: when its turn comes, for it may be large."""
         self.tensors.append(PlannedTensor(target, tuple(shape), "computed", compute))
+
+    def is_copy(self, source: str, target: str) -> bool:
+        """Whether the checkpoint's tensor `source` has the numbers that `target` is made from; reads both."""
+        original = self._source_of[target]
+        if self.checkpoint.info(source).shape != self.checkpoint.info(original).shape:
+            return False
+        return blake2b(self.checkpoint.read(source)).digest() == blake2b(self.checkpoint.read(original)).digest()
 
     def ignore(self, *patterns: str) -> list[str]:
         """Leave out tensors that the model does without; returns their names."""

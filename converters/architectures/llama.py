@@ -38,9 +38,12 @@ def plan(source: Source) -> Plan:
     """
     config, tensors = source.config, TensorPlan(source.checkpoint)
     config.expect("hidden_act", "silu")
-    config.expect("sliding_window", None)  # Mistral's
     config.expect("partial_rotary_factor", 1.0, 1)
     metadata = decoder_metadata(config)
+    window = sliding_window(config)
+    if 0 < window < metadata["context_length"]:
+        metadata["attention.sliding_window"] = window
+        config.notes.append(f"llama.cpp attends to all positions, not to the last {window}, in this architecture")
     vocabularies = vocabulary_of(source, metadata, metadata["vocab_size"])
     plan_rotary(tensors, config, metadata, "default", "linear", "llama3")
     plan_rows(tensors, rows(config, metadata), metadata["block_count"])
@@ -48,6 +51,16 @@ def plan(source: Source) -> Plan:
     plan_head(tensors, config, head, tied=False)
     config.finish(HARMLESS)
     return Plan(metadata, tensors.finish(), vocabularies)
+
+
+def sliding_window(config: Config) -> int:
+    """Positions that a row of Mistral attends to, with its own; 0 where it is all. An absent key means 4,096."""
+    is_mistral = config.values.get("model_type", "mistral") == "mistral"
+    if not is_mistral or "LlamaForCausalLM" in config.get("architectures", list, []):
+        config.expect("sliding_window", None)
+        return 0
+    window = config.values.get("sliding_window", 4096)
+    return 0 if window is None else config.count("sliding_window", 4096)
 
 
 def rows(config: Config, metadata: dict[str, Any]) -> list[Row]:

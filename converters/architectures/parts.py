@@ -27,6 +27,7 @@ __all__ = [
     "Bias",
     "Row",
     "decoder_metadata",
+    "is_own_head",
     "linear",
     "norm",
     "part",
@@ -204,10 +205,21 @@ def vocabulary_of(source: Source, metadata: dict[str, Any], vocab_size: int) -> 
 
 def plan_head(tensors: TensorPlan, config: Config, row: Row, *, tied: bool) -> None:
     """The output matrix, if it is not the token embeddings'. `tied` is what an absent key means."""
-    if config.get("tie_word_embeddings", bool, tied):
-        tensors.ignore(f"{row.source}.weight")  # some files store the tied matrix twice
-    else:
+    if is_own_head(tensors, config, "tie_word_embeddings", tied, f"{row.source}.weight", "token_embd.weight"):
         plan_rows(tensors, [row])
+
+
+def is_own_head(tensors: TensorPlan, config: Config, key: str, tied: bool, stored: str, embedding: str) -> bool:
+    """Whether an output matrix is to be taken from the checkpoint's `stored`, though `key` may say that it is the
+    `embedding`. One that is tied and has other numbers is kept, as transformers does.
+    """
+    if not config.get(key, bool, tied):
+        return True
+    if not tensors.has(stored) or tensors.is_copy(stored, embedding):
+        tensors.ignore(stored)  # some files store the tied matrix twice
+        return False
+    config.notes.append(f"{key} is true, and {stored} differs from the embeddings: it is kept")
+    return True
 
 
 def plan_rotary(tensors: TensorPlan, config: Config, metadata: dict[str, Any], *kinds: str) -> None:

@@ -19,7 +19,7 @@ from ...text.defaults import GENERATION_KEYS
 from ..vocabularies.record import Vocabulary
 from ..vocabularies.vocabulary import character_vocabulary, read_vocabulary
 from .huggingface import Config, Plan, Source, TensorPlan
-from .parts import Bias, Row, linear, norm, part, plan_rows, whole_heads
+from .parts import Bias, Row, is_own_head, linear, norm, part, plan_rows, whole_heads
 
 __all__ = ["plan"]
 
@@ -59,7 +59,8 @@ def plan(source: Source) -> Plan:
     }
     sizes = {"enc": config.count("src_vocab_size"), "dec": config.count("tgt_vocab_size")}
     if not 0 <= metadata["decoder_start_token_id"] < sizes["dec"]:
-        raise ConversionError(f"{config.path}: the decoder's start token is outside the target vocabulary")
+        what = "decoder_start_token_id, or else bos_token_id, which a target begins with, is missing or outside"
+        raise ConversionError(f"{config.path}: {what} the target vocabulary of {sizes['dec']} tokens")
     vocabularies = read_vocabularies(source, sizes)
     tensors = TensorPlan(source.checkpoint)
     plan_embeddings(tensors, config, metadata, sizes)
@@ -98,9 +99,8 @@ def plan_embeddings(tensors: TensorPlan, config: Config, metadata: dict[str, Any
             )
             tensors.take(f"{side}.token_embd.weight", table, (sizes[side], width))
     plan_positions(tensors, config, metadata["context_length"], width)
-    if config.get("tie_generator", bool, False):
-        tensors.ignore("generator.weight")
-    else:
+    target_table = "token_embd.weight" if tensors.has("embed.weight") else "dec.token_embd.weight"
+    if is_own_head(tensors, config, "tie_generator", False, "generator.weight", target_table):
         tensors.take("output.weight", "generator.weight", (sizes["dec"], width))
     tensors.take("output.bias", "generator.bias", (sizes["dec"],), optional=True)
 

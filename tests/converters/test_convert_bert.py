@@ -104,6 +104,13 @@ def test_pooling_and_normalization(tmp_path: Path, pooling: dict[str, Any], expe
         assert file.metadata["bert.normalize_embeddings"] is False
 
 
+@pytest.mark.parametrize("change", [{"include_prompt": False}, {"trick": True}])
+def test_a_pooling_that_is_not_done_is_refused(tmp_path: Path, change: dict[str, Any]) -> None:
+    pooling = {"word_embedding_dimension": 32, "pooling_mode_mean_tokens": True, "include_prompt": True, **change}
+    with pytest.raises(ConversionError, match=f"1_Pooling.config.json: {next(iter(change))}"):
+        convert(sentence_folder(tmp_path, pooling), tmp_path / "out.gguf")
+
+
 def test_max_seq_length_cuts_the_positions(tmp_path: Path) -> None:
     folder = sentence_folder(tmp_path, {"pooling_mode_mean_tokens": True})
     (folder / "sentence_bert_config.json").write_text('{"max_seq_length": 10, "do_lower_case": false}')

@@ -105,6 +105,38 @@ def test_tied_embeddings_have_no_output_matrix(tmp_path: Path) -> None:
         assert "output.weight" not in file.tensors
 
 
+def test_a_tied_matrix_that_differs_is_kept_with_a_note(tmp_path: Path) -> None:
+    """As transformers 5 does; one that is the same is stored once."""
+    config, tensors = {**LLAMA, "tie_word_embeddings": True}, llama_tensors(LLAMA)
+    report = convert(write_folder(tmp_path / "tiny", config, tensors), tmp_path / "out.gguf", type="f32")
+    assert any("lm_head.weight differs" in note for note in report.notes)
+    with GGUFFile(report.path) as file:
+        assert np.array_equal(file.dequantize("output.weight"), tensors["lm_head.weight"])
+    tensors["lm_head.weight"] = tensors["model.embed_tokens.weight"]
+    report = convert(write_folder(tmp_path / "tiny", config, tensors), tmp_path / "out.gguf", type="f32")
+    assert report.notes == ["no vocabulary: the model takes token ids only"]
+    with GGUFFile(report.path) as file:
+        assert "output.weight" not in file.tensors
+
+
+@pytest.mark.parametrize(
+    ("change", "window"),
+    [
+        ({}, 4096),  # MistralConfig's default
+        ({"sliding_window": None}, None),
+        ({"sliding_window": 16}, 16),
+        ({"sliding_window": 8192}, None),  # as long as the context: without effect
+    ],
+)
+def test_the_window_of_mistral(tmp_path: Path, change: dict[str, Any], window: int | None) -> None:
+    config = {**LLAMA, "model_type": "mistral", "architectures": ["MistralForCausalLM"],
+              "max_position_embeddings": 8192, **change}  # fmt: skip
+    report = convert(write_folder(tmp_path / "tiny", config, llama_tensors(LLAMA)), tmp_path / "out.gguf")
+    with GGUFFile(report.path) as file:
+        assert file.metadata.get("llama.attention.sliding_window") == window
+    assert any("llama.cpp" in note for note in report.notes) == (window is not None)
+
+
 @pytest.mark.parametrize("key", ["rope_scaling", "rope_parameters"])
 def test_llama3_scaling_becomes_divisors(tmp_path: Path, key: str) -> None:
     factor, low, high, length = 8.0, 1.0, 4.0, 64

@@ -149,14 +149,15 @@ def test_character_vocabularies(tmp_path: Path) -> None:
         (positions(log_timescale="log(9)"), r"log_timescale = 'log\(9\)'"),
         (positions(trick=1), "trick = 1"),
         ({"trick": 1}, "trick = 1"),
-        ({"bos_token_id": 13}, "start token"),
-        ({"bos_token_id": None}, "start token"),
+        ({"bos_token_id": 13}, "bos_token_id, which a target begins with"),
+        ({"bos_token_id": None}, "bos_token_id, which a target begins with"),
         ({"tokenizer": "words"}, "tokenizer = 'words'"),
         ({"tokenizer": "characters"}, "source_vocabulary is missing"),
         ({"tokenizer": "characters", "source_vocabulary": "../x", "target_vocabulary": "y"}, "outside"),
         ({"bias": False}, "bias = False"),
         ({"bias": True}, None),
         ({"tie_generator": True}, None),
+        ({"positional_encoding": {"type": "sinusoidal"}}, "layout is missing"),
     ],
 )
 def test_what_cannot_run_is_named(tmp_path: Path, change: dict[str, Any], message: str | None) -> None:
