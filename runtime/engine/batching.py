@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from itertools import accumulate
+from typing import NamedTuple
 
 import numpy as np
 
@@ -15,8 +15,7 @@ from .cache import PageTable, pages_of
 from .program import Batch
 
 
-@dataclass(frozen=True)
-class Part:
+class Part(NamedTuple):
     """The rows that one sequence has in a run: its next token ids, with room for them in its page tables."""
 
     ids: np.ndarray  # int32 [rows]
@@ -36,16 +35,16 @@ def batch_of(parts: Sequence[Part], caches: Sequence[CacheSpec]) -> Batch:
         segments[spec.name, ROWS], page_tables[spec.name] = core.segment_rows(
             [table.pages for table in tables], lengths, begins, [table.length for table in tables]
         )
-    outputs = [range(end - part.num_outputs, end) for part, end in zip(parts, accumulate(lengths), strict=True)]
-    output_rows = np.array([row for rows in outputs for row in rows], np.int32)
+    ends = zip(parts, accumulate(lengths), strict=True)
+    outputs = [row for part, end in ends for row in range(end - part.num_outputs, end)]
     indices = {
-        "tokens": np.concatenate([part.ids for part in parts]),
+        "tokens": parts[0].ids if len(parts) == 1 else np.concatenate([part.ids for part in parts]),
         "positions": core.row_positions(positions, lengths),
-        "output_rows": output_rows,
+        "output_rows": np.array(outputs, np.int32),
     }
     if parts[0].token_types is not None:
         indices["token_types"] = np.concatenate([part.token_types for part in parts])
-    return Batch({ROWS: lengths, OUTPUTS: [len(output_rows)]}, indices, segments, page_tables)
+    return Batch({ROWS: lengths, OUTPUTS: [len(outputs)]}, indices, segments, page_tables)
 
 
 def cut_runs(
@@ -55,6 +54,8 @@ def cut_runs(
 
     The outputs of a feed are its last rows; a part has those of them that lie in it.
     """
+    if lengths and sum(lengths) <= max_rows and sum(num_outputs) <= max_outputs:  # as in nearly every step
+        return [[(feed, 0, length, num_outputs[feed]) for feed, length in enumerate(lengths)]]
     runs: list[list[tuple[int, int, int, int]]] = [[]]
     rows, outputs = max_rows, max_outputs
     for feed, (length, asked) in enumerate(zip(lengths, num_outputs, strict=True)):

@@ -66,7 +66,7 @@ class Runner:
 
     def _check_sequences(self, sequences: list[CachedSequence], arrays: list[np.ndarray]) -> None:
         """Each is of this session, not freed, named once, and has room for what it is fed."""
-        if len({id(sequence) for sequence in sequences}) != len(sequences):
+        if len(set(sequences)) != len(sequences):
             raise InvalidInputError("a sequence stands twice in one batch; fork it")
         for index, (sequence, array) in enumerate(zip(sequences, arrays, strict=True)):
             if sequence.caches is not self.caches:
@@ -120,7 +120,7 @@ class Runner:
         max_outputs = program.max_rows
         if domain == ROWS or max(asked, default=0) > 1:
             max_outputs = max(1, min(max_outputs, MAX_OUTPUT_BYTES // (4 * width)))
-        results = [np.empty((0, width), np.float32)]
+        results: list[np.ndarray] = []
         try:
             for run in cut_runs([len(array) for array in arrays], asked, program.max_rows, max_outputs):
                 parts = []
@@ -134,7 +134,9 @@ class Runner:
             for sequence, length in zip(sequences, before, strict=True):
                 sequence.cut(length)
             raise
-        return results[1] if len(results) == 2 else np.concatenate(results)
+        if len(results) == 1:
+            return results[0]
+        return np.concatenate(results) if results else np.empty((0, width), np.float32)
 
     def run_fresh(self, program: Program, output: str, arrays: list[np.ndarray]) -> np.ndarray:
         """An output of every row of new sequences, which are forgotten."""

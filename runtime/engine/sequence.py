@@ -34,6 +34,7 @@ class CachedSequence:
 
     def _take(self, tables: dict[str, PageTable], length: int) -> None:
         self.tables, self.length = tables, length
+        self._growing = self.caches.of_lifetime(tables, SEQUENCE)
         self._finalizer = weakref.finalize(self, release, list(tables.values()))
         self._finalizer.atexit = False
 
@@ -51,7 +52,7 @@ class CachedSequence:
         """Makes room for `count` more rows; on failure nothing has changed."""
         before = self.length
         try:
-            for table in self.caches.of_lifetime(self.tables, SEQUENCE):
+            for table in self._growing:
                 table.extend(count)
             self.length = before + count
         except BaseException:  # Ctrl-C, too
@@ -60,7 +61,7 @@ class CachedSequence:
 
     def cut(self, length: int) -> None:
         """Forgets the rows from `length` on, under the session's lock."""
-        for table in self.caches.of_lifetime(self.tables, SEQUENCE):
+        for table in self._growing:
             table.truncate(min(table.length, length))
         self.length = length
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 
 from .graph import SEQUENCE, SOURCE, Graph
 
@@ -46,12 +47,12 @@ class Architecture:
     def _readers(self) -> list[str]:
         return [name for name, graph in self.programs.items() if graph.stores(SOURCE)]
 
-    @property
+    @cached_property
     def stepper(self) -> str | None:
         """The program that appends rows to sequences: a decoder."""
         return next(iter(self._steppers), None)
 
-    @property
+    @cached_property
     def reader(self) -> str | None:
         """The program that writes what the stepper reads of a source: the encoder before a decoder."""
         return next(iter(self._readers), None)
