@@ -13,6 +13,7 @@ from ..files.gguf.reader import GGUFFile
 from ..graph.architecture import Architecture
 from ..graph.recipe import Recipe
 from ..host.limits import available_memory, default_threads
+from .binding import Binder
 from .caches import Caches
 from .memory_plan import (
     MemoryPlan,
@@ -69,6 +70,7 @@ class LoadedModel:
     metadata: Mapping[str, Any]
     pool: core.Pool
     programs: Mapping[ProgramKey, Program]
+    binder: Binder
     caches: Caches
     weights: Weights
     n_ctx: int
@@ -85,13 +87,21 @@ def load_model(file: GGUFFile, architecture: Architecture, options: LoadOptions)
     pool = core.Pool(options.num_threads)
     weights = Weights(file, pool, weight_stacks(recipes), options.progress)
     caches = _caches(recipes, n_ctx, plan.batch, options.kv_type, budget)
-    memories = {name: pages.memory for name, pages in caches.pools.items()}
-    programs = {
-        key: Program(recipe, weights, memories, isa=isa, use_numba=options.use_numba) for key, recipe in recipes.items()
-    }
-    memory = {"weights": weights.nbytes, "cache": plan.cache, "scratch": plan.scratch, "mapped": weights.mapped_bytes}
+    memory = {"weights": plan.weights, "cache": plan.cache, "scratch": plan.scratch, "mapped": 0}
+    binder = Binder(
+        weights,
+        {name: pages.memory for name, pages in caches.pools.items()},
+        memory,
+        options.max_memory,
+        isa=isa,
+        use_numba=options.use_numba,
+        kv_type=options.kv_type,
+        threads=options.num_threads,
+    )
+    programs = {key: binder.bind(recipe) for key, recipe in recipes.items()}
+    memory |= {"weights": weights.nbytes, "mapped": weights.mapped_bytes}
     return LoadedModel(
-        architecture, dict(file.metadata), pool, programs, caches, weights, n_ctx, plan.batch, isa, memory
+        architecture, dict(file.metadata), pool, programs, binder, caches, weights, n_ctx, plan.batch, isa, memory
     )
 
 

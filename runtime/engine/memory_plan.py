@@ -109,10 +109,12 @@ def check_context(n_ctx: int | None, architecture: Architecture) -> None:
         )
 
 
-def run_bytes(recipe: Recipe, capacities: list[int], kv_type: str, threads: int) -> int:
-    """The most that runs of so many rows of each domain take: the arena, what threads work in and leave for one
-    another, and the results.
+def run_bytes(recipe: Recipe, rows: int, sequences: int, kv_type: str, threads: int) -> int:
+    """The most that runs of `rows` rows of so many sequences take: the arena, which has room for powers of two, what
+    threads work in and leave for one another, and the results.
     """
+    rows = 1 << (rows - 1).bit_length()
+    capacities = recipe.capacities(rows, min(sequences, rows), sequences)
     arena = recipe.layout(capacities)[1]
     causal = any(op.kind == "attention" and op.fields["causal"] for op in recipe.ops)
     shapes = [(s.num_heads, s.key_dim, s.value_dim, cache_element(s, kv_type)) for s in recipe.caches]
@@ -137,8 +139,7 @@ def plan_recipes(
     scratch = 0
     for (program, _), recipe in recipes.items():  # each keeps an arena of its own
         most = min(rows, rows_per_run(recipe)) if program == architecture.stepper else rows
-        capacity = 1 << (most - 1).bit_length()
-        scratch += run_bytes(recipe, recipe.capacities(capacity, min(sequences, capacity), sequences), kv_type, threads)
+        scratch += run_bytes(recipe, most, sequences, kv_type, threads)
     pages = pages_for(recipes, n_ctx, rows, sequences)
     cache = sum(pages[name] * cache_page_bytes(spec, kv_type) for name, spec in cache_specs(recipes).items())
     return MemoryPlan(weights, cache, scratch, n_ctx, rows, sequences)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from functools import partial
 
 from .._kernels import core
 from ..errors import UnsupportedModelError
@@ -46,17 +47,13 @@ def compile_programs(architecture: Architecture, file: GGUFFile) -> dict[Program
                 f"{file.path}: the program {name} has {len(graph.caches)} caches; at most {core.EF_MAX_CACHES} are "
                 "supported: layers of equal heads and widths can share one"
             )
-    return {key: compile_program(architecture.programs[key[0]], key[1], file) for key in program_keys(architecture)}
+    type_of = partial(supported_type, file)
+    return {key: compile_program(architecture.programs[key[0]], key[1], type_of) for key in program_keys(architecture)}
 
 
-def compile_program(graph: Graph, outputs: tuple[str, ...], file: GGUFFile) -> Recipe:
-    """The recipe of one program for some of its outputs, for the types that its weights have in the file."""
-    return compile_graph(
-        graph,
-        outputs,
-        lambda name: TYPES[supported_type(file, name)].block_size > 1,
-        lambda name: supported_type(file, name),
-    )
+def compile_program(graph: Graph, outputs: tuple[str, ...], type_of: Callable[[str], int]) -> Recipe:
+    """The recipe of one program for some of its outputs, for the types that its weights have."""
+    return compile_graph(graph, outputs, lambda name: TYPES[type_of(name)].block_size > 1, type_of)
 
 
 def cache_specs(recipes: Mapping[ProgramKey, Recipe]) -> dict[str, CacheSpec]:

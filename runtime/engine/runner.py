@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+
 import numpy as np
 
 from .._kernels import core
 from ..errors import ContextOverflowError, InvalidInputError, NumericError, UnsupportedModelError
-from ..graph.domains import ROWS
-from ..graph.graph import PASS, SOURCE
+from ..graph.graph import PASS, SEQUENCE, SOURCE
+from ..graph.values import Value
 from .batching import Part, batch_of, cut_runs, whole_runs
-from .cache import PageTable
 from .caches import Caches
 from .loading import LoadedModel
 from .memory_plan import MAX_OUTPUT_BYTES
@@ -23,6 +24,7 @@ class Runner:
 
     def __init__(self, loaded: LoadedModel) -> None:
         self._weights, self._pool, self.caches = loaded.weights, loaded.pool, loaded.caches
+        self._model, self._binder = loaded.architecture, loaded.binder
         self.programs = dict(loaded.programs)
         self._n_ctx, self._max_rows = loaded.n_ctx, loaded.batch
         self._context_length = loaded.architecture.context_length
@@ -31,7 +33,7 @@ class Runner:
     def close(self) -> None:
         """Forgets weights, caches and programs."""
         self.programs, self.caches = {}, Caches({}, {}, 0)
-        self._weights.clear()
+        self._binder.clear()
         self._pool.close()
 
     def program(self, key: ProgramKey) -> Program:
@@ -49,6 +51,22 @@ class Runner:
             raise UnsupportedModelError(f"this {self._name} model cannot give {', '.join(key[1])}")
         return self.programs[key]
 
+    def showing(self, name: str, what: str, values: Mapping[str, Value]) -> Program:
+        """The program `name` with these values as its outputs: made, and its memory taken, at the first request.
+
+        Raises
+        ------
+        InvalidInputError, NotEnoughMemoryError
+            The model is closed, or there is no room for it.
+        """
+        self._check_open()
+        key = name, (f"{what} inside",)
+        if key not in self.programs:
+            self.programs[key] = self._binder.bind_later(
+                self._model.programs[name].showing(values), self._max_rows, what
+            )
+        return self.programs[key]
+
     def _check_open(self) -> None:
         if not self.programs:
             raise InvalidInputError("the model is closed; load it again")
@@ -58,8 +76,40 @@ class Runner:
         self._check_open()
         return CachedSequence(self.caches, source_length)
 
-    def whole_runs(self, arrays: list[np.ndarray]) -> list[tuple[int, int]]:
-        """The runs (begin, end) in which so many sequences are read whole."""
+    def read_sources(self, arrays: list[np.ndarray], cancel: core.CancelFlag | None) -> list[CachedSequence]:
+        """A sequence for each source, which the program that reads them has read."""
+        program = self.program((self._model.reader or "", ()))
+        sequences: list[CachedSequence] = []
+        for begin, end in self._whole_runs(arrays):
+            made = [self.new_sequence(len(ids)) for ids in arrays[begin:end]]
+            self.run_whole(program, arrays[begin:end], kept=made, cancel=cancel)
+            sequences += made
+        return sequences
+
+    def states(
+        self,
+        program: Program,
+        arrays: list[np.ndarray],
+        types: list[np.ndarray] | None = None,
+        sources: list[np.ndarray] | None = None,
+    ) -> dict[str, np.ndarray]:
+        """All outputs for every row of these sequences, which are forgotten afterwards."""
+        if program.recipe.has_cache(SEQUENCE):
+            new = [self.new_sequence() for _ in arrays] if sources is None else self.read_sources(sources, None)
+            try:
+                return self.run_steps(program, new, arrays, [len(array) for array in arrays], None)
+            finally:
+                for sequence in new:
+                    sequence.free()
+        return _joined(
+            [
+                self.run_whole(program, arrays[begin:end], types=None if types is None else types[begin:end])
+                for begin, end in self._whole_runs(arrays)
+            ],
+            program,
+        )
+
+    def _whole_runs(self, arrays: list[np.ndarray]) -> list[tuple[int, int]]:
         self._check_open()
         pages = self.caches.free_pages()
         return whole_runs([len(array) for array in arrays], self._max_rows, self._max_rows if pages is None else pages)
@@ -81,13 +131,14 @@ class Runner:
         self,
         program: Program,
         arrays: list[np.ndarray],
-        kept: list[dict[str, PageTable]] | None,
-        types: list[np.ndarray] | None,
+        *,
+        kept: Sequence[CachedSequence] = (),
+        types: list[np.ndarray] | None = None,
         cancel: core.CancelFlag | None = None,
     ) -> dict[str, np.ndarray]:
-        """One run over whole sequences. What it writes of sources goes to the tables `kept`, or is forgotten."""
+        """One run over whole sequences. What it writes of sources goes to the sequences `kept`, or is forgotten."""
         forgotten = [self.caches.tables(PASS, *(() if kept else (SOURCE,))) for _ in arrays]
-        tables = [own | kept[index] if kept else own for index, own in enumerate(forgotten)]
+        tables = [own | kept[index].tables if kept else own for index, own in enumerate(forgotten)]
         written = [spec.name for spec in program.recipe.caches]
         try:
             for own, array in zip(tables, arrays, strict=True):
@@ -99,7 +150,8 @@ class Runner:
             ]
             return self._finite(program.run(self._pool, batch_of(parts, program.recipe.caches), cancel))
         except BaseException:
-            release(table for own in kept or () for table in own.values())
+            for sequence in kept:
+                sequence.free()
             raise
         finally:
             release(table for own in forgotten for table in own.values())
@@ -107,20 +159,19 @@ class Runner:
     def run_steps(
         self,
         program: Program,
-        output: str,
         sequences: list[CachedSequence],
         arrays: list[np.ndarray],
         asked: list[int],
         cancel: core.CancelFlag | None,
-    ) -> np.ndarray:
+    ) -> dict[str, np.ndarray]:
         """Appends the rows in runs of bounded size; undoes everything on failure."""
         self._check_sequences(sequences, arrays)
         before = [sequence.length for sequence in sequences]
-        _, width, domain = program.recipe.outputs[output]
         max_outputs = program.max_rows
-        if domain == ROWS or max(asked, default=0) > 1:
-            max_outputs = max(1, min(max_outputs, MAX_OUTPUT_BYTES // (4 * width)))
-        results: list[np.ndarray] = []
+        if max(asked, default=0) > 1:
+            row_bytes = 4 * sum(width for _, width, _ in program.recipe.outputs.values())
+            max_outputs = max(1, min(max_outputs, MAX_OUTPUT_BYTES // row_bytes))
+        results: list[dict[str, np.ndarray]] = []
         try:
             for run in cut_runs([len(array) for array in arrays], asked, program.max_rows, max_outputs):
                 parts = []
@@ -129,23 +180,12 @@ class Runner:
                     sequence.extend(end - begin)
                     parts.append(Part(arrays[feed][begin:end], before[feed] + begin, sequence.tables, num_outputs))
                 batch = batch_of(parts, program.recipe.caches)
-                results.append(self._finite(program.run(self._pool, batch, cancel))[output])
+                results.append(self._finite(program.run(self._pool, batch, cancel)))
         except BaseException:
             for sequence, length in zip(sequences, before, strict=True):
                 sequence.cut(length)
             raise
-        if len(results) == 1:
-            return results[0]
-        return np.concatenate(results) if results else np.empty((0, width), np.float32)
-
-    def run_fresh(self, program: Program, output: str, arrays: list[np.ndarray]) -> np.ndarray:
-        """An output of every row of new sequences, which are forgotten."""
-        sequences = [self.new_sequence() for _ in arrays]
-        try:
-            return self.run_steps(program, output, sequences, arrays, [len(array) for array in arrays], None)
-        finally:
-            for sequence in sequences:
-                sequence.free()
+        return _joined(results, program)
 
     def _finite(self, results: dict[str, tuple[np.ndarray, bool]]) -> dict[str, np.ndarray]:
         for name, (_, finite) in results.items():
@@ -154,3 +194,14 @@ class Runner:
                 where = f"weights of {culprit} hold NaN or infinity" if culprit else "activations overflowed float32"
                 raise NumericError(f"{name} are not finite: {where}; convert the checkpoint again from a sound source")
         return {name: array for name, (array, _) in results.items()}
+
+
+def _joined(results: list[dict[str, np.ndarray]], program: Program) -> dict[str, np.ndarray]:
+    """The rows of several runs of a program, end to end."""
+    if len(results) == 1:
+        return results[0]
+    widths = {name: width for name, (_, width, _) in program.recipe.outputs.items()}
+    return {
+        name: np.concatenate([np.empty((0, width), np.float32), *(result[name] for result in results)])
+        for name, width in widths.items()
+    }

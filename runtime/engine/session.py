@@ -12,6 +12,7 @@ from ..errors import ContextOverflowError, InvalidInputError, InvalidOptionError
 from ..files.gguf.reader import GGUFFile
 from ..graph.domains import TOKEN_TYPES
 from ..models.registry import build_architecture
+from .inside import LAYERS, layer_values, looks_of, seen_values, source_keys, weights_of
 from .loading import LoadedModel, LoadOptions, load_model
 from .memory_plan import plan_memory
 from .runner import Runner
@@ -34,6 +35,8 @@ class Session:
     step_outputs, whole_outputs : frozenset of str
         What the program that appends to sequences gives (`forward`), and what those over whole sequences give
         (`hidden`). A model has one of the two or both.
+    attends : bool
+        Whether there is attention to look at.
     needs_source : bool
         Whether sequences begin with a source (`encode_source`) instead of nothing (`new_sequence`).
     vocab_size, source_vocab_size : int
@@ -56,6 +59,7 @@ class Session:
         self.architecture = str(loaded.metadata["general.architecture"])
         self.family, self.metadata = model.family, loaded.metadata
         self.step_outputs, self.whole_outputs = model.step_outputs, model.whole_outputs
+        self.attends = model.attends
         self.needs_source = model.stepper is not None and model.reader is not None
         self.vocab_size, self.source_vocab_size = model.vocab_size, model.source_vocab_size
         self.embedding_width = model.embedding_width
@@ -136,15 +140,8 @@ class Session:
         if self._model.reader is None:
             raise UnsupportedModelError(f"a {self.family} model has no encoder for sources")
         arrays = [self._check(ids, self.source_vocab_size) for ids in sources]
-        sequences: list[CachedSequence] = []
         with self._lock:
-            program = self._runner.program((self._model.reader, ()))
-            for begin, end in self._runner.whole_runs(arrays):
-                group = arrays[begin:end]
-                made = [self._runner.new_sequence(len(ids)) for ids in group]
-                self._runner.run_whole(program, group, [sequence.tables for sequence in made], None, cancel)
-                sequences += made
-        return sequences
+            return self._runner.read_sources(arrays, cancel)
 
     # -- runs ---------------------------------------------------------------------------------------------------------
 
@@ -180,7 +177,7 @@ class Session:
         asked = rows_asked(outputs, [len(array) for array in arrays])
         with self._lock:
             program = self._runner.program((self._model.stepper or "", ("logits",)))
-            return self._runner.run_steps(program, "logits", [s for s, _ in feeds], arrays, asked, cancel)
+            return self._runner.run_steps(program, [s for s, _ in feeds], arrays, asked, cancel)["logits"]
 
     def hidden(
         self,
@@ -189,62 +186,116 @@ class Session:
         pooled: bool = False,
         normalize: bool | None = None,
         token_types: Sequence[Sequence[int]] | None = None,
+        layers: bool = False,
+        sources: Sequence[Sequence[int]] | None = None,
     ) -> np.ndarray:
         """Hidden states after the last norm, float32 [all rows in order, width]; pooled: [sequences, width].
-
-        Of a model that reads sources, the states are those of the source.
 
         Parameters
         ----------
         token_ids : list of lists of int
+            Of a model that reads sources, the sources, unless `sources` are given.
         pooled : bool
             One vector a sequence, by the model's own pooling.
         normalize : bool, optional
             Pooled vectors of length one; default what the file says.
         token_types : list of lists of int, optional
             Segment ids; default all 0.
+        layers : bool
+            The states before the first layer and after each, before the last norm: float32 [layers + 1, rows, width].
+            The first request makes a program for them and takes the memory that it works in (`memory` tells).
+        sources : list of lists of int, optional
+            A source for each of `token_ids`; the states are then those of the program that steps over it.
 
         Raises
         ------
         InvalidOptionError
-            `normalize` without `pooled`, or `token_types` for a model that has none.
+            Options that contradict each other, or that this model has no use for.
         UnsupportedModelError
             The model does not give this.
+        NotEnoughMemoryError
+            There is no memory for `layers`.
         """
-        output = self._hidden_output(pooled, normalize)
-        arrays = [self._check(ids, self.source_vocab_size) for ids in token_ids]
-        name = self._model.giving(output)
-        if name is None and not pooled:
-            name = self._model.stepper
+        output = self._hidden_output(pooled, normalize, layers)
+        name = self._program_of(output, sources)
+        arrays, read = self._arrays(token_ids, name), self._sources(sources, len(token_ids))
         types = self._token_types(name, arrays, token_types)
         with self._lock:
-            program = self._runner.program((name or "", (output,)))
-            if name == self._model.stepper:
-                results = [self._runner.run_fresh(program, output, arrays)]
-            else:
-                results = [
-                    self._runner.run_whole(program, arrays[begin:end], None, types and types[begin:end])[output]
-                    for begin, end in self._runner.whole_runs(arrays)
-                ]
-        if len(results) == 1:
-            return results[0]
-        return np.concatenate(results) if results else np.empty((0, 0), np.float32)
+            if not layers:
+                return self._runner.states(self._runner.program((name, (output,))), arrays, types, read)[output]
+            program = self._runner.showing(name, LAYERS, layer_values(self._model.programs[name]))
+            return np.stack(list(self._runner.states(program, arrays, types, read).values()))
+
+    def attention(self, token_ids: Sequence[int], source: Sequence[int] | None = None) -> list[np.ndarray]:
+        """Where each row of one sequence looks: a float32 array [heads, rows, positions] for each attention in order.
+
+        Queries and keys are the model's own, taken out of its program; the weights are computed from them by the NumPy
+        interpreter, which does not round keys to the type of the cache.
+
+        Parameters
+        ----------
+        token_ids : list of int
+            Of a model that reads sources, the source, unless `source` is given.
+        source : list of int, optional
+            The attention is then that of the program that steps: over itself and over the source.
+
+        Raises
+        ------
+        InvalidOptionError, NotEnoughMemoryError
+            As for `hidden`.
+        """
+        sources = None if source is None else [source]
+        name = self._program_of("hidden", sources)
+        arrays, read = self._arrays([token_ids], name), self._sources(sources, 1)
+        looks = looks_of(self._model.programs[name])
+        with self._lock:
+            keys: dict[str, np.ndarray] = {}
+            if read is not None and self._model.reader is not None:
+                written = source_keys(self._model.programs[self._model.reader])
+                keys = self._runner.states(self._runner.showing(self._model.reader, "keys", written), read)
+            program = self._runner.showing(name, "attention", seen_values(looks))
+            rows = self._runner.states(program, arrays, None, read)
+        return weights_of(looks, rows, keys)
 
     # -- inside -------------------------------------------------------------------------------------------------------
 
-    def _hidden_output(self, pooled: bool, normalize: bool | None) -> str:
+    def _hidden_output(self, pooled: bool, normalize: bool | None, layers: bool) -> str:
         if not pooled:
             if normalize is not None:
                 raise InvalidOptionError("normalize: pooled vectors have a length; ask for them with pooled=True")
             return "hidden"
+        if layers:
+            raise InvalidOptionError("layers: rows are pooled after the last layer; leave pooled out")
         return "normalized" if (self.normalize_embeddings if normalize is None else normalize) else "pooled"
 
+    def _program_of(self, output: str, sources: object) -> str:
+        """The program that gives hidden states: one over whole sequences, else, or with sources, the one that steps."""
+        if sources is not None and not self.needs_source:
+            raise InvalidOptionError(f"sources: this {self.architecture} model reads none")
+        name = self._model.giving(output) if sources is None else None
+        if name is None and output in self.step_outputs and (sources is not None or not self.needs_source):
+            name = self._model.stepper
+        if name is None:
+            raise UnsupportedModelError(f"this {self.architecture} model cannot give {output}")
+        return name
+
+    def _arrays(self, token_ids: Sequence[Sequence[int]], name: str) -> list[np.ndarray]:
+        vocab_size = self.vocab_size if name == self._model.stepper else self.source_vocab_size
+        return [self._check(ids, vocab_size) for ids in token_ids]
+
+    def _sources(self, sources: Sequence[Sequence[int]] | None, count: int) -> list[np.ndarray] | None:
+        if sources is None:
+            return None
+        if len(sources) != count:
+            raise InvalidInputError(f"sources: {len(sources)} for {count} sequences")
+        return [self._check(ids, self.source_vocab_size) for ids in sources]
+
     def _token_types(
-        self, name: str | None, arrays: list[np.ndarray], token_types: Sequence[Sequence[int]] | None
+        self, name: str, arrays: list[np.ndarray], token_types: Sequence[Sequence[int]] | None
     ) -> list[np.ndarray] | None:
         if token_types is None:
             return None
-        if name is None or not self._model.programs[name].takes(TOKEN_TYPES):
+        if not self._model.programs[name].takes(TOKEN_TYPES):
             raise InvalidOptionError(f"token_types: this {self.architecture} model has no embeddings of them")
         types = [np.asarray(t, np.int32) for t in token_types]
         if [len(t) for t in types] != [len(a) for a in arrays]:

@@ -50,6 +50,7 @@ class Weights:
         self._read = 0
         self._memory: core.WeightMemory | None = None
         self._used = 0  # bytes of that memory
+        self._vectors: dict[str, np.ndarray] = {}
         self._map = _mapped(file) if file.is_packed else None
         self._to_copy = sum(self._room(stack) for stack in set(stacks) if not self._in_file(stack))
         self.mapped_bytes = 0
@@ -117,7 +118,7 @@ class Weights:
         for name, width, first in spec.parts:
             part = np.zeros(padded(width), np.float32)
             if name is not None:
-                part[:width] = self._file.dequantize(name).reshape(-1)[first : first + width]
+                part[:width] = self._floats(name)[first : first + width]
                 if not np.isfinite(part).all():
                     raise NumericError(
                         f"{self._file.path}: {name} holds NaN or infinity; convert again from a sound checkpoint"
@@ -128,14 +129,21 @@ class Weights:
     def _divided(self, constant: np.ndarray, name: str) -> np.ndarray:
         """A constant over a tensor of the file. Raises NumericError where that gives NaN or infinity."""
         with np.errstate(all="ignore"):
-            quotient = constant / self._file.dequantize(name).reshape(-1)
+            quotient = constant / self._floats(name)
         if not np.isfinite(quotient).all():
             raise NumericError(f"{self._file.path}: {name} holds zero or NaN; convert again from a sound checkpoint")
         return quotient
 
+    def _floats(self, name: str) -> np.ndarray:
+        """A small tensor end to end, float32. It is kept: programs that are made later ask again."""
+        if name not in self._vectors:
+            self._vectors[name] = self._file.dequantize(name).reshape(-1)
+        return self._vectors[name]
+
     def clear(self) -> None:
         """Forgets the matrices; plans that use them keep their own hold on them."""
         self._matrices.clear()
+        self._vectors.clear()
         self._memory = None
 
     def first_non_finite(self) -> str | None:

@@ -77,6 +77,11 @@ class Architecture:
         return frozenset(output for name in self.whole for output in self.programs[name].outputs)
 
     @property
+    def attends(self) -> bool:
+        """Whether any program has attention."""
+        return any(node.kind == "attention" for graph in self.programs.values() for node in graph.nodes)
+
+    @property
     def family(self) -> str:
         """For people: "decoder", "encoder" or "encoder-decoder"; nothing is decided by it."""
         if self.stepper is None:

@@ -7,6 +7,7 @@ and, for checking, by the NumPy interpreter (`reference.py`).
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -62,6 +63,7 @@ class Graph(RowOps):
         self.tensor_shapes = tensors
         self.nodes: list[Node] = []
         self.outputs: dict[str, Value] = {}
+        self.taps: dict[str, list[Value]] = {}
         self.caches: list[CacheSpec] = []
         self._count = 0
 
@@ -264,6 +266,16 @@ class Graph(RowOps):
     def output(self, name: str, value: Value) -> None:
         """Names a result of the program."""
         self.outputs[name] = value
+
+    def tap(self, name: str, value: Value) -> None:
+        """Adds a value to those of this name that can be looked at. It costs nothing until somebody does."""
+        self.taps.setdefault(name, []).append(value)
+
+    def showing(self, values: Mapping[str, Value]) -> Graph:
+        """The same program with these values as its outputs."""
+        other = copy.copy(self)
+        other.outputs = dict(values)
+        return other
 
     # -- what follows -------------------------------------------------------------------------------------------------
 

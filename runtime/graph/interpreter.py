@@ -12,7 +12,7 @@ from itertools import pairwise
 import numpy as np
 
 from .domains import OUTPUTS, ROWS, Domain, Features, Grids, Index, as_grids, starts_of
-from .graph import Graph
+from .graph import CacheSpec, Graph
 from .values import Node
 
 _erf = np.vectorize(math.erf, otypes=[np.float64])
@@ -64,6 +64,32 @@ def interpret(
         if node.output is not None:
             run.values[node.output.index] = result
     return {name: run.values[value.index] for name, value in graph.outputs.items()}
+
+
+def attention_weights(node: Node, spec: CacheSpec, query: Array, key: Array) -> Array:
+    """How much each row of a sequence takes from each position, [heads, rows, positions]; rows of it add up to 1.
+
+    Parameters
+    ----------
+    node : Node
+        The attention.
+    spec : CacheSpec
+        Of the cache that it reads.
+    query, key : arrays [rows, heads * key_dim], [positions, key-value heads * key_dim]
+        Of one segment, from position 0 on.
+    """
+    a = node.attributes
+    group = a["num_heads"] // spec.num_heads
+    q = query.reshape(len(query), a["num_heads"], spec.key_dim).transpose(1, 0, 2)
+    k = np.repeat(key.reshape(len(key), spec.num_heads, spec.key_dim).transpose(1, 0, 2), group, axis=0)
+    scores = q @ k.transpose(0, 2, 1) * a["scale"]
+    row, column = np.arange(len(query))[:, None], np.arange(len(key))[None, :]
+    hidden = (column > row) if a["causal"] else np.zeros(scores.shape[1:], bool)
+    if a["window"]:
+        hidden |= column <= row - a["window"]
+    scores = np.where(hidden, -np.inf, scores)
+    weights: Array = np.exp(scores - scores.max(-1, keepdims=True))
+    return weights / weights.sum(-1, keepdims=True)
 
 
 class _Run:
@@ -157,20 +183,10 @@ class _Run:
 
     def _attend(self, node: Node, query: Array, key: Array, value: Array) -> Array:
         """Attention of the rows of one segment over what the cache holds of it."""
-        a = node.attributes
-        spec = next(spec for spec in self.graph.caches if spec.name == a["cache"])
-        group = a["num_heads"] // spec.num_heads
-        q = query.reshape(len(query), a["num_heads"], spec.key_dim).transpose(1, 0, 2)
-        k = np.repeat(key.reshape(len(key), spec.num_heads, spec.key_dim).transpose(1, 0, 2), group, axis=0)
+        spec = next(spec for spec in self.graph.caches if spec.name == node.attributes["cache"])
+        group = node.attributes["num_heads"] // spec.num_heads
         v = np.repeat(value.reshape(len(value), spec.num_heads, spec.value_dim).transpose(1, 0, 2), group, axis=0)
-        scores = q @ k.transpose(0, 2, 1) * a["scale"]
-        row, column = np.arange(len(query))[:, None], np.arange(len(key))[None, :]
-        hidden = (column > row) if a["causal"] else np.zeros(scores.shape[1:], bool)
-        if a["window"]:
-            hidden |= column <= row - a["window"]
-        scores = np.where(hidden, -np.inf, scores)
-        weights = np.exp(scores - scores.max(-1, keepdims=True))
-        weights /= weights.sum(-1, keepdims=True)
+        weights = attention_weights(node, spec, query, key)
         return (weights @ v).transpose(1, 0, 2).reshape(len(query), -1)
 
     def _activate(self, node: Node, x: Array) -> Array:

@@ -135,6 +135,10 @@ class Recipe:
         grids = self.grids({ROWS: as_grids(lengths), OUTPUTS: as_grids([outputs])})
         return [int(some.prod(axis=1).sum()) for some in grids.values()]
 
+    def has_cache(self, lifetime: str) -> bool:
+        """Whether the program reads or writes a cache of this lifetime."""
+        return any(cache.lifetime == lifetime for cache in self.caches)
+
     def layout(self, capacities: Sequence[int]) -> tuple[list[int], int]:
         """Byte offset of every buffer and the size of the arena, for so many rows of each domain at most.
 

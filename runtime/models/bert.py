@@ -32,12 +32,14 @@ def build(metadata: Metadata, tensors: Shapes) -> Architecture:
     x = graph.embed(TOKEN_TYPES, "token_types", table_rows(tensors, "token_types"), sizes.hidden_size, add=x)
     x = graph.embed(POSITIONS, "position_embd", sizes.context_length, sizes.hidden_size, add=x)
     x = graph.layer_norm(x, "token_embd_norm", epsilon)
+    graph.tap("layers", x)
     for layer in range(sizes.num_layers):
         block = f"blk.{layer}"
         x = graph.add(x, self_attention(graph, x, cache, 0, f"{block}.attn", sizes, causal=False))
         x = graph.layer_norm(x, f"{block}.attn_output_norm", epsilon)
         x = graph.add(x, feed_forward(graph, x, block, sizes, activation))
         x = graph.layer_norm(x, f"{block}.layer_output_norm", epsilon)
+        graph.tap("layers", x)
     graph.output("hidden", x)
     if pooling is not None:
         pooled = graph.pool(x, pooling)

@@ -31,6 +31,7 @@ def build(metadata: Metadata, tensors: Shapes) -> Architecture:
     graph = Graph(tensors, metadata.path)
     cache, angles = sequence_cache(graph, sizes), rotary(graph, metadata, sizes)
     x = graph.embed(TOKENS, "token_embd", sizes.vocab_size, sizes.hidden_size)
+    graph.tap("layers", x)
     for layer in range(sizes.num_layers):
         block = f"blk.{layer}"
         h = graph.rms_norm(x, f"{block}.attn_norm", epsilon)
@@ -43,6 +44,7 @@ def build(metadata: Metadata, tensors: Shapes) -> Architecture:
         x = graph.add(x, attend(graph, query, cache, layer, f"{block}.attn", sizes, causal=True))
         h = graph.rms_norm(x, f"{block}.ffn_norm", epsilon)
         x = graph.add(x, gated_feed_forward(graph, h, block, sizes, "silu"))
+        graph.tap("layers", x)
     graph.output("hidden", graph.rms_norm(x, "output_norm", epsilon))
     last = graph.rms_norm(graph.select(x), "output_norm", epsilon)
     graph.output("logits", language_head(graph, last, "token_embd", sizes))

@@ -74,6 +74,7 @@ def encode(graph: Graph, config: TransformerConfig) -> None:
     sizes = config.encoder
     own, cross = pass_cache(graph, sizes), source_cache(graph, config.decoder)
     x = embeddings(graph, config, "enc", sizes)
+    graph.tap("layers", x)
     for layer in range(sizes.num_layers):
         block = f"enc.blk.{layer}"
         h = before(graph, config, x, f"{block}.attn_norm")
@@ -81,6 +82,7 @@ def encode(graph: Graph, config: TransformerConfig) -> None:
         x = after(graph, config, graph.add(x, h), f"{block}.attn_norm")
         h = feed_forward(graph, before(graph, config, x, f"{block}.ffn_norm"), block, sizes, config.activation)
         x = after(graph, config, graph.add(x, h), f"{block}.ffn_norm")
+        graph.tap("layers", x)
     memory = final_norm(graph, config, x, "enc.output_norm")
     graph.output("hidden", memory)
     for layer in range(config.decoder.num_layers):
@@ -92,6 +94,7 @@ def decode(graph: Graph, config: TransformerConfig) -> None:
     sizes = config.decoder
     own, cross = sequence_cache(graph, sizes), source_cache(graph, sizes)
     x = embeddings(graph, config, "dec", sizes)
+    graph.tap("layers", x)
     for layer in range(sizes.num_layers):
         block = f"dec.blk.{layer}"
         h = before(graph, config, x, f"{block}.attn_norm")
@@ -102,6 +105,7 @@ def decode(graph: Graph, config: TransformerConfig) -> None:
         x = after(graph, config, graph.add(x, h), f"{block}.cross_attn_norm")
         h = feed_forward(graph, before(graph, config, x, f"{block}.ffn_norm"), block, sizes, config.activation)
         x = after(graph, config, graph.add(x, h), f"{block}.ffn_norm")
+        graph.tap("layers", x)
     graph.output("hidden", final_norm(graph, config, x, "dec.output_norm"))
     last = final_norm(graph, config, graph.select(x), "dec.output_norm")
     graph.output("logits", language_head(graph, last, table(graph.tensor_shapes, "dec", "token_embd"), sizes))

@@ -28,6 +28,7 @@ VERBS: Mapping[str, Callable[[Session], bool]] = {
     "encode": lambda session: "pooled" in session.whole_outputs,
     "logits": lambda session: "logits" in session.step_outputs,
     "hidden_states": lambda session: "hidden" in session.whole_outputs | session.step_outputs,
+    "attention_weights": lambda session: session.attends,
     "tokenize": lambda session: session.vocab_size > 0,
     "detokenize": lambda session: session.vocab_size > 0,
 }

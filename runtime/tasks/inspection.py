@@ -76,29 +76,72 @@ class InspectionVerbs(VerbBase):
         finally:
             sequence.free()
 
-    def hidden_states(self, prompt: Prompt) -> np.ndarray:
+    def hidden_states(self, prompt: Prompt, target: Prompt | None = None, *, layers: bool = False) -> np.ndarray:
         """The last hidden state of every token: what the output layer, or the pooling of `encode`, works on.
 
         Parameters
         ----------
         prompt : str or list of int
             For an encoder-decoder: the source, and the states are the encoder's, which the decoder attends to.
+        target : str or list of int, optional
+            For an encoder-decoder: as in `logits`; the states are then the decoder's, one for each token of the target.
+        layers : bool
+            Give the states before the first layer and after each, as they stand before the last norm. The first call
+            with it takes some memory that is kept.
 
         Returns
         -------
-        ndarray, float32 [n, width]
+        ndarray, float32 [n, width], with `layers` [layers + 1, n, width]
 
         Raises
         ------
         ContextOverflowError
             If the tokens do not fit in the context.
         InvalidInputError
-            If there are no tokens, or one is out of range.
+            If there are no tokens, one is out of range, or `target` is not wanted.
+        NotEnoughMemoryError
+            If there is no memory for `layers`.
         UnsupportedModelError
             If the model does not give them.
         """
         session = self._require("hidden_states")
-        return session.hidden([self._ids(prompt)])
+        ids, sources = self._looked_at(session, prompt, target)
+        return session.hidden([ids], layers=layers, sources=None if sources is None else [sources])
+
+    def attention_weights(self, prompt: Prompt, target: Prompt | None = None) -> list[np.ndarray]:
+        """How much every token takes from every other, in each attention of the model.
+
+        Queries and keys are the model's own; the weights are computed from them in NumPy by the reference interpreter,
+        from keys that are not rounded to the type of the cache.
+
+        Parameters
+        ----------
+        prompt, target : str or list of int
+            As in `hidden_states`.
+
+        Returns
+        -------
+        list of ndarray, float32 [heads, n, positions]
+            One for each attention in the order of the layers; each row of one adds up to 1. With a `target`, a layer
+            has two: over the target, then over the source. They take 4 * heads * n * positions bytes each.
+
+        Raises
+        ------
+        ContextOverflowError, InvalidInputError, NotEnoughMemoryError, UnsupportedModelError
+            As in `hidden_states`; also if the model has no attention.
+        """
+        session = self._require("attention_weights")
+        ids, source = self._looked_at(session, prompt, target)
+        return session.attention(ids, source)
+
+    def _looked_at(self, session: Session, prompt: Prompt, target: Prompt | None) -> tuple[list[int], list[int] | None]:
+        """The token ids whose rows are looked at, and the source that they are read over."""
+        ids = self._ids(prompt)
+        if target is None:
+            return ids, None
+        if not session.needs_source:
+            raise InvalidInputError("target: only an encoder-decoder has one")
+        return self._target_ids(session, target, "target"), ids
 
     @overload
     def tokenize(self, text: str, *, add_special_tokens: bool = True, parse_special: bool = False) -> list[int]: ...

@@ -65,6 +65,7 @@ class FakeSession:
     ) -> None:
         self.table = np.asarray(table, np.float32)
         self.n_ctx, self.contexts, self.family, self.architecture = n_ctx, 64, family, "bigram"
+        self.attends = False
         self.needs_source = family == "encoder-decoder"
         self.step_outputs = frozenset(() if family == "encoder" else ("hidden", "logits"))
         self.whole_outputs = frozenset(
@@ -109,7 +110,15 @@ class FakeSession:
                 rows.extend(self.table[list(ids)] if outputs == "all" else [self.table[ids[-1]]])
             return np.array(rows, np.float32)
 
-    def hidden(self, token_ids: list[list[int]], *, pooled: bool = False, normalize: bool | None = None) -> np.ndarray:
+    def hidden(
+        self,
+        token_ids: list[list[int]],
+        *,
+        pooled: bool = False,
+        normalize: bool | None = None,
+        layers: bool = False,
+        sources: list[list[int]] | None = None,
+    ) -> np.ndarray:
         self.steps += 1
         if pooled:
             scale = -1.0 if normalize else 1.0

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 from edgeformer._kernels import core
 from edgeformer.engine.program import Batch, Program
 from edgeformer.engine.programs import compile_program
-from edgeformer.engine.weights import Weights
+from edgeformer.engine.weights import Weights, supported_type
 from edgeformer.files.gguf.reader import GGUFFile
 from edgeformer.graph.compiler import compile_graph
 from edgeformer.graph.domains import Domain, as_grids
@@ -87,7 +88,7 @@ def run_file(graph: Graph, path: Path, ids: list[int]) -> tuple[Recipe, dict[str
     """The recipe of a graph without caches over a file's tensors, and its outputs: compiled, and interpreted."""
     inputs, grids = text_inputs(ids)
     with GGUFFile(path) as file:
-        recipe, pool = compile_program(graph, tuple(graph.outputs), file), core.Pool(1)
+        recipe, pool = compile_program(graph, tuple(graph.outputs), partial(supported_type, file)), core.Pool(1)
         program = Program(recipe, Weights(file, pool, set(recipe.matrices)), {})
         tensors = {name: file.dequantize(name).astype(np.float64) for name in file.tensors}
     indices = {name: numbers.astype(np.int32) for name, numbers in inputs.items()}
