@@ -53,7 +53,7 @@ def test_bench_attention_of_one_row(benchmark: Any, isa: str, positions: int) ->
 @pytest.mark.parametrize("name", ["layer_norm", "rms_norm"])
 def test_bench_norm(benchmark: Any, isa: str, name: str) -> None:
     x, weight, bias = normal(64, WIDTH), normal(WIDTH), normal(WIDTH)
-    benchmark(core.kernel_norm, isa, name, x, weight, bias if name == "layer_norm" else None)
+    benchmark(core.kernel_row_function, isa, name, x, weight, bias if name == "layer_norm" else None)
 
 
 def test_bench_quantize(benchmark: Any, isa: str) -> None:
@@ -61,7 +61,7 @@ def test_bench_quantize(benchmark: Any, isa: str) -> None:
 
 
 def test_bench_softmax(benchmark: Any, isa: str) -> None:
-    benchmark(core.kernel_softmax, isa, normal(8, 49152))
+    benchmark(core.kernel_row_function, isa, "softmax", normal(8, 49152), number=1)
 
 
 def test_bench_silu_gate(benchmark: Any, isa: str) -> None:

@@ -80,7 +80,7 @@ def kernel_attention(isa, query, key, value, *, scale, causal=True, prefix=0, wi
     if spans is not None:
         attention_in_parts(kernels, &args, &segment, checked(spans, "spans", 1, 2**16), scratch.data)
         return output.array().reshape(n, heads, value_dim)
-    cdef FlushedDenormals flushed = FlushedDenormals()
+    cdef FloatMode mode = FloatMode()
     for head in range(kv_heads if begin < end else 0):
         kernels.attention(&args, &segment, head, begin, end, scratch.data)
     return output.array().reshape(n, heads, value_dim)
@@ -108,7 +108,7 @@ cdef int attention_in_parts(const ef_kernels *kernels, const ef_attention *args,
     cdef int32_t count = ef_attention_spans(segment.kv_length), begin, head
     cdef int32_t tiles = ef_attention_tiles(segment.num_rows * (args.num_heads // args.cache.num_heads))
     cdef Rows parts = Rows(1, ef_attention_part(args.cache) * tiles * count)
-    cdef FlushedDenormals flushed = FlushedDenormals()
+    cdef FloatMode mode = FloatMode()
     for head in range(args.cache.num_heads):
         for begin in range((count - 1) // spans * spans, -1, -spans):
             kernels.attention_split(args, segment, head, begin, min(begin + spans, count), parts.data, scratch)
@@ -120,7 +120,7 @@ cdef int fill_cache(const ef_kernels *kernels, Cache cache, const int32_t *pages
     """Stores rows from position 0 on, page by page, and NaN in what is left of the last page."""
     cdef Rows no_key = rows_of(numpy.full((1, keys.num_columns), numpy.nan, numpy.float32), "key")
     cdef Rows no_value = rows_of(numpy.full((1, values.num_columns), numpy.nan, numpy.float32), "value")
-    cdef FlushedDenormals flushed = FlushedDenormals()
+    cdef FloatMode mode = FloatMode()
     cdef int64_t key_stride = keys.stride * sizeof(float), value_stride = values.stride * sizeof(float)
     cdef Py_ssize_t i
     cdef int32_t count

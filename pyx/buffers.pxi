@@ -29,6 +29,8 @@ cdef View view_of(object source, str name, str element, int ndim):
     if view.buffer.itemsize != itemsize or element != "B" and form not in ((b"f",) if element == "f" else (b"i", b"l", b"q")):
         wanted = {"f": "float32", "i": "int32", "q": "int64", "B": "bytes"}[element]
         raise InvalidInputError(f"{name}: elements must be {wanted}, not {form.decode()!r} of {view.buffer.itemsize} bytes")
+    if element != "B" and <size_t>view.buffer.buf % <size_t>itemsize:
+        raise InvalidInputError(f"{name}: the elements must lie at multiples of {itemsize} bytes; copy the array")
     if ndim and view.buffer.ndim != ndim:
         raise InvalidInputError(f"{name}: {ndim} dimensions are needed, not {view.buffer.ndim}")
     return view
@@ -96,7 +98,7 @@ cdef void *allocate(size_t nbytes, bint large_pages, str what) except NULL:
     return memory
 
 
-cdef int32_t checked(object value, str name, object low, object high) except? -1:
+cdef int64_t checked(object value, str name, object low, object high) except? -1:
     """An integer within [low, high]."""
     if not low <= value <= high:
         raise InvalidInputError(f"{name} is {value}; it must be {low} to {high}")

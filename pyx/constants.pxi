@@ -12,6 +12,7 @@ cdef tuple names_of(const char *const *names, Py_ssize_t count):
 
 
 KERNELS = names_of(ef_kernel_names, EF_KERNEL_COUNT)
+ROW_FUNCTIONS = names_of(ef_row_function_names, EF_ROW_FUNCTION_COUNT)
 ACTIVATIONS = names_of(ef_activation_names, EF_ACT_COUNT)
 PAIRINGS = names_of(ef_pairing_names, EF_PAIR_COUNT)
 POOLINGS = names_of(ef_pooling_names, EF_POOL_COUNT)

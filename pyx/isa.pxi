@@ -40,16 +40,12 @@ cdef const ef_kernels *kernels_of(object isa) except NULL:
     return <const ef_kernels *><size_t>address
 
 
-def norm_pointer(isa, name):
-    """Address of the C row function `name` ("layer_norm", "rms_norm" or "l2_norm") of an instruction set (None: the best)."""
-    return <size_t>norm_of(kernels_of(isa), name)
+def row_function_pointer(isa, name):
+    """Address of the C function `name`, one of `ROW_FUNCTIONS`, of an instruction set (None: the best)."""
+    return <size_t>row_function_of(kernels_of(isa), name)
 
 
-cdef ef_row_function norm_of(const ef_kernels *kernels, object name) except NULL:
-    if name == "layer_norm":
-        return kernels.layer_norm
-    if name == "rms_norm":
-        return kernels.rms_norm
-    if name == "l2_norm":
-        return kernels.l2_norm
-    raise InvalidInputError(f"no norm is called {name!r}; there are: layer_norm, rms_norm, l2_norm")
+cdef ef_row_function row_function_of(const ef_kernels *kernels, object name) except NULL:
+    if name not in ROW_FUNCTIONS:
+        raise InvalidInputError(f"no row function is called {name!r}; there are: {', '.join(ROW_FUNCTIONS)}")
+    return ef_row_function_of(kernels, ROW_FUNCTIONS.index(name))

@@ -1,4 +1,4 @@
-# Single kernels for tests and benches, which alone use them. Arrays in, new arrays out; denormals are flushed as in a plan.
+# Single kernels for tests and benches, which alone use them. Arrays in, new arrays out; floats are in the mode of a plan.
 
 cdef int activation_of(object name) except -1:
     if name not in ACTIVATIONS:
@@ -42,7 +42,7 @@ def kernel_matmul(isa, Matrix matrix not None, x, bias=None, residual=None, acti
     float32 [n, N]
     """
     cdef const ef_kernels *kernels = kernels_of(isa)
-    cdef FlushedDenormals flushed = FlushedDenormals()
+    cdef FloatMode mode = FloatMode()
     cdef Rows input = rows_of(x, "x", matrix.num_columns)
     cdef Rows output = Rows(input.num_rows, matrix.num_rows), bias_row = None, residual_rows = None
     cdef ef_matmul args
@@ -76,7 +76,7 @@ def kernel_matmul(isa, Matrix matrix not None, x, bias=None, residual=None, acti
 def kernel_embed(isa, Matrix matrix not None, ids, scale=1.0, add=None):
     """Rows `ids` (int32 [n]) of the matrix times `scale`, plus `add` (float32 [n, K]); float32 [n, K]."""
     cdef const ef_kernels *kernels = kernels_of(isa)
-    cdef FlushedDenormals flushed = FlushedDenormals()
+    cdef FloatMode mode = FloatMode()
     cdef View index = view_of(ids, "ids", "i", 1)
     check_ids(<const int32_t *>index.buffer.buf, index.size(), 0, matrix.native.num_rows, "ids")
     cdef Rows output = Rows(index.size(), matrix.num_columns), add_rows = None
@@ -98,21 +98,21 @@ BLOCK_FIELDS = numpy.dtype([("scale", "f4"), ("scaled_sum", "f4"), ("sum", "i2")
 
 def kernel_quantize(isa, x):
     """Rows as blocks of 32, a structured array [n, K / 32]: scale, scaled_sum (float32), sum, low_sum (int16), q (int8 [32])."""
-    cdef FlushedDenormals flushed = FlushedDenormals()
+    cdef FloatMode mode = FloatMode()
     return quantized_rows(kernels_of(isa), rows_of(x, "x"), False).array().view(BLOCK_FIELDS)
 
 
 def kernel_quantize_row(isa, x):
     """The same with one scale a row, and the sum of each row's q, int32 [n]."""
-    cdef FlushedDenormals flushed = FlushedDenormals()
+    cdef FloatMode mode = FloatMode()
     words = quantized_rows(kernels_of(isa), rows_of(x, "x"), True).array()
     return numpy.ascontiguousarray(words[:, :-1]).view(BLOCK_FIELDS), words[:, -1].view(numpy.int32)
 
 
 def kernel_unary(isa, name, x):
-    """Activation `name` ("none", "relu", "gelu", "gelu_tanh", "silu") of float32 [n, K]."""
+    """Activation `name`, one of `ACTIVATIONS`, of float32 [n, K]."""
     cdef const ef_kernels *kernels = kernels_of(isa)
-    cdef FlushedDenormals flushed = FlushedDenormals()
+    cdef FloatMode mode = FloatMode()
     cdef Rows input = rows_of(x, "x"), output = Rows(input.num_rows, input.num_columns)
     cdef int activation = activation_of(name)
     cdef Py_ssize_t i
@@ -131,7 +131,7 @@ cdef Rows same_shape(object source, str name, Rows other):
 def kernel_gate(isa, name, gate, up):
     """activation(gate) * up of float32 [n, K]."""
     cdef const ef_kernels *kernels = kernels_of(isa)
-    cdef FlushedDenormals flushed = FlushedDenormals()
+    cdef FloatMode mode = FloatMode()
     cdef Rows first = rows_of(gate, "gate"), second = same_shape(up, "up", first), output = Rows(first.num_rows, first.num_columns)
     cdef int activation = activation_of(name)
     cdef Py_ssize_t i
@@ -143,7 +143,7 @@ def kernel_gate(isa, name, gate, up):
 def kernel_add(isa, a, b):
     """a + b of float32 [n, K]."""
     cdef const ef_kernels *kernels = kernels_of(isa)
-    cdef FlushedDenormals flushed = FlushedDenormals()
+    cdef FloatMode mode = FloatMode()
     cdef Rows first = rows_of(a, "a"), second = same_shape(b, "b", first), output = Rows(first.num_rows, first.num_columns)
     cdef Py_ssize_t i
     for i in range(first.num_rows):
@@ -151,24 +151,26 @@ def kernel_add(isa, a, b):
     return output.array()
 
 
-def kernel_norm(isa, name, x, weight, bias=None, epsilon=1e-5):
-    """Norm `name` ("layer_norm", "rms_norm", "l2_norm") of float32 [n, K] with weight and bias float32 [K]."""
-    cdef ef_row_function function = norm_of(kernels_of(isa), name)
-    cdef FlushedDenormals flushed = FlushedDenormals()
-    cdef Rows input = rows_of(x, "x"), output = Rows(input.num_rows, input.num_columns)
-    cdef Rows weight_row = vector_of(weight, "weight", input.num_columns), bias_row = None
+def kernel_row_function(isa, name, x, weight=None, bias=None, number=1e-5):
+    """Row function `name`, one of `ROW_FUNCTIONS`, of float32 [n, K] with weight and bias float32 [K]."""
+    cdef ef_row_function function = row_function_of(kernels_of(isa), name)
+    cdef FloatMode mode = FloatMode()
+    cdef Rows input = rows_of(x, "x"), output = Rows(input.num_rows, input.num_columns), weight_row = None, bias_row = None
+    if weight is not None:
+        weight_row = vector_of(weight, "weight", input.num_columns)
     if bias is not None:
         bias_row = vector_of(bias, "bias", input.num_columns)
     cdef Py_ssize_t i
     for i in range(input.num_rows):
-        function(output.row(i), input.row(i), weight_row.data, NULL if bias_row is None else bias_row.data, input.num_columns, epsilon)
+        function(output.row(i), input.row(i), NULL if weight_row is None else weight_row.data,
+                 NULL if bias_row is None else bias_row.data, input.num_columns, number)
     return output.array()
 
 
 def kernel_rotary(isa, positions, frequency, scale=1.0):
     """Cosines, then sines, of position * frequency: float32 [n, 2 * len(frequency)] for int32 positions [n]."""
     cdef const ef_kernels *kernels = kernels_of(isa)
-    cdef FlushedDenormals flushed = FlushedDenormals()
+    cdef FloatMode mode = FloatMode()
     cdef View position = view_of(positions, "positions", "i", 1)
     cdef Rows frequencies = vector_of(frequency, "frequency"), output = Rows(position.size(), 2 * frequencies.num_columns)
     cdef Py_ssize_t i
@@ -180,7 +182,7 @@ def kernel_rotary(isa, positions, frequency, scale=1.0):
 def kernel_rope(isa, x, cos_sin, num_heads, pairing=EF_PAIR_HALVES):
     """Heads of float32 [n, num_heads * head_dim] rotated by cos_sin float32 [n, 2 * half]; pairing: PAIR_..."""
     cdef const ef_kernels *kernels = kernels_of(isa)
-    cdef FlushedDenormals flushed = FlushedDenormals()
+    cdef FloatMode mode = FloatMode()
     cdef Rows rows = rows_of(x, "x"), angles = rows_of(cos_sin, "cos_sin")
     cdef int32_t heads = checked(num_heads, "num_heads", 1, rows.num_columns), pairs = checked(pairing, "pairing", 0, EF_PAIR_COUNT - 1)
     cdef int32_t head_dim = rows.num_columns // heads, half = angles.num_columns // 2
@@ -192,21 +194,10 @@ def kernel_rope(isa, x, cos_sin, num_heads, pairing=EF_PAIR_HALVES):
     return rows.array()
 
 
-def kernel_softmax(isa, x):
-    """Softmax of each row of float32 [n, K]."""
-    cdef const ef_kernels *kernels = kernels_of(isa)
-    cdef FlushedDenormals flushed = FlushedDenormals()
-    cdef Rows input = rows_of(x, "x"), output = Rows(input.num_rows, input.num_columns)
-    cdef Py_ssize_t i
-    for i in range(input.num_rows):
-        kernels.softmax(output.row(i), input.row(i), input.num_columns)
-    return output.array()
-
-
 def kernel_pool(isa, x, kind=EF_POOL_MEAN):
     """One row, float32 [K], out of float32 [n, K]; kind: POOL_..."""
     cdef const ef_kernels *kernels = kernels_of(isa)
-    cdef FlushedDenormals flushed = FlushedDenormals()
+    cdef FloatMode mode = FloatMode()
     cdef Rows input = rows_of(x, "x"), output = Rows(1, input.num_columns)
     cdef int32_t which = checked(kind, "kind", 0, EF_POOL_COUNT - 1)
     if input.num_rows == 0:

@@ -64,12 +64,14 @@ cdef extern from "edgeformer/kernels/kernels.h" nogil:
         EF_POOL_COUNT
         EF_POOL_MEAN
         EF_KERNEL_COUNT
+        EF_ROW_FUNCTION_COUNT
         EF_PAGE
         EF_WEIGHT_CHUNK
     const char *const ef_activation_names[]
     const char *const ef_pairing_names[]
     const char *const ef_pooling_names[]
     const char *const ef_kernel_names[]
+    const char *const ef_row_function_names[]
     ctypedef struct ef_matmul:
         ef_matrix weight
         const void *input
@@ -118,7 +120,7 @@ cdef extern from "edgeformer/kernels/kernels.h" nogil:
         const ef_bias *bias
         const float *sinks
     ctypedef void (*ef_row_function)(float *output, const float *input, const float *weight, const float *bias,
-                                     int64_t n, float epsilon) noexcept nogil
+                                     int64_t n, float number) noexcept nogil
     ctypedef struct ef_kernels:
         const char *isa
         void (*pack)(uint8_t *panels, int32_t type, int64_t num_columns, const uint8_t *source, int64_t row_begin,
@@ -131,13 +133,10 @@ cdef extern from "edgeformer/kernels/kernels.h" nogil:
         void (*activate)(float *output, const float *input, int64_t n, int32_t activation) noexcept nogil
         void (*gate)(float *output, const float *gate, const float *up, int64_t n, int32_t activation) noexcept nogil
         void (*add)(float *output, const float *a, const float *b, int64_t n) noexcept nogil
-        ef_row_function layer_norm
-        ef_row_function rms_norm
-        ef_row_function l2_norm
+        int32_t (*panels_finite)(const ef_matrix *matrix, int32_t panel_begin, int32_t panel_end) noexcept nogil
         void (*rotary)(float *cos_sin, int32_t position, const float *frequency, int64_t half, float scale) noexcept nogil
         void (*rope)(float *row, const float *cos_sin, int32_t num_heads, int32_t head_dim, int32_t half,
                      int32_t pairing) noexcept nogil
-        void (*softmax)(float *output, const float *input, int64_t n) noexcept nogil
         float (*log_sum_exp)(float *largest, const float *input, int64_t n) noexcept nogil
         int32_t (*is_finite)(const float *input, int64_t n) noexcept nogil
         void (*top)(int32_t *indices, int32_t count, const float *values, int32_t n,
@@ -158,6 +157,7 @@ cdef extern from "edgeformer/kernels/kernels.h" nogil:
         int64_t (*count_int4)(int64_t rounds) noexcept nogil
         int64_t (*count_float)(int64_t rounds) noexcept nogil
         uint64_t (*checksum)(const uint8_t *data, int64_t bytes) noexcept nogil
+    ef_row_function ef_row_function_of(const ef_kernels *kernels, int32_t index)
     int64_t ef_pad16(int64_t n)
     int64_t ef_cache_layer_bytes(const ef_cache *cache)
 
@@ -198,7 +198,7 @@ cdef extern from "edgeformer/plan/plan.h" nogil:
         const ef_buffer *buffers
         const ef_matrix *matrices
         const float *const *vectors
-        ef_cache caches[4]
+        ef_cache caches[EF_MAX_CACHES]
         uint8_t *arena
         ef_parts *parts
         const ef_kernels *kernels
@@ -238,8 +238,8 @@ cdef extern from "edgeformer/host/threads.h" nogil:
     ef_pool *ef_pool_create(int32_t max_threads)
     void ef_pool_stop(ef_pool *pool)
     void ef_pool_destroy(ef_pool *pool)
-    uint64_t ef_flush_denormals()
-    void ef_restore_denormals(uint64_t mode)
+    uint64_t ef_set_float_mode()
+    void ef_restore_float_mode(uint64_t mode)
 
 cdef extern from "edgeformer/host/guard.h" nogil:
     ctypedef struct sigset_t:  # opaque
@@ -266,6 +266,7 @@ cdef extern from "edgeformer/types/pack_run.h" nogil:
         int64_t offset
         uint8_t *buffers
         int error
+        int not_finite
     int64_t ef_pack_buffer_bytes(const ef_matrix *matrix)
     void ef_pack_run(void *pack, ef_pool *pool)
 

@@ -174,18 +174,9 @@ cdef class Plan:
         set_fields(&op, fields)
         op.function = <ef_row_function><size_t>function
         with self.guard:
-            if kind == "norm" and op.vector[0] < 0:
-                op.vector[0] = self.ones(op.width)
             self.ops.append(&op)
             self.checked = False
             return self.ops.count - 1
-
-    cdef int32_t ones(self, int32_t width) except -1:
-        cdef Rows rows = vector_of(numpy.ones(width, numpy.float32), "vector")
-        self.vectors.append(&rows.data)
-        self.vector_sizes.append(width)
-        self.references.append(rows)
-        return self.vectors.count - 1
 
     def set_buffers(self, offsets, strides, domains, arena_bytes, capacities):
         """Places the buffers in a new arena; what the old one held is gone.
@@ -353,6 +344,7 @@ cdef class Plan:
         cdef float *target = <float *>view.buffer.buf
         cdef const float *source
         cdef bint finite = True
+        cdef FloatMode mode = FloatMode()
         with nogil:
             for row in range(num_rows):
                 source = <const float *>(self.native.arena + buffer.offset + row * buffer.stride) + column

@@ -143,7 +143,7 @@ cdef class OpChecker:
         self.require(self.op.function != NULL, "the row function is missing")
         self.require(1 <= groups <= 2**16, f"{groups} groups")
         self.require(groups == 1 or self.op.quantized.buffer < 0 <= self.op.output.buffer, "groups cannot be quantized")
-        self.vector(0, self.op.width)
+        self.vector(0, self.op.width, True)
         self.vector(1, self.op.width, True)
         self.operand("input", self.op.input[0], groups * self.op.width, self.op.domain)
         if groups == 1:

@@ -144,13 +144,13 @@ cdef bint on_main_thread():
 
 
 @cython.final
-cdef class FlushedDenormals:
-    """Flushes denormals in this thread for as long as it lives."""
+cdef class FloatMode:
+    """This thread has the mode of floats that kernels want for as long as it lives."""
 
     cdef uint64_t mode
 
     def __cinit__(self):
-        self.mode = ef_flush_denormals()
+        self.mode = ef_set_float_mode()
 
     def __dealloc__(self):
-        ef_restore_denormals(self.mode)
+        ef_restore_float_mode(self.mode)

@@ -14,6 +14,7 @@ def is_finite(values, isa=None):
     """Whether a C-contiguous float32 array of any shape holds neither infinity nor NaN."""
     cdef View view = view_of(values, "values", "f", 0)
     cdef const ef_kernels *kernels = kernels_of(isa)
+    cdef FloatMode mode = FloatMode()
     cdef bint result
     with nogil:
         result = kernels.is_finite(<const float *>view.buffer.buf, view.buffer.len // <Py_ssize_t>sizeof(float))
@@ -27,6 +28,7 @@ def top(values, count, isa=None):
     """
     cdef View view = numbers_of(values, "values")
     cdef const ef_kernels *kernels = kernels_of(isa)
+    cdef FloatMode mode = FloatMode()
     cdef int32_t n = view.size(), wanted = min(checked(count, "count", 1, INT32_MAX), n)
     indices, heap = numpy.empty(wanted, numpy.int32), numpy.empty(8 * wanted, numpy.uint8)
     cdef View output = view_of(indices, "indices", "i", 1), scratch = view_of(heap, "heap", "B", 1)
@@ -47,7 +49,7 @@ def top_log_probs(rows, count, isa=None):
     """
     cdef View view = view_of(rows, "rows", "f", 2)
     cdef const ef_kernels *kernels = kernels_of(isa)
-    cdef FlushedDenormals flushed = FlushedDenormals()
+    cdef FloatMode mode = FloatMode()
     cdef int32_t n = checked(view.size(1), "the length of a row", 1, INT32_MAX), wanted = min(checked(count, "count", 1, INT32_MAX), n)
     cdef Py_ssize_t num_rows = view.size(), row, i
     indices, log_probs = numpy.empty((num_rows, wanted), numpy.int32), numpy.empty((num_rows, wanted), numpy.float32)
@@ -72,7 +74,7 @@ def log_sum_exp(values, isa=None):
     """(largest, log of the sum of exp(x - largest)) of float32 [n]: log_softmax is (x - largest) - that, in float32."""
     cdef View view = numbers_of(values, "values")
     cdef const ef_kernels *kernels = kernels_of(isa)
-    cdef FlushedDenormals flushed = FlushedDenormals()
+    cdef FloatMode mode = FloatMode()
     cdef Py_ssize_t n = view.size()
     cdef float largest, log_sum
     with nogil:
@@ -102,7 +104,7 @@ def weigh(values, largest, temperature, least=0.0, isa=None):
     """
     cdef View view = numbers_of(values, "values")
     cdef const ef_kernels *kernels = kernels_of(isa)
-    cdef FlushedDenormals flushed = FlushedDenormals()
+    cdef FloatMode mode = FloatMode()
     cdef Py_ssize_t n = view.size()
     weights, sums = numpy.empty(n, numpy.float32), numpy.empty((n + EF_WEIGHT_CHUNK - 1) // EF_WEIGHT_CHUNK, numpy.float64)
     cdef View weight = view_of(weights, "weights", "f", 1), total = view_of(sums.view(numpy.uint8), "sums", "B", 1)
@@ -136,7 +138,7 @@ def weigh_likely(values, largest, temperature, least=0.0, enough=numpy.inf, capa
     """
     cdef View view = numbers_of(values, "values")
     cdef const ef_kernels *kernels = kernels_of(isa)
-    cdef FlushedDenormals flushed = FlushedDenormals()
+    cdef FloatMode mode = FloatMode()
     cdef Py_ssize_t n = view.size(), begin = 0, count, kept = 0, most = checked(capacity, "capacity", 1, INT32_MAX)
     cdef float shift = largest, divisor = temperature, smallest = least, bound = enough
     cdef float chunk[EF_WEIGHT_CHUNK]

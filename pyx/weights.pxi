@@ -81,6 +81,11 @@ cdef class Matrix:
         num_rows : int
         pool : Pool, optional
             Threads to pack with.
+
+        Returns
+        -------
+        bool
+            Whether all that the rows hold is finite: no value, scale or minimum is NaN or infinite.
         """
         cdef ef_pack job = self.job(first_row, num_rows)
         cdef View view = view_of(source, "source", "B", 0)
@@ -88,7 +93,10 @@ cdef class Matrix:
         if view.buffer.len != wanted:
             raise InvalidInputError(f"source: {wanted} bytes are needed for {num_rows} rows, not {view.buffer.len}")
         job.source = <const uint8_t *>view.buffer.buf
+        if <size_t>job.source % 2:  # halves of blocks are read where they lie
+            raise InvalidInputError("source: the rows must begin at an even address; copy them")
         run_on(pool, ef_pack_run, &job)
+        return not job.not_finite
 
     def read(self, descriptor, offset, first_row, num_rows, packed=False, Pool pool=None):
         """As `pack`, but every thread reads what it packs from a file.
@@ -101,6 +109,11 @@ cdef class Matrix:
         packed : bool
             The file holds panels, which are read as they are.
         pool : Pool, optional
+
+        Returns
+        -------
+        bool
+            Whether all that the rows hold is finite, as `pack` says it.
 
         Raises
         ------
@@ -119,14 +132,30 @@ cdef class Matrix:
             ef_memory_unmap(job.buffers, nbytes)
         if job.error:
             raise OSError(job.error, os.strerror(job.error))
+        return not job.not_finite
+
+    def is_finite(self, Pool pool=None):
+        """Whether no value, scale or minimum is NaN or infinite. Reads no more of the matrix than that takes."""
+        cdef ef_pack job = self.whole()
+        job.kernels = kernels_of(None)
+        cdef Reading reading = Reading(self.file)
+        run_on(pool, ef_pack_run, &job)
+        reading.end()
+        return not job.not_finite
+
+    cdef ef_pack whole(self) noexcept:
+        """All rows, packed already."""
+        cdef ef_pack job
+        memset(&job, 0, sizeof(job))
+        job.matrix, job.row_end = &self.native, self.native.num_rows
+        return job
 
     cdef ef_pack job(self, first_row, num_rows) except *:
         """Rows to pack, checked."""
-        cdef ef_pack job
-        memset(&job, 0, sizeof(job))
+        cdef ef_pack job = self.whole()
         if self.file is not None:
             raise InvalidInputError("a matrix in a mapped file cannot be written to")
-        job.kernels, job.matrix = kernels_of(None), &self.native
+        job.kernels = kernels_of(None)
         job.row_begin = checked(first_row, "first_row", 0, self.native.num_rows)
         job.row_end = job.row_begin + checked(num_rows, "num_rows", 0, self.native.num_rows - job.row_begin)
         if job.row_begin % EF_TILE:
@@ -148,9 +177,9 @@ cdef class Matrix:
         cdef Rows output = Rows(1, self.native.num_columns)
         cdef const ef_kernels *kernels = kernels_of(isa)
         cdef Reading reading = Reading(self.file)
-        cdef uint64_t mode = ef_flush_denormals()
+        cdef uint64_t mode = ef_set_float_mode()
         kernels.embed(output.data, &self.native, index, 1.0, NULL)
-        ef_restore_denormals(mode)
+        ef_restore_float_mode(mode)
         reading.end()
         return output.array()[0]
 

@@ -37,6 +37,25 @@ def test_headers_neither_end_the_process_nor_do_io(path: Path) -> None:
     assert "Python.h" not in code and "stdio.h" not in code and "assert.h" not in code
 
 
+@needs_tree
+@pytest.mark.skipif(shutil.which("cc") is None, reason="there is no C compiler")
+def test_big_endian_builds_are_refused() -> None:
+    big = ["-U__BYTE_ORDER__", "-D__BYTE_ORDER__=__ORDER_BIG_ENDIAN__"]
+    for options in ([], big):
+        done = subprocess.run(
+            ["cc", "-fsyntax-only", *options, f"-I{ROOT / 'include'}", "-xc", "-"],
+            input='#include "edgeformer/kernels/kernels.h"\n', capture_output=True, text=True, check=False,
+        )  # fmt: skip
+        assert (done.returncode != 0) == bool(options)
+        assert ("little-endian" in done.stderr) == bool(options)
+
+
+@needs_tree
+def test_arrays_over_caches_are_as_long_as_there_can_be_caches() -> None:
+    sources = [*(ROOT / "pyx").glob("*.pxi"), ROOT / "pyx" / "native.pxd"]
+    assert not [path.name for path in sources if re.search(r"\w\[4\]", path.read_text())]
+
+
 @pytest.mark.skipif(shutil.which("nm") is None, reason="nm is not installed")
 def test_module_imports_nothing_that_ends_the_process() -> None:
     listed = subprocess.run(["nm", "-D", "--undefined-only", core.__file__], capture_output=True, text=True, check=True)

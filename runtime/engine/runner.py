@@ -190,9 +190,7 @@ class Runner:
     def _finite(self, results: dict[str, tuple[np.ndarray, bool]]) -> dict[str, np.ndarray]:
         for name, (_, finite) in results.items():
             if not finite:
-                culprit = self._weights.first_non_finite()
-                where = f"weights of {culprit} hold NaN or infinity" if culprit else "activations overflowed float32"
-                raise NumericError(f"{name} are not finite: {where}; convert the checkpoint again from a sound source")
+                raise NumericError(f"{name} are not finite: activations overflowed float32; is the checkpoint sound?")
         return {name: array for name, (array, _) in results.items()}
 
 

@@ -9,7 +9,7 @@ import numpy as np
 
 from .._kernels import core
 from ..errors import NumericError, UnsupportedModelError
-from ..files.gguf.reader import GGUFFile
+from ..files.gguf.reader import GGUFFile, not_finite
 from ..graph.recipe import MatrixPart, Stack, VectorSpec, padded
 from ..quants import TYPES
 
@@ -70,7 +70,7 @@ class Weights:
             info = self._file.tensors[stack[0].name]
             shape = sum(padded(part.rows) for part in stack[:-1]) + stack[-1].rows, info.shape[-1]
             if self._in_file(stack):
-                matrix = core.Matrix(self.type_of(info.name), *shape, self._map, part_offset(self._file, stack[0]))
+                matrix = self._mapped_matrix(stack, *shape)
                 self.mapped_bytes += matrix.nbytes
                 self._advance(matrix.nbytes)
             else:
@@ -81,6 +81,18 @@ class Weights:
                     first += padded(part.rows)
             self._matrices[stack] = matrix
         return self._matrices[stack]
+
+    def _mapped_matrix(self, stack: Stack, num_rows: int, num_columns: int) -> core.Matrix:
+        """Rows where they are in the file, all of them finite."""
+
+        def placed(first: MatrixPart, rows: int) -> core.Matrix:
+            return core.Matrix(self.type_of(first.name), rows, num_columns, self._map, part_offset(self._file, first))
+
+        matrix = placed(stack[0], num_rows)
+        if not matrix.is_finite(self._pool):
+            bad = (part for part in stack if not placed(part, part.rows).is_finite(self._pool))
+            raise not_finite(self._file.path, next(bad).name)
+        return matrix
 
     def _in_file(self, stack: Stack) -> bool:
         """Whether a stack is mapped as it is in the file."""
@@ -120,9 +132,7 @@ class Weights:
             if name is not None:
                 part[:width] = self._floats(name)[first : first + width]
                 if not np.isfinite(part).all():
-                    raise NumericError(
-                        f"{self._file.path}: {name} holds NaN or infinity; convert again from a sound checkpoint"
-                    )
+                    raise not_finite(self._file.path, name)
             parts.append(part)
         return np.concatenate(parts)
 
@@ -145,13 +155,6 @@ class Weights:
         self._matrices.clear()
         self._vectors.clear()
         self._memory = None
-
-    def first_non_finite(self) -> str | None:
-        """The first tensor group with a row of NaN or infinity, for an error message after the fact."""
-        for stack, matrix in self._matrices.items():
-            if any(not np.isfinite(matrix.row(row)).all() for row in range(matrix.num_rows)):
-                return " + ".join(dict.fromkeys(part.name for part in stack))
-        return None
 
 
 def _mapped(file: GGUFFile) -> core.MappedFile | None:

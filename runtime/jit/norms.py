@@ -1,8 +1,8 @@
 """Normalisations of one row, written in Python and compiled by Numba to C functions that the plan calls.
 
 The functions add sixteen lanes, one per element modulo sixteen, and reduce them by a fixed tree, in float32, every
-operation rounded by itself. The C functions of the same names (include/edgeformer/kernels/rows.h) do the same in the
-same order, so both give the same bits, and a machine without Numba runs the C ones.
+operation rounded by itself. The C functions of the same names (include/edgeformer/kernels/rows/rows.h) do the same in
+the same order, so both give the same bits, and a machine without Numba runs the C ones.
 
 Sixteen lanes are one value here (`lanes.py`): `_zero`, `_load`, `_store`, `_replace_lane` and `_sum_lanes` are further
 operations on them. In Python they work on NumPy arrays, so each norm also runs uncompiled; `_register` teaches Numba
@@ -106,7 +106,7 @@ def layer_norm(output: Any, row: Any, weight: Any, bias: Any, n: int, epsilon: A
     Parameters
     ----------
     output, row, weight, bias : pointer to float32, or array [n]
-        `output` may be `row`; `bias` may be NULL (None).
+        `output` may be `row`; `weight` and `bias` may be NULL (None), for ones and zeros.
     n : int
         At least 1.
     epsilon : float32
@@ -114,14 +114,18 @@ def layer_norm(output: Any, row: Any, weight: Any, bias: Any, n: int, epsilon: A
     mean = _sum(row, n) / np.float32(n)
     scale = ONE / np.sqrt(_sum_of_squared_differences(row, n, mean) / np.float32(n) + epsilon)
     whole = n - n % 16
-    without_bias = _is_null(bias)
+    without_weight, without_bias = _is_null(weight), _is_null(bias)
     for i in range(0, whole, 16):
-        y = (_load(row, i) - splat(mean)) * splat(scale) * _load(weight, i)
+        y = (_load(row, i) - splat(mean)) * splat(scale)
+        if not without_weight:
+            y = y * _load(weight, i)
         if not without_bias:
             y = y + _load(bias, i)
         _store(output, i, y)
     for i in range(whole, n):
-        value = (row[i] - mean) * scale * weight[i]
+        value = (row[i] - mean) * scale
+        if not without_weight:
+            value = value * weight[i]
         if not without_bias:
             value = value + bias[i]
         output[i] = value
@@ -137,10 +141,17 @@ def rms_norm(output: Any, row: Any, weight: Any, bias: Any, n: int, epsilon: Any
     """
     scale = ONE / np.sqrt(_sum_of_squares(row, n) / np.float32(n) + epsilon)
     whole = n - n % 16
+    without_weight = _is_null(weight)
     for i in range(0, whole, 16):
-        _store(output, i, _load(row, i) * splat(scale) * _load(weight, i))
+        y = _load(row, i) * splat(scale)
+        if not without_weight:
+            y = y * _load(weight, i)
+        _store(output, i, y)
     for i in range(whole, n):
-        output[i] = row[i] * scale * weight[i]
+        value = row[i] * scale
+        if not without_weight:
+            value = value * weight[i]
+        output[i] = value
 
 
 def l2_norm(output: Any, row: Any, weight: Any, bias: Any, n: int, epsilon: Any) -> None:
@@ -230,14 +241,16 @@ def _numba_wanted(use_numba: bool | None) -> bool:
 
 
 def row_function(name: str, use_numba: bool | None = None) -> int:
-    """Address of a C function that normalises one row (`ef_row_function` in include/edgeformer/kernels.h).
+    """Address of a C function of one row (`ef_row_function` in include/edgeformer/kernels/list.h).
 
     Parameters
     ----------
-    name : {"layer_norm", "rms_norm", "l2_norm"}
+    name : str
+        One of `core.ROW_FUNCTIONS`.
     use_numba : bool, optional
         True: compiled by Numba; False: the C function of this CPU's best instruction set. Default: Numba where it is
-        installed, unless the environment says EDGEFORMER_NUMBA=0. Both give the same bits.
+        installed, unless the environment says EDGEFORMER_NUMBA=0. Both give the same bits. Those that are no norms are
+        always C's.
 
     Returns
     -------
@@ -251,8 +264,8 @@ def row_function(name: str, use_numba: bool | None = None) -> int:
     MissingDependencyError
         Numba is asked for and not installed.
     """
-    if name not in ROW_FUNCTIONS:
-        raise InvalidOptionError(f"no row function is called {name!r}; there are: {', '.join(ROW_FUNCTIONS)}")
-    if _numba_wanted(use_numba):
+    if name not in core.ROW_FUNCTIONS:
+        raise InvalidOptionError(f"no row function is called {name!r}; there are: {', '.join(core.ROW_FUNCTIONS)}")
+    if name in ROW_FUNCTIONS and _numba_wanted(use_numba):
         return _jitted.address(name)
-    return core.norm_pointer(None, name)
+    return core.row_function_pointer(None, name)

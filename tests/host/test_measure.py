@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+import textwrap
+
 import numpy as np
 import pytest
 from edgeformer._kernels import core
@@ -40,3 +44,19 @@ def test_impossible_measurements_are_refused() -> None:
         core.count_products(None, "int8", -1)
     with pytest.raises(InvalidInputError, match="multiple of 256"):
         core.ReadBuffer(1000)
+
+
+def test_memory_of_more_than_two_gigabytes_is_asked_for() -> None:
+    """And refused by the system here, which has set a limit."""
+    script = """
+        import resource
+        from edgeformer._kernels import core
+        from edgeformer.errors import NotEnoughMemoryError
+        resource.setrlimit(resource.RLIMIT_AS, (2**32, 2**32))
+        try:
+            core.ReadBuffer(2**33)
+        except NotEnoughMemoryError as error:
+            print(error.needed)
+    """
+    done = subprocess.run([sys.executable, "-c", textwrap.dedent(script)], capture_output=True, text=True, check=False)
+    assert (done.stdout, done.stderr) == (f"{2**33}\n", "")

@@ -31,7 +31,7 @@ def numba_address(request: pytest.FixtureRequest) -> Callable[[str], int]:
 
 
 def uncompiled(name: str) -> Norm:
-    def norm(row: Row, weight: Row, bias: Row | None) -> Row:
+    def norm(row: Row, weight: Row | None, bias: Row | None) -> Row:
         output = np.empty_like(row)
         with np.errstate(all="ignore"):
             norms.ROW_FUNCTIONS[name](output, row, weight, bias, len(row), EPSILON)
@@ -78,13 +78,14 @@ def extreme_rows(rng: np.random.Generator, n: int) -> dict[str, Row]:
 def test_numba_equals_c_on_every_instruction_set(name: str, numba_address: Callable[[str], int]) -> None:
     rng = np.random.default_rng(1)
     compiled = at_address(numba_address(name))
-    twins = {isa: at_address(core.norm_pointer(isa, name)) for isa in core.isa_names()}
+    twins = {isa: at_address(core.row_function_pointer(isa, name)) for isa in core.isa_names()}
     for n in LENGTHS:
         row, weight, bias = random_row(rng, n), random_row(rng, n), random_row(rng, n)
-        for with_bias in (bias, None):
-            expected = bits(compiled(row, weight, with_bias))
+        for with_weight, with_bias in ((weight, bias), (weight, None), (None, bias), (None, None)):
+            expected = bits(compiled(row, with_weight, with_bias))
+            assert (bits(uncompiled(name)(row, with_weight, with_bias)) == expected).all(), n
             for isa, twin in twins.items():
-                assert (bits(twin(row, weight, with_bias)) == expected).all(), (isa, n)
+                assert (bits(twin(row, with_weight, with_bias)) == expected).all(), (isa, n)
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -93,7 +94,7 @@ def test_numba_equals_c_and_python_on_extremes(name: str, n: int, numba_address:
     rng = np.random.default_rng(n)
     weight, bias = random_row(rng, n), random_row(rng, n)
     compiled = at_address(numba_address(name))
-    twin = at_address(core.norm_pointer(None, name))
+    twin = at_address(core.row_function_pointer(None, name))
     for kind, row in extreme_rows(rng, n).items():
         expected = bits(compiled(row, weight, bias))
         assert (bits(twin(row, weight, bias)) == expected).all(), kind
@@ -136,17 +137,22 @@ def test_constant_row_gives_the_bias_and_zero_row_stays_zero() -> None:
 def test_numba_can_be_switched_off(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("EDGEFORMER_NUMBA", "0")
     for name in NAMES:
-        assert norms.row_function(name) == core.norm_pointer(None, name)
-        assert norms.row_function(name, use_numba=True) != core.norm_pointer(None, name)
+        assert norms.row_function(name) == core.row_function_pointer(None, name)
+        assert norms.row_function(name, use_numba=True) != core.row_function_pointer(None, name)
     monkeypatch.delenv("EDGEFORMER_NUMBA")
     assert norms.row_function("rms_norm") == norms.row_function("rms_norm", use_numba=True)
 
 
 def test_without_numba(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
-    assert norms.row_function("rms_norm") == core.norm_pointer(None, "rms_norm")
+    assert norms.row_function("rms_norm") == core.row_function_pointer(None, "rms_norm")
     with pytest.raises(MissingDependencyError, match="numba is not installed: pip install numba"):
         norms.row_function("rms_norm", use_numba=True)
+
+
+def test_row_functions_that_are_no_norms_are_those_of_c() -> None:
+    for name in set(core.ROW_FUNCTIONS) - set(NAMES):
+        assert norms.row_function(name, use_numba=True) == core.row_function_pointer(None, name)
 
 
 def test_unknown_name() -> None:

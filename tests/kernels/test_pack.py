@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from edgeformer._kernels import core
 from edgeformer.errors import InvalidInputError, NotEnoughMemoryError
-from support.kernel_inputs import matrix, raw_weights, rows, same_bits, walks
+from support.kernel_inputs import bad_numbers, matrix, raw_weights, rows, same_bits, walks
 
 TYPES = sorted(core.WEIGHT_TYPES)
 
@@ -29,6 +29,34 @@ def test_every_instruction_set_packs_the_same_bytes(isa: str, kind: int, monkeyp
         monkeypatch.setenv("EDGEFORMER_ISA", name)
         packed[name] = matrix(kind, 37, 768)[0].panels()
     assert np.array_equal(packed[isa], packed["scalar"])
+
+
+@pytest.mark.parametrize("kind", TYPES, ids=core.WEIGHT_TYPES.get)
+@walks("panels_finite")
+def test_numbers_that_are_not_finite_are_found(isa: str, kind: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("EDGEFORMER_ISA", isa)
+    raw, _ = raw_weights(kind, 37, 768)
+    packed = core.Matrix(kind, 37, 768)
+    assert packed.pack(raw, 0, 37) and packed.is_finite()
+    for bad in bad_numbers(kind, raw, 768):
+        assert not packed.pack(bad, 0, 37) and not packed.is_finite()
+    assert packed.pack(raw, 0, 37) and packed.is_finite()
+
+
+def test_scales_too_large_for_float32_are_not_finite() -> None:
+    row, mxfp4 = core.Matrix(core.EF_I8_ROW, 1, 32), core.Matrix(39, 1, 32)
+    assert row.pack(np.float32(2e36).tobytes() + bytes(32), 0, 1)
+    assert not row.pack(np.float32(3e36).tobytes() + bytes(32), 0, 1)
+    assert mxfp4.pack(bytes([252, *[0x77] * 16]), 0, 1) and np.isfinite(mxfp4.row(0)).all()
+    assert not mxfp4.pack(bytes([253, *[0x77] * 16]), 0, 1) and not np.isfinite(mxfp4.row(0)).all()
+
+
+def test_rows_at_an_odd_address_are_refused() -> None:
+    raw, _ = raw_weights(core.EF_Q4_0, 1, 32)
+    packed = core.Matrix(core.EF_Q4_0, 1, 32)
+    with pytest.raises(InvalidInputError, match="even address"):
+        packed.pack(memoryview(b"." + raw)[1:], 0, 1)
+    packed.pack(memoryview(b".." + raw)[2:], 0, 1)
 
 
 @pytest.mark.parametrize("kind", [core.EF_F32, core.EF_F16, core.EF_BF16], ids=core.WEIGHT_TYPES.get)

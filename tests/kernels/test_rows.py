@@ -12,6 +12,7 @@ from support.kernel_inputs import Floats, extreme_rows, rows, same_bits, walks
 
 LENGTHS = [*range(1, 36), 47, 48, 49, 127, 128, 129, 300]
 NORMS = ("layer_norm", "rms_norm", "l2_norm")
+NUMBERS = {"affine": 0.7, "softmax": 1.3, "soft_cap": 30.0, **dict.fromkeys(NORMS, 1e-5)}
 KERNELS: dict[str, Callable[[str, Floats], Floats]] = {
     **{name: lambda isa, x, name=name: core.kernel_unary(isa, name, x) for name in core.ACTIVATIONS},
     **{
@@ -19,11 +20,16 @@ KERNELS: dict[str, Callable[[str, Floats], Floats]] = {
         for name in core.ACTIVATIONS
     },
     **{
-        name: lambda isa, x, name=name: core.kernel_norm(isa, name, x, rows(1, x.shape[1]), rows(2, x.shape[1]))
-        for name in NORMS
+        name: lambda isa, x, name=name: core.kernel_row_function(
+            isa, name, x, rows(1, x.shape[1]), rows(2, x.shape[1]), NUMBERS[name]
+        )
+        for name in core.ROW_FUNCTIONS
+    },
+    **{
+        f"{name}_alone": lambda isa, x, name=name: core.kernel_row_function(isa, name, x, number=NUMBERS[name])
+        for name in core.ROW_FUNCTIONS
     },
     "add": lambda isa, x: core.kernel_add(isa, x, x[::-1].copy()),
-    "softmax": core.kernel_softmax,
     "mean": lambda isa, x: core.kernel_pool(isa, x, core.POOL_MEAN)[None],
     "first": lambda isa, x: core.kernel_pool(isa, x, core.POOL_FIRST)[None],
     "last": lambda isa, x: core.kernel_pool(isa, x, core.POOL_LAST)[None],
@@ -31,7 +37,7 @@ KERNELS: dict[str, Callable[[str, Floats], Floats]] = {
 
 
 @pytest.mark.parametrize("name", KERNELS)
-@walks("activate", "gate", "add", "layer_norm", "rms_norm", "l2_norm", "softmax", "pool")
+@walks("activate", "gate", "add", "pool", "layer_norm", "rms_norm", "l2_norm", "affine", "soft_cap", "softmax")
 def test_same_bits_for_every_length(isa: str, name: str) -> None:
     for n in LENGTHS:
         for x in (rows(n, 4, n, scale=3), extreme_rows(n, 4, n)):
@@ -54,8 +60,16 @@ ACTIVATIONS: dict[str, Callable[[np.ndarray], np.ndarray]] = {
     "relu": lambda x: np.maximum(x, 0),
     "gelu": lambda x: x * 0.5 * (1 + erf(x / np.sqrt(2))),
     "gelu_tanh": lambda x: 0.5 * x * (1 + np.tanh(np.sqrt(2 / np.pi) * (x + 0.044715 * x**3))),
-    "silu": lambda x: x / (1 + np.exp(-np.clip(x, -700, None))),
+    "silu": lambda x: x * sigmoid(x),
+    "quick_gelu": lambda x: x * sigmoid(1.702 * x),
+    "relu_squared": lambda x: np.maximum(x, 0) ** 2,
+    "sigmoid": lambda x: sigmoid(x),
+    "tanh": np.tanh,
 }
+
+
+def sigmoid(x: np.ndarray) -> np.ndarray:
+    return 1 / (1 + np.exp(-np.clip(x, -700, None)))
 
 
 @pytest.mark.parametrize("name", core.ACTIVATIONS)
@@ -74,9 +88,19 @@ def test_activations_are_close_to_float64(name: str) -> None:
 
 def test_activations_of_what_is_not_finite() -> None:
     x = np.array([[np.inf, -np.inf, np.nan]], np.float32)
+    limits = {"none": (np.inf, -np.inf), "sigmoid": (1, 0), "tanh": (1, -1)}
     for name in core.ACTIVATIONS:
         result = core.kernel_unary("scalar", name, x)[0]
-        assert result[0] == np.inf, name
+        assert tuple(result[:2]) == limits.get(name, (np.inf, 0)), name
+        assert np.isnan(result[2]), name
+
+
+def test_tanh_and_sigmoid_are_close_to_float64_relatively() -> None:
+    x = np.concatenate([np.logspace(-30, 1.9, 20000), -np.logspace(-30, 1.9, 20000)]).astype(np.float32)[None]
+    for name, ulps in (("tanh", 1.5), ("sigmoid", 2.5)):
+        wanted = ACTIVATIONS[name](x.astype(np.float64))
+        error = np.abs(core.kernel_unary("scalar", name, x) - wanted) / np.spacing(wanted.astype(np.float32))
+        assert error.max() <= ulps
 
 
 def check_sums(blocks: np.ndarray) -> None:
@@ -118,6 +142,16 @@ def test_quantize_survives_what_is_not_finite(isa: str) -> None:
     check_sums(blocks)
 
 
+@pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
+def test_a_value_that_is_not_finite_is_in_the_scale_wherever_it_is(isa: str, bad: float) -> None:
+    for place in range(64):
+        x = rows(0, 1, 64)
+        x[0, place] = bad
+        scales = core.kernel_quantize(isa, x)["scale"][0]
+        assert not np.isfinite(scales[place // 32]) and np.isfinite(scales[1 - place // 32])
+        assert not np.isfinite(core.kernel_quantize_row(isa, x)[0]["scale"]).any()
+
+
 @walks("quantize")
 def test_quantize_gives_the_same_bits(isa: str) -> None:
     for seed in range(20):
@@ -137,28 +171,51 @@ def test_quantized_rows_have_one_scale_and_their_total(isa: str) -> None:
         assert blocks.tobytes() == wanted.tobytes() and np.array_equal(total, wanted_total)
 
 
-def norm64(name: str, x: np.ndarray, weight: np.ndarray, bias: np.ndarray, epsilon: float) -> np.ndarray:
-    """The norms in float64."""
+def function64(name: str, x: np.ndarray, weight: np.ndarray, bias: np.ndarray, epsilon: float) -> np.ndarray:
+    """The row functions in float64."""
     if name == "layer_norm":
         return (x - x.mean(-1, keepdims=True)) / np.sqrt(x.var(-1, keepdims=True) + epsilon) * weight + bias
     if name == "rms_norm":
         return x / np.sqrt((x * x).mean(-1, keepdims=True) + epsilon) * weight
+    if name == "affine":
+        return x * epsilon * weight + bias
+    if name == "soft_cap":
+        return epsilon * np.tanh(x / epsilon)
+    if name == "softmax":
+        weights = np.exp(x * epsilon - (x * epsilon).max(-1, keepdims=True))
+        return weights / weights.sum(-1, keepdims=True)
     return x / np.maximum(np.linalg.norm(x, axis=-1, keepdims=True), epsilon)
 
 
-@pytest.mark.parametrize("name", NORMS)
-def test_norms_are_close_to_float64(name: str) -> None:
+@pytest.mark.parametrize("name", core.ROW_FUNCTIONS)
+def test_row_functions_are_close_to_float64(name: str) -> None:
     for n in LENGTHS:
         x, weight, bias = rows(n, 3, n) + np.float32(0.5), rows(1, n), rows(2, n)
-        wanted = norm64(name, *(a.astype(np.float64) for a in (x, weight, bias)), 1e-5)
-        assert np.allclose(core.kernel_norm("scalar", name, x, weight, bias, 1e-5), wanted, rtol=2e-5, atol=2e-5), n
+        wanted = function64(name, *(a.astype(np.float64) for a in (x, weight, bias)), NUMBERS[name])
+        result = core.kernel_row_function("scalar", name, x, weight, bias, NUMBERS[name])
+        assert np.allclose(result, wanted, rtol=2e-5, atol=2e-5), n
+
+
+def test_norms_without_weight_and_bias_are_those_with_ones_and_zeros(isa: str) -> None:
+    for n in LENGTHS:
+        x, ones, zeros = rows(n, 2, n), np.ones(n, np.float32), np.zeros(n, np.float32)
+        for name in core.ROW_FUNCTIONS:
+            plain = core.kernel_row_function(isa, name, x)
+            assert np.array_equal(plain, core.kernel_row_function(isa, name, x, ones, zeros)), (n, name)
+
+
+def test_a_soft_cap_is_kept_to(isa: str) -> None:
+    x = np.array([[-np.inf, -1e30, -1e3, 0, 1e-20, 49, 1e30, np.inf, np.nan]], np.float32)
+    result = core.kernel_row_function(isa, "soft_cap", x, number=50)[0]
+    assert np.isnan(result[-1]) and np.abs(result[:-1]).max() == 50 and (np.diff(result[:-1]) >= 0).all()
+    assert np.allclose(result[3:6], [0, 1e-20, 50 * np.tanh(0.98)], rtol=1e-6, atol=0)
 
 
 def test_layer_norm_without_bias_adds_nothing(isa: str) -> None:
     x, weight = rows(0, 2, 50), rows(1, 50)
     assert same_bits(
-        core.kernel_norm(isa, "layer_norm", x, weight),
-        core.kernel_norm(isa, "layer_norm", x, weight, np.zeros(50, np.float32)),
+        core.kernel_row_function(isa, "layer_norm", x, weight),
+        core.kernel_row_function(isa, "layer_norm", x, weight, np.zeros(50, np.float32)),
     )
 
 
@@ -167,12 +224,13 @@ def test_softmax_is_close_to_float64() -> None:
         x = rows(n, 3, n, scale=8)
         shifted = x.astype(np.float64) - x.max(-1, keepdims=True)
         log_sum = np.log(np.exp(shifted).sum(-1, keepdims=True))
-        assert np.allclose(core.kernel_softmax("scalar", x), np.exp(shifted - log_sum), rtol=2e-6, atol=1e-12)
+        result = core.kernel_row_function("scalar", "softmax", x, number=1)
+        assert np.allclose(result, np.exp(shifted - log_sum), rtol=2e-6, atol=1e-12)
 
 
 def test_softmax_of_masked_logits_is_zero_there(isa: str) -> None:
     x = np.array([1.0, -np.inf, 2.0, -np.inf], np.float32)
-    result = core.kernel_softmax(isa, x[None])[0]
+    result = core.kernel_row_function(isa, "softmax", x[None], number=1)[0]
     assert result[1] == result[3] == 0 and abs(result.sum() - 1) < 1e-6
 
 
@@ -188,9 +246,9 @@ def test_wrong_rows_are_refused() -> None:
         core.kernel_quantize("scalar", rows(0, 1, 33))
     with pytest.raises(InvalidInputError, match="no activation"):
         core.kernel_unary("scalar", "swish", rows(0, 1, 3))
-    with pytest.raises(InvalidInputError, match="no norm"):
-        core.kernel_norm("scalar", "batch_norm", rows(0, 1, 3), rows(0, 3))
+    with pytest.raises(InvalidInputError, match="no row function"):
+        core.kernel_row_function("scalar", "batch_norm", rows(0, 1, 3), rows(0, 3))
     with pytest.raises(InvalidInputError, match="there are no columns"):
-        core.kernel_softmax("scalar", np.empty((2, 0), np.float32))
+        core.kernel_unary("scalar", "relu", np.empty((2, 0), np.float32))
     with pytest.raises(InvalidInputError, match="2 dimensions"):
-        core.kernel_softmax("scalar", rows(0, 3))
+        core.kernel_unary("scalar", "relu", rows(0, 3))

@@ -111,7 +111,7 @@ def _norm(plan: core.Plan, make: Builder) -> dict[str, Any]:
         "output": (make.floats(32), 0),
         "groups": 1,
         "width": 32,
-        "function": core.norm_pointer(None, "rms_norm"),
+        "function": core.row_function_pointer(None, "rms_norm"),
     }
 
 

@@ -107,11 +107,11 @@ def test_norm_in_groups_and_without_weights(pool: core.Pool) -> None:
         width=WIDTH // 4,
         groups=4,
         epsilon=1e-5,
-        function=core.norm_pointer(None, "layer_norm"),
+        function=core.row_function_pointer(None, "layer_norm"),
     )
     bench.run(pool)
     groups = x.reshape(-1, WIDTH // 4)
-    wanted = core.kernel_norm(None, "layer_norm", groups, np.ones(WIDTH // 4, np.float32), None, 1e-5)
+    wanted = core.kernel_row_function(None, "layer_norm", groups, np.ones(WIDTH // 4, np.float32), None, 1e-5)
     assert same_bits(bench.read(result, WIDTH), wanted.reshape(x.shape))
 
 
@@ -119,12 +119,12 @@ def test_norm_in_groups_and_without_weights(pool: core.Pool) -> None:
 def test_a_result_may_be_floats_and_quantized_rows_at_once(pool: core.Pool, name: str) -> None:
     x, y = rows(0, ROWS, WIDTH), rows(1, ROWS, WIDTH)
     fields: dict[str, dict[str, Any]] = {
-        "norm": {"groups": 1, "epsilon": 1e-5, "function": core.norm_pointer(None, "rms_norm")},
+        "norm": {"groups": 1, "epsilon": 1e-5, "function": core.row_function_pointer(None, "rms_norm")},
         "gate": {"activation": core.ACT_SILU},
         "activate": {"activation": core.ACT_RELU},
     }
     wanted = {
-        "norm": lambda: core.kernel_norm(None, "rms_norm", x, np.ones(WIDTH, np.float32), None, 1e-5),
+        "norm": lambda: core.kernel_row_function(None, "rms_norm", x, np.ones(WIDTH, np.float32), None, 1e-5),
         "gate": lambda: core.kernel_gate(None, "silu", x, y),
         "activate": lambda: core.kernel_unary(None, "relu", x),
     }

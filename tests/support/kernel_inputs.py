@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import TypeVar
 
 import numpy as np
@@ -108,6 +108,25 @@ def raw_weights(kind: int, num_rows: int, num_columns: int, seed: int = 0) -> tu
         blocks[..., offset : offset + 2] = halves.view(np.uint8)
     values = dequantize(blocks.reshape(num_rows, -1), quantized)
     return blocks.tobytes(), values.reshape(num_rows, num_columns).astype(np.float64)
+
+
+def bad_numbers(kind: int, raw: bytes, num_columns: int) -> Iterator[bytes]:
+    """Rows with one value, scale or minimum replaced by NaN or an infinity: each number of a block once, somewhere."""
+    rng = np.random.default_rng(len(raw))
+    name, row = core.WEIGHT_TYPES[kind], np.array([np.nan, np.inf, -np.inf], np.float32)
+    if kind in FLOATS or kind == core.EF_I8_ROW:
+        step = {core.EF_F32: 4, core.EF_I8_ROW: 4 + num_columns}.get(kind, 2)
+        places = [0]
+        numbers = {core.EF_F16: row.astype(np.float16), core.EF_BF16: row.view(np.uint16)[1::2]}.get(kind, row)
+    else:
+        step, places = block_bytes(kind), HALVES[name] or (0,)
+        numbers = row.astype(np.float16) if HALVES[name] else np.array([255], np.uint8)
+    for place in places:
+        for number in numbers:
+            bad = bytearray(raw)
+            start = int(rng.integers(len(raw) // step)) * step + place
+            bad[start : start + number.nbytes] = number.tobytes()
+            yield bytes(bad)
 
 
 def columns(kind: int, *counts: int) -> list[int]:

@@ -79,7 +79,7 @@ class Decoder:
         self.cache = core.Cache(pages, num_layers, 1, self.head_dim, self.head_dim, core.EF_F16)
         self.plan.add_cache(self.cache)
         self.builder = Builder(self.plan)
-        self.function = core.norm_pointer(isa, "rms_norm")
+        self.function = core.row_function_pointer(isa, "rms_norm")
         self.norm = self.plan.add_vector(rows(7, self.width))
         self._build(num_layers)
         self.builder.place(capacity)

@@ -12,18 +12,18 @@ ROW_FUNCTION = ctypes.CFUNCTYPE(
     None, ctypes.c_void_p, ctypes.c_void_p, ctypes.c_void_p, ctypes.c_void_p, ctypes.c_int64, ctypes.c_float
 )
 Row = np.ndarray
-Norm = Callable[[Row, Row, "Row | None"], Row]
+Norm = Callable[[Row, "Row | None", "Row | None"], Row]
 
 
 def at_address(address: int) -> Norm:
     """The row function at an address, writing into a row with a guard behind it."""
     function = ROW_FUNCTION(address)
 
-    def norm(row: Row, weight: Row, bias: Row | None) -> Row:
+    def norm(row: Row, weight: Row | None, bias: Row | None) -> Row:
         n = len(row)
         output = np.full(n + 16, np.float32(-77))
-        pointers = [array.ctypes.data for array in (output, row, weight)]
-        function(*pointers, None if bias is None else bias.ctypes.data, n, EPSILON)
+        pointers = [None if array is None else array.ctypes.data for array in (output, row, weight, bias)]
+        function(*pointers, n, EPSILON)
         assert (output[n:] == -77).all(), "wrote past the row"
         return output[:n]
 

@@ -92,24 +92,25 @@ static inline void ef_pause(void)
 #endif
 }
 
-/* Makes this thread flush denormals to zero, inputs too; returns the mode to give to ef_restore_denormals. */
-static inline uint64_t ef_flush_denormals(void)
+/* Gives this thread the mode of floats that kernels want, whatever the host had set: to nearest, denormals flushed to zero,
+ * inputs too, no exception raises a signal. Returns the mode to give to ef_restore_float_mode. */
+static inline uint64_t ef_set_float_mode(void)
 {
 #if defined(__SSE2__)
-    unsigned mode = _mm_getcsr();
-    _mm_setcsr(mode | 0x8040); /* FTZ, DAZ */
+    const unsigned mode = _mm_getcsr();
+    _mm_setcsr(0x1f80 | 0x8040); /* all masked, nearest; FTZ, DAZ */
     return mode;
 #elif defined(__aarch64__)
     uint64_t mode;
     __asm__ volatile("mrs %0, fpcr" : "=r"(mode));
-    __asm__ volatile("msr fpcr, %0" ::"r"(mode | ((uint64_t)1 << 24))); /* FZ */
+    __asm__ volatile("msr fpcr, %0" ::"r"((uint64_t)1 << 24)); /* FZ; all else 0: nearest, no traps */
     return mode;
 #else
     return 0;
 #endif
 }
 
-static inline void ef_restore_denormals(uint64_t mode)
+static inline void ef_restore_float_mode(uint64_t mode)
 {
 #if defined(__SSE2__)
     _mm_setcsr((unsigned)mode);
@@ -237,7 +238,7 @@ static inline void *ef_worker_main(void *argument)
 {
     const ef_worker *worker = argument;
     ef_pool *pool = worker->pool;
-    ef_flush_denormals();
+    ef_set_float_mode();
     for (;;) {
         const uint64_t ticket = ef_work_rounds(pool, worker->thread);
         if (atomic_load_explicit(&pool->stopping, memory_order_acquire)) /* set before the last ticket was issued */
@@ -314,7 +315,7 @@ static inline void ef_pool_start(ef_pool *pool)
 /* Runs a job whose first round has `chunks` chunks and returns when it is over. Called with ef_pool_start done. */
 static inline void ef_pool_run(ef_pool *pool, ef_job job, int32_t chunks)
 {
-    uint64_t mode = ef_flush_denormals();
+    uint64_t mode = ef_set_float_mode();
     if (pool->num_threads == 1) {
         for (; chunks; chunks = job.next(job.context, 0))
             for (int32_t chunk = 0; chunk < chunks; chunk++)
@@ -325,7 +326,7 @@ static inline void ef_pool_run(ef_pool *pool, ef_job job, int32_t chunks)
         ef_work(pool, 0, 1);
         ef_work_rounds(pool, 0);
     }
-    ef_restore_denormals(mode);
+    ef_restore_float_mode(mode);
 }
 
 static inline int32_t ef_job_over(void *context, int32_t thread)
@@ -342,8 +343,10 @@ static inline void ef_pool_each(ef_pool *pool, void (*chunk)(void *, int32_t, in
         ef_pool_start(pool);
         ef_pool_run(pool, (ef_job){chunk, ef_job_over, context}, chunks);
     } else {
+        const uint64_t mode = ef_set_float_mode();
         for (int32_t i = 0; i < chunks; i++)
             chunk(context, i, 0);
+        ef_restore_float_mode(mode);
     }
 }
 

@@ -13,7 +13,8 @@
 
 /* Lists that C and Python share: row(NAME, name). Their names in Python are core.ACTIVATIONS, PAIRINGS and POOLINGS. */
 #define EF_ACTIVATIONS(row) /* math.h has a function of each name */ \
-    row(NONE, none) row(RELU, relu) row(GELU, gelu) /* with erf */ row(GELU_TANH, gelu_tanh) row(SILU, silu)
+    row(NONE, none) row(RELU, relu) row(GELU, gelu) /* with erf */ row(GELU_TANH, gelu_tanh) row(SILU, silu) \
+    row(QUICK_GELU, quick_gelu) row(RELU_SQUARED, relu_squared) row(SIGMOID, sigmoid) row(TANH, tanh)
 #define EF_PAIRINGS(row) \
     row(HALVES, halves)         /* (i, i + d/2), GPT-NeoX and Hugging Face */ \
     row(NEIGHBOURS, neighbours) /* (2i, 2i + 1), GGUF llama */
@@ -125,6 +126,18 @@ typedef struct ef_kernels {
 /* Their names, in the order of the list. */
 static const char *const ef_kernel_names[] = {EF_KERNELS(EF_KERNEL)};
 #undef EF_KERNEL
+#define EF_ROW(name) #name,
+static const char *const ef_row_function_names[] = {EF_ROW_FUNCTIONS(EF_ROW)};
+#undef EF_ROW
+enum { EF_ROW_FUNCTION_COUNT = sizeof ef_row_function_names / sizeof ef_row_function_names[0] };
+/* The row function of that name among the kernels; 0 <= index < EF_ROW_FUNCTION_COUNT. */
+static inline ef_row_function ef_row_function_of(const ef_kernels *kernels, int32_t index)
+{
+#define EF_ROW(name) kernels->name,
+    const ef_row_function functions[] = {EF_ROW_FUNCTIONS(EF_ROW)};
+#undef EF_ROW
+    return functions[index];
+}
 enum { EF_KERNEL_COUNT = sizeof ef_kernel_names / sizeof ef_kernel_names[0] };
 
 /* A product of many rows unpacks some columns of a group of panels at a time, a slab, so that they stay in the first-level

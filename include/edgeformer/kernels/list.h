@@ -5,18 +5,24 @@
 #ifndef EDGEFORMER_KERNEL_LIST_H
 #define EDGEFORMER_KERNEL_LIST_H
 
-/* One row: LayerNorm, RMSNorm and kin. `output` may be `input`; nothing past n is written; bias may be NULL. */
+/* Functions of a row, which a plan calls by their address: row(name). `output` may be `input`; nothing past n is written;
+ * weight and bias may be NULL, for ones and zeros. number: epsilon of a norm, the factor of affine and softmax, the cap of
+ * soft_cap. */
 typedef void (*ef_row_function)(float *output, const float *input, const float *weight, const float *bias, int64_t n,
-                                float epsilon);
-#define EF_NORM(kernel, name) \
+                                float number);
+#define EF_ROW_FUNCTIONS(row) row(layer_norm) row(rms_norm) row(l2_norm) row(affine) row(soft_cap) row(softmax)
+#define EF_ROW_KERNEL(kernel, name) \
     kernel(name, void, (float *output, const float *input, const float *weight, const float *bias, int64_t n, \
-                        float epsilon))
+                        float number))
 
 #define EF_KERNELS(kernel) \
     /* Packs GGUF rows [row_begin, row_end) of a matrix into `panels`; row_begin is a multiple of sixteen; source
      * points to row_begin's bytes. Rows from row_end to the next multiple of sixteen are written as zeros. */ \
     kernel(pack, void, (uint8_t *panels, int32_t type, int64_t num_columns, const uint8_t *source, \
                         int64_t row_begin, int64_t row_end)) \
+    /* Whether the numbers of panels [panel_begin, panel_end) of a matrix are finite: its values, or its scales and minima
+     * and what they can be multiplied to. */ \
+    kernel(panels_finite, int32_t, (const ef_matrix *matrix, int32_t panel_begin, int32_t panel_end)) \
     kernel(matmul, void, (const ef_matmul *args, int32_t row_begin, int32_t row_end, int32_t panel_begin, \
                           int32_t panel_end)) \
     /* One row of a packed matrix as floats: output[k] = (add ? add[k] : 0) + scale * weight[row][k],
@@ -30,15 +36,17 @@ typedef void (*ef_row_function)(float *output, const float *input, const float *
     /* activation(gate) * up */ \
     kernel(gate, void, (float *output, const float *gate, const float *up, int64_t n, int32_t activation)) \
     kernel(add, void, (float *output, const float *a, const float *b, int64_t n)) \
-    EF_NORM(kernel, layer_norm) \
-    EF_NORM(kernel, rms_norm) \
-    EF_NORM(kernel, l2_norm) \
+    EF_ROW_KERNEL(kernel, layer_norm) \
+    EF_ROW_KERNEL(kernel, rms_norm) \
+    EF_ROW_KERNEL(kernel, l2_norm) \
+    EF_ROW_KERNEL(kernel, affine) \
+    EF_ROW_KERNEL(kernel, soft_cap) \
+    EF_ROW_KERNEL(kernel, softmax) \
     /* cos_sin[i] = cos(position * frequency[i]) * scale, cos_sin[half + i] the sine, i < half. */ \
     kernel(rotary, void, (float *cos_sin, int32_t position, const float *frequency, int64_t half, float scale)) \
     /* Rotates the first 2*half of each head's head_dim values, in place. */ \
     kernel(rope, void, (float *row, const float *cos_sin, int32_t num_heads, int32_t head_dim, int32_t half, \
                         int32_t pairing)) \
-    kernel(softmax, void, (float *output, const float *input, int64_t n)) /* n >= 1 */ \
     /* Logarithm of the sum of exp(x - *largest), *largest being the greatest: the logarithm of the softmax is
      * (x - *largest) - that. n >= 1 */ \
     kernel(log_sum_exp, float, (float *largest, const float *input, int64_t n)) \

@@ -55,6 +55,7 @@ typedef struct ef_run {
     uint8_t *scratch;
     int64_t scratch_bytes; /* of one thread */
     int64_t last_poll;
+    uint64_t host_mode;    /* of floats in the calling thread, which `poll` wants back */
     ef_round round, next;  /* what all threads work at, and what they will work at after it */
     atomic_int status;     /* ef_run_status; anything but EF_RUN_DONE empties the chunks that are left */
 } ef_run;
@@ -68,8 +69,10 @@ static inline void ef_run_check(ef_run *run)
     } else if (run->poll) {
         int64_t now = ef_nanoseconds();
         if (now - run->last_poll >= EF_POLL_NANOSECONDS) {
+            ef_restore_float_mode(run->host_mode);
             if (run->poll(run->poll_context))
                 status = EF_RUN_POLLED;
+            ef_set_float_mode();
             run->last_poll = ef_nanoseconds();
         }
     }
@@ -207,13 +210,13 @@ static inline int ef_plan_run(const ef_plan *plan, const ef_batch *batch, ef_poo
         ((ef_worker_state *)(void *)(scratch + thread * run.scratch_bytes))->op = -1;
     if (plan->parts) /* a run that was ended within attention has left them counted */
         memset(plan->parts->finished, 0, sizeof plan->parts->finished);
-    uint64_t mode = ef_flush_denormals();
+    run.host_mode = ef_set_float_mode();
     ef_run_check(&run);
     run.next = ef_run_find(&run, 0);
     int32_t chunks = ef_run_next(&run, 0);
     if (chunks)
         ef_pool_run(pool, (ef_job){ef_run_chunk, ef_run_next, &run}, chunks);
-    ef_restore_denormals(mode);
+    ef_restore_float_mode(run.host_mode);
     return atomic_load(&run.status);
 }
 

@@ -180,6 +180,14 @@ static inline ef_i32x16 ef_i32x16_set1(int32_t x) { return (ef_i32x16){_mm256_se
 static inline ef_i32x16 ef_i32x16_add(ef_i32x16 a, ef_i32x16 b) { EF_HALVES2(ef_i32x16, _mm256_add_epi32, a, b); }
 static inline ef_i32x16 ef_i32x16_sub(ef_i32x16 a, ef_i32x16 b) { EF_HALVES2(ef_i32x16, _mm256_sub_epi32, a, b); }
 static inline ef_i32x16 ef_i32x16_mul(ef_i32x16 a, ef_i32x16 b) { EF_HALVES2(ef_i32x16, _mm256_mullo_epi32, a, b); }
+static inline ef_i32x16 ef_i32x16_max(ef_i32x16 a, ef_i32x16 b) { EF_HALVES2(ef_i32x16, _mm256_max_epi32, a, b); }
+static inline int32_t ef_i32x16_reduce_max(ef_i32x16 a)
+{
+    const __m256i eight = _mm256_max_epi32(a.lo, a.hi);
+    const __m128i four = _mm_max_epi32(_mm256_castsi256_si128(eight), _mm256_extracti128_si256(eight, 1));
+    const __m128i two = _mm_max_epi32(four, _mm_shuffle_epi32(four, 0x4e));
+    return _mm_cvtsi128_si32(_mm_max_epi32(two, _mm_shuffle_epi32(two, 0xb1)));
+}
 static inline ef_i32x16 ef_i32x16_shift_left(ef_i32x16 a, int n)
 {
     return (ef_i32x16){_mm256_slli_epi32(a.lo, n), _mm256_slli_epi32(a.hi, n)};

@@ -118,6 +118,14 @@ static inline ef_i32x16 ef_i32x16_set1(int32_t x) { return _mm512_set1_epi32(x);
 static inline ef_i32x16 ef_i32x16_add(ef_i32x16 a, ef_i32x16 b) { return _mm512_add_epi32(a, b); }
 static inline ef_i32x16 ef_i32x16_sub(ef_i32x16 a, ef_i32x16 b) { return _mm512_sub_epi32(a, b); }
 static inline ef_i32x16 ef_i32x16_mul(ef_i32x16 a, ef_i32x16 b) { return _mm512_mullo_epi32(a, b); }
+static inline ef_i32x16 ef_i32x16_max(ef_i32x16 a, ef_i32x16 b) { return _mm512_max_epi32(a, b); }
+static inline int32_t ef_i32x16_reduce_max(ef_i32x16 a)
+{
+    const __m256i eight = _mm256_max_epi32(_mm512_castsi512_si256(a), _mm512_extracti64x4_epi64(a, 1));
+    const __m128i four = _mm_max_epi32(_mm256_castsi256_si128(eight), _mm256_extracti128_si256(eight, 1));
+    const __m128i two = _mm_max_epi32(four, _mm_shuffle_epi32(four, 0x4e));
+    return _mm_cvtsi128_si32(_mm_max_epi32(two, _mm_shuffle_epi32(two, 0xb1)));
+}
 /* Shifts by the compiler's vector operators: one immediate form for a constant, and any n in an unoptimized build,
  * which the intrinsics (macros there) refuse. */
 typedef int32_t EF_NAME(simd_signed) __attribute__((vector_size(64)));

@@ -179,6 +179,11 @@ static inline ef_i32x16 ef_i32x16_set1(int32_t x) { EF_QUARTERS(ef_i32x16, vdupq
 static inline ef_i32x16 ef_i32x16_add(ef_i32x16 a, ef_i32x16 b) { EF_QUARTERS(ef_i32x16, vaddq_s32(a.v[j], b.v[j])); }
 static inline ef_i32x16 ef_i32x16_sub(ef_i32x16 a, ef_i32x16 b) { EF_QUARTERS(ef_i32x16, vsubq_s32(a.v[j], b.v[j])); }
 static inline ef_i32x16 ef_i32x16_mul(ef_i32x16 a, ef_i32x16 b) { EF_QUARTERS(ef_i32x16, vmulq_s32(a.v[j], b.v[j])); }
+static inline ef_i32x16 ef_i32x16_max(ef_i32x16 a, ef_i32x16 b) { EF_QUARTERS(ef_i32x16, vmaxq_s32(a.v[j], b.v[j])); }
+static inline int32_t ef_i32x16_reduce_max(ef_i32x16 a)
+{
+    return vmaxvq_s32(vmaxq_s32(vmaxq_s32(a.v[0], a.v[1]), vmaxq_s32(a.v[2], a.v[3])));
+}
 static inline ef_i32x16 ef_i32x16_shift_left(ef_i32x16 a, int n)
 {
     EF_QUARTERS(ef_i32x16, vshlq_s32(a.v[j], vdupq_n_s32(n)));

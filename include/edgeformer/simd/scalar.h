@@ -149,6 +149,14 @@ static inline ef_i32x16 ef_i32x16_shift_right_logical(ef_i32x16 a, int n)
 {
     EF_LANES(ef_i32x16, (int32_t)((uint32_t)a.v[i] >> n));
 }
+static inline ef_i32x16 ef_i32x16_max(ef_i32x16 a, ef_i32x16 b) { EF_LANES(ef_i32x16, a.v[i] > b.v[i] ? a.v[i] : b.v[i]); }
+static inline int32_t ef_i32x16_reduce_max(ef_i32x16 a)
+{
+    int32_t largest = a.v[0];
+    for (int i = 1; i < 16; i++)
+        largest = a.v[i] > largest ? a.v[i] : largest;
+    return largest;
+}
 static inline ef_i32x16 ef_i32x16_and(ef_i32x16 a, ef_i32x16 b) { EF_LANES(ef_i32x16, a.v[i] & b.v[i]); }
 static inline ef_i32x16 ef_i32x16_or(ef_i32x16 a, ef_i32x16 b) { EF_LANES(ef_i32x16, a.v[i] | b.v[i]); }
 static inline ef_i32x16 ef_i32x16_xor(ef_i32x16 a, ef_i32x16 b) { EF_LANES(ef_i32x16, a.v[i] ^ b.v[i]); }

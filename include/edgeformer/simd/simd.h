@@ -31,6 +31,7 @@
  *   ef_i32x16_load_u8(p) load_i8(p) load_u16(p)   sixteen integers of that type, widened
  *   ef_i32x16_store_i8(p, v)                 sixteen bytes; lanes are in -128 .. 127
  *   ef_i32x16_add sub mul (a, b)             modulo 2^32
+ *   ef_i32x16_max(a, b) reduce_max(v)
  *   ef_i32x16_shift_left(v, n) shift_right(v, n) shift_right_logical(v, n)    0 <= n <= 31; shift_right keeps the sign
  *   ef_i32x16_and or xor (a, b)
  *   ef_i32x16_high_nibbles(v)                the upper four bits of every byte, as bytes
@@ -49,8 +50,7 @@
 #include <arm_neon.h>
 #endif
 
-/* Families of vectors: what EF_SIMD may be. Undefined (0): this file gives only what no instruction set is needed for.
- * */
+/* Families of vectors: what EF_SIMD may be. Undefined (0): this file gives only what needs no instruction set. */
 #define EF_SIMD_SCALAR 1
 #define EF_SIMD_AVX2 2
 #define EF_SIMD_AVX512 3
@@ -157,6 +157,8 @@ static inline float ef_float_from_bfloat16(uint16_t bfloat16)
 #define ef_i32x16_add EF_NAME(simd_i32x16_add)
 #define ef_i32x16_sub EF_NAME(simd_i32x16_sub)
 #define ef_i32x16_mul EF_NAME(simd_i32x16_mul)
+#define ef_i32x16_max EF_NAME(simd_i32x16_max)
+#define ef_i32x16_reduce_max EF_NAME(simd_i32x16_reduce_max)
 #define ef_i32x16_shift_left EF_NAME(simd_i32x16_shift_left)
 #define ef_i32x16_shift_right EF_NAME(simd_i32x16_shift_right)
 #define ef_i32x16_shift_right_logical EF_NAME(simd_i32x16_shift_right_logical)

@@ -14,6 +14,10 @@
 
 #include <stdint.h>
 
+#if !defined(__BYTE_ORDER__) || __BYTE_ORDER__ != __ORDER_LITTLE_ENDIAN__
+#error "edgeformer runs on little-endian processors: GGUF, packed weights and the kernels take that order for granted"
+#endif
+
 enum { EF_TILE = 16, EF_BLOCK = 32, EF_SUPER_BLOCK = 256, EF_ALIGNMENT = 64 };
 
 /* GGUF's tensor type ids (ggml.h), and one of ours. */

@@ -46,6 +46,59 @@ static void EF_NAME(pack)(uint8_t *panels, int32_t type, int64_t num_columns, co
     }
 }
 
+/* `sum`, which is 0, as long as all lanes of x are finite; else NaN there. */
+EF_INLINE ef_f32x16 EF_NAME(while_finite)(ef_f32x16 sum, ef_f32x16 x) { return ef_f32x16_fma(x, ef_f32x16_zero(), sum); }
+
+/* A tile's first part tells of all: scales of parts are one half times whole numbers, and so are minima. `offset` is the
+ * largest code of a type whose scales reach beyond halves. */
+#define EF_FINITE_TILES(name, id, columns, bytes, shared, bits, offset, minimum) \
+    case id: \
+        for (int64_t k = 0; k < num_columns; k += columns, panel += bytes * EF_TILE) { \
+            const ef_f32x16 largest = ef_f32x16_mul(EF_NAME(scales)(id, panel, 0), ef_f32x16_set1(offset)); \
+            sum = EF_NAME(while_finite)(EF_NAME(while_finite)(sum, largest), EF_NAME(minima)(id, panel, 0)); \
+        } \
+        break;
+/* 0 in every lane if a panel is finite. */
+static ef_f32x16 EF_NAME(panel_finite)(const uint8_t *panel, int32_t type, int64_t num_columns)
+{
+    ef_f32x16 sum = ef_f32x16_zero();
+    const float *floats = (const float *)(const void *)panel;
+    const uint16_t *halves = (const uint16_t *)(const void *)panel;
+    switch (type) {
+    EF_QUANTIZED_TYPES(EF_FINITE_TILES)
+    case EF_I8_ROW: {
+        const ef_f32x16 scales = ef_f32x16_load((const float *)(const void *)(panel + EF_TILE * num_columns));
+        sum = EF_NAME(while_finite)(sum, ef_f32x16_mul(scales, ef_f32x16_set1(128.0f)));
+        break;
+    }
+    case EF_F32:
+        for (int64_t k = 0; k < num_columns; k++)
+            sum = EF_NAME(while_finite)(sum, ef_f32x16_load(floats + k * EF_TILE));
+        break;
+    case EF_F16:
+        for (int64_t k = 0; k < num_columns; k++)
+            sum = EF_NAME(while_finite)(sum, ef_f32x16_load_f16(halves + k * EF_TILE));
+        break;
+    case EF_BF16:
+        for (int64_t k = 0; k < num_columns; k++)
+            sum = EF_NAME(while_finite)(sum, ef_f32x16_load_bf16(halves + k * EF_TILE));
+        break;
+    }
+    return sum;
+}
+#undef EF_FINITE_TILES
+
+/* See ef_kernels.panels_finite. */
+static int32_t EF_NAME(panels_finite)(const ef_matrix *matrix, int32_t panel_begin, int32_t panel_end)
+{
+    ef_f32x16 sum = ef_f32x16_zero();
+    for (int32_t panel = panel_begin; panel < panel_end; panel++) {
+        const uint8_t *bytes = matrix->data + panel * matrix->panel_bytes;
+        sum = ef_f32x16_add(sum, EF_NAME(panel_finite)(bytes, matrix->type, matrix->num_columns));
+    }
+    return ef_f32x16_reduce_add(sum) == 0.0f;
+}
+
 EF_INLINE float EF_NAME(float_element)(const uint8_t *panel, int32_t type, int64_t index)
 {
     switch (type) {

@@ -1,4 +1,5 @@
-/* Packing rows of a matrix on all threads of a pool, from memory or from a file that every thread reads for itself. */
+/* Packing rows of a matrix on all threads of a pool, from memory or from a file that every thread reads for itself, and
+ * looking whether all that they hold is finite, while it is near. */
 #ifndef EDGEFORMER_PACK_RUN_H
 #define EDGEFORMER_PACK_RUN_H
 
@@ -16,12 +17,13 @@ typedef struct ef_pack {
     const ef_matrix *matrix;
     int64_t row_begin, row_end;
     const uint8_t *source; /* GGUF rows in memory; NULL where they are read */
-    ef_fetch fetch;
+    ef_fetch fetch;        /* NULL, without a source: the panels are there, and are only looked at */
     void *fetch_context;
     int64_t offset;   /* of row_begin in what is read */
     uint8_t *buffers; /* 64-byte aligned, ef_pack_buffer_bytes for each thread; NULL where packed panels are read */
     int64_t chunk_rows;
     atomic_int error; /* 0, or the first that `fetch` returned */
+    atomic_int not_finite; /* whether a value, scale or minimum is NaN or infinite */
 } ef_pack;
 
 /* Rows of one chunk: whole panels of about EF_PACK_BYTES. */
@@ -41,6 +43,13 @@ static inline void ef_pack_failed(ef_pack *pack, int error)
 {
     int none = 0;
     atomic_compare_exchange_strong(&pack->error, &none, error);
+}
+
+/* Looks at rows [begin, end), which are packed. */
+static inline void ef_pack_look(ef_pack *pack, int64_t begin, int64_t end)
+{
+    if (!pack->kernels->panels_finite(pack->matrix, (int32_t)(begin / EF_TILE), (int32_t)((end + EF_TILE - 1) / EF_TILE)))
+        atomic_store_explicit(&pack->not_finite, 1, memory_order_relaxed);
 }
 
 /* GGUF rows, read into this thread's buffer if they are not in memory, become panels. */
@@ -65,9 +74,10 @@ static inline void ef_pack_chunk(void *context, int32_t chunk, int32_t thread)
         rows = buffer;
     }
     pack->kernels->pack((uint8_t *)(uintptr_t)matrix->data, matrix->type, matrix->num_columns, rows, begin, end);
+    ef_pack_look(pack, begin, end);
 }
 
-/* Panels that are packed already are read into their place. */
+/* Panels that are packed already are read into their place, where they are not there yet. */
 static inline void ef_pack_read_chunk(void *context, int32_t chunk, int32_t thread)
 {
     ef_pack *pack = context;
@@ -77,13 +87,17 @@ static inline void ef_pack_read_chunk(void *context, int32_t chunk, int32_t thre
     int error = atomic_load(&pack->error);
     (void)thread;
     end = end < last ? end : last;
-    if (!error && (error = pack->fetch(pack->fetch_context, (uint8_t *)(uintptr_t)pack->matrix->data + begin * panel_bytes,
-                                      pack->offset + (begin - pack->row_begin / EF_TILE) * panel_bytes,
-                                      (end - begin) * panel_bytes)))
+    if (!error && pack->fetch)
+        error = pack->fetch(pack->fetch_context, (uint8_t *)(uintptr_t)pack->matrix->data + begin * panel_bytes,
+                            pack->offset + (begin - pack->row_begin / EF_TILE) * panel_bytes,
+                            (end - begin) * panel_bytes);
+    if (error)
         ef_pack_failed(pack, error);
+    else
+        ef_pack_look(pack, begin * EF_TILE, end * EF_TILE);
 }
 
-/* Does an ef_pack; error is set then. pool: NULL works in the calling thread. */
+/* Does an ef_pack; error and not_finite are set then. pool: NULL works in the calling thread. */
 static inline void ef_pack_run(void *context, ef_pool *pool)
 {
     ef_pack *pack = context;

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar, get_args, get_origin
 import numpy as np
 from numpy.typing import NDArray
 
-from ...errors import InvalidInputError, ModelFormatError, PathLike, UnsupportedModelError, quote
+from ...errors import InvalidInputError, ModelFormatError, NumericError, PathLike, UnsupportedModelError, quote
 from ...quants import TYPES, QuantizationType
 from ..storage import InputFile
 from .layout import MAGIC, Source, TensorInfo, Value, read_head
@@ -232,15 +232,17 @@ class GGUFFile(GGUFHead):
 
         Raises
         ------
-        As `read_rows` does.
+        As `read_rows` does, and NumericError where a value, scale or minimum is NaN or infinite.
         """
         info = self.tensor(name)
         row_bytes = self.quantization(name).row_bytes(info.shape[-1])
         offset = info.offset + first * row_bytes
         try:
-            matrix.read(self.fileno(), offset, target, count, info.packed, pool)
+            finite = matrix.read(self.fileno(), offset, target, count, info.packed, pool)
         except OSError as error:
             raise self._file.read_error(offset, count * row_bytes, error.strerror) from None
+        if not finite:
+            raise not_finite(self.path, name)
 
     def stored_bytes(self, name: str, first: int, count: int) -> NDArray[np.uint8]:
         """Bytes `first` to `first + count` of a tensor as it is in the file."""
@@ -250,6 +252,11 @@ class GGUFFile(GGUFHead):
         """A whole tensor as float32 in its shape. Raises as `read_rows` does."""
         info = self.tensor(name)
         return self.quantization(name).dequantize(self.read_rows(name, 0, info.num_rows), info.shape)
+
+
+def not_finite(path: str, name: str) -> NumericError:
+    """The error of a tensor that no sound checkpoint has."""
+    return NumericError(f"{path}: {name} holds NaN or infinity; convert again from a sound checkpoint")
 
 
 def _as_kind(value: Value, kind: Any) -> Any:

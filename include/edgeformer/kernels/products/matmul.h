@@ -122,6 +122,11 @@ static void EF_NAME(tile_i8_row)(const ef_matmul *args, int32_t row, int32_t pan
 
 /* Unpacked tiles have as many rows as there can be, or one less: EF_UNPACK_ROWS rows and more can always be cut so. */
 _Static_assert(EF_UNPACK_ROWS >= (EF_UNPACKED_ROWS - 1) * (EF_UNPACKED_ROWS - 2), "heights of unpacked tiles");
+/* That holds for the chunks of matmul, too: the least of several is at least half of the most that one may have. */
+enum { EF_NAME(SLAB_BYTES) = EF_SLAB_COLUMNS / EF_BLOCK * (int)sizeof(ef_block_activation) };
+_Static_assert(4 * EF_TILE_ROWS >= 2 * EF_UNPACK_ROWS || EF_CHUNK_BYTES / EF_NAME(SLAB_BYTES) >= 2 * EF_UNPACK_ROWS,
+               "heights of unpacked tiles in chunks");
+_Static_assert(EF_SLAB_ROWS >= 2 * EF_UNPACK_ROWS, "heights of unpacked tiles in chunks of a slab");
 #define EF_TALL(width, ...) \
     if (rows == EF_UNPACKED_ROWS) \
         EF_NAME(slab_tile)(__VA_ARGS__, EF_UNPACKED_ROWS, width); \

@@ -80,6 +80,26 @@ static inline ef_f32x16 EF_NAME(gelu)(ef_f32x16 x)
     return ef_f32x16_select_lt(a, ef_f32x16_set1(8.0f), ef_f32x16_fnma(a, q, positive), positive);
 }
 
+/* x * sigmoid(1.702 x) (Hendrycks and Gimpel 2016), CLIP's GELU. */
+static inline ef_f32x16 EF_NAME(quick_gelu)(ef_f32x16 x)
+{
+    return EF_NAME(times_sigmoid)(x, ef_f32x16_mul(x, ef_f32x16_set1(0x1.b3b646p+0f)));
+}
+
+/* relu(x)^2 (So et al. 2021) */
+static inline ef_f32x16 EF_NAME(relu_squared)(ef_f32x16 x)
+{
+    const ef_f32x16 positive = EF_NAME(relu)(x);
+    return ef_f32x16_mul(positive, positive);
+}
+
+/* 1 / (1 + exp(-x)), error <= 2.5 ulp */
+static inline ef_f32x16 EF_NAME(sigmoid)(ef_f32x16 x)
+{
+    const ef_f32x16 one = ef_f32x16_set1(1.0f);
+    return ef_f32x16_div(one, ef_f32x16_add(one, EF_NAME(exp16)(ef_f32x16_neg(x))));
+}
+
 /* tanh(x), error <= 1.4 ulp: x + x z P(z) with z = x^2 below 0.625, 1 - 2 / (exp(2 |x|) + 1) with x's sign from there. */
 static inline ef_f32x16 EF_NAME(tanh)(ef_f32x16 x)
 {
@@ -100,7 +120,7 @@ static inline ef_f32x16 EF_NAME(tanh)(ef_f32x16 x)
 static inline ef_f32x16 EF_NAME(none)(ef_f32x16 x) { return x; }
 
 #define EF_ROW(upper, lower) case EF_ACT_##upper: return EF_NAME(lower)(x);
-/* activation: enum ef_activation. NaN gives NaN, -infinity the limit 0 (RELU and the rest), +infinity itself. */
+/* activation: enum ef_activation. NaN gives NaN, an infinity the limit: of all but SIGMOID and TANH 0 and infinity. */
 static inline ef_f32x16 EF_NAME(activate_vector)(ef_f32x16 x, int32_t activation)
 {
     switch (activation) {

@@ -16,6 +16,18 @@ EF_INLINE void EF_NAME(store_row)(float *p, ef_f32x16 v, int64_t left)
         ef_f32x16_store_part(p, v, (int)left);
 }
 
+/* Magnitudes, ordered as whole numbers as they are as floats, with NaN beyond infinity: the largest of them is NaN where
+ * there is one, which a maximum of floats would pass over. */
+EF_INLINE ef_i32x16 EF_NAME(magnitudes)(ef_f32x16 x) { return ef_f32x16_to_bits(ef_f32x16_abs(x)); }
+
+EF_INLINE float EF_NAME(largest_magnitude)(ef_i32x16 magnitudes)
+{
+    const int32_t bits = ef_i32x16_reduce_max(magnitudes);
+    float largest;
+    memcpy(&largest, &bits, 4);
+    return largest;
+}
+
 /* nearest(x * inverse), kept in -127 .. 127; NaN gives 127. */
 EF_INLINE ef_i32x16 EF_NAME(quantize_lanes)(ef_f32x16 x, ef_f32x16 inverse)
 {
@@ -23,7 +35,7 @@ EF_INLINE ef_i32x16 EF_NAME(quantize_lanes)(ef_f32x16 x, ef_f32x16 inverse)
     return ef_f32x16_to_i32(ef_f32x16_max(scaled, ef_f32x16_set1(-127.0f)));
 }
 
-/* What values whose largest magnitude is `largest` are multiplied with to be quantized; 0 if all are 0. */
+/* What values whose largest magnitude is `largest` are multiplied with to be quantized; 0 if all are 0, or one is NaN. */
 EF_INLINE float EF_NAME(quantize_inverse)(float largest) { return largest > 0.0f ? 127.0f / largest : 0.0f; }
 
 /* One block, of values of magnitudes up to `largest`; inverse: quantize_inverse of that. Both halves are summed by one
@@ -43,12 +55,14 @@ EF_INLINE void EF_NAME(quantize_block)(ef_block_activation *output, ef_f32x16 lo
     output->low_sum = (int16_t)low_sum;
 }
 
-/* n / 32 blocks; n % 32 == 0. Each block has a scale of its own, largest magnitude / 127. */
+/* n / 32 blocks; n % 32 == 0. Each block has a scale of its own, largest magnitude / 127: not finite where a value is not,
+ * so that no product hides it. */
 static void EF_NAME(quantize)(ef_block_activation *output, const float *input, int64_t n)
 {
     for (int64_t i = 0; i < n; i += EF_BLOCK, output++) {
         const ef_f32x16 low = ef_f32x16_load(input + i), high = ef_f32x16_load(input + i + 16);
-        const float largest = ef_f32x16_reduce_max(ef_f32x16_max(ef_f32x16_abs(low), ef_f32x16_abs(high)));
+        const float largest =
+            EF_NAME(largest_magnitude)(ef_i32x16_max(EF_NAME(magnitudes)(low), EF_NAME(magnitudes)(high)));
         EF_NAME(quantize_block)(output, low, high, largest, ef_f32x16_set1(EF_NAME(quantize_inverse)(largest)));
     }
 }
@@ -56,10 +70,10 @@ static void EF_NAME(quantize)(ef_block_activation *output, const float *input, i
 /* As `quantize`, but all blocks have the row's scale, and the row's total follows them. */
 static void EF_NAME(quantize_row)(ef_block_activation *output, const float *input, int64_t n)
 {
-    ef_f32x16 magnitudes = ef_f32x16_zero();
+    ef_i32x16 magnitudes = ef_i32x16_set1(0);
     for (int64_t i = 0; i < n; i += 16)
-        magnitudes = ef_f32x16_max(ef_f32x16_abs(ef_f32x16_load(input + i)), magnitudes);
-    const float largest = ef_f32x16_reduce_max(magnitudes);
+        magnitudes = ef_i32x16_max(EF_NAME(magnitudes)(ef_f32x16_load(input + i)), magnitudes);
+    const float largest = EF_NAME(largest_magnitude)(magnitudes);
     const ef_f32x16 inverse = ef_f32x16_set1(EF_NAME(quantize_inverse)(largest));
     int32_t total = 0;
     for (int64_t i = 0; i < n; i += EF_BLOCK, output++) {
@@ -110,9 +124,16 @@ EF_INLINE float EF_NAME(sum_row)(const float *input, int64_t n, float shift, con
     return ef_f32x16_reduce_add(sum);
 }
 
-/* LayerNorm (Ba, Kiros, Hinton 2016): ((x - mean) / sqrt(variance + epsilon)) * weight + bias; n >= 1, bias may be
- * NULL. Here and below multiplications and additions are rounded separately, so that runtime/norms.py gives the same
- * bits with Numba. */
+/* y * weight + bias of the elements from i on, `left` of which remain; weight and bias may be NULL. Multiplications and
+ * additions are rounded separately, here and in the norms, so that runtime/jit/norms.py gives the same bits with Numba. */
+EF_INLINE ef_f32x16 EF_NAME(weigh_row)(ef_f32x16 y, const float *weight, const float *bias, int64_t i, int64_t left)
+{
+    if (weight)
+        y = ef_f32x16_mul(y, EF_NAME(load_row)(weight + i, left));
+    return bias ? ef_f32x16_add(y, EF_NAME(load_row)(bias + i, left)) : y;
+}
+
+/* LayerNorm (Ba, Kiros, Hinton 2016): ((x - mean) / sqrt(variance + epsilon)) * weight + bias; n >= 1. */
 static void EF_NAME(layer_norm)(float *output, const float *input, const float *weight, const float *bias, int64_t n,
                                 float epsilon)
 {
@@ -121,9 +142,7 @@ static void EF_NAME(layer_norm)(float *output, const float *input, const float *
     const ef_f32x16 means = ef_f32x16_set1(mean), scale = ef_f32x16_set1(1.0f / sqrtf(variance + epsilon));
     for (int64_t i = 0; i < n; i += 16) {
         const ef_f32x16 centred = ef_f32x16_sub(EF_NAME(load_row)(input + i, n - i), means);
-        ef_f32x16 y = ef_f32x16_mul(ef_f32x16_mul(centred, scale), EF_NAME(load_row)(weight + i, n - i));
-        if (bias)
-            y = ef_f32x16_add(y, EF_NAME(load_row)(bias + i, n - i));
+        const ef_f32x16 y = EF_NAME(weigh_row)(ef_f32x16_mul(centred, scale), weight, bias, i, n - i);
         EF_NAME(store_row)(output + i, y, n - i);
     }
 }
@@ -137,7 +156,7 @@ static void EF_NAME(rms_norm)(float *output, const float *input, const float *we
     const ef_f32x16 scale = ef_f32x16_set1(1.0f / sqrtf(square + epsilon));
     for (int64_t i = 0; i < n; i += 16) {
         const ef_f32x16 scaled = ef_f32x16_mul(EF_NAME(load_row)(input + i, n - i), scale);
-        EF_NAME(store_row)(output + i, ef_f32x16_mul(scaled, EF_NAME(load_row)(weight + i, n - i)), n - i);
+        EF_NAME(store_row)(output + i, EF_NAME(weigh_row)(scaled, weight, NULL, i, n - i), n - i);
     }
 }
 
@@ -151,6 +170,30 @@ static void EF_NAME(l2_norm)(float *output, const float *input, const float *wei
     const ef_f32x16 scale = ef_f32x16_set1(1.0f / (length > epsilon ? length : epsilon));
     for (int64_t i = 0; i < n; i += 16)
         EF_NAME(store_row)(output + i, ef_f32x16_mul(EF_NAME(load_row)(input + i, n - i), scale), n - i);
+}
+
+/* (x * factor) * weight + bias; weight and bias may be NULL. */
+static void EF_NAME(affine)(float *output, const float *input, const float *weight, const float *bias, int64_t n,
+                            float factor)
+{
+    const ef_f32x16 factors = ef_f32x16_set1(factor);
+    for (int64_t i = 0; i < n; i += 16) {
+        const ef_f32x16 y = ef_f32x16_mul(EF_NAME(load_row)(input + i, n - i), factors);
+        EF_NAME(store_row)(output + i, EF_NAME(weigh_row)(y, weight, bias, i, n - i), n - i);
+    }
+}
+
+/* cap * tanh(x / cap), between -cap and cap; weight and bias are not used. cap > 0 */
+static void EF_NAME(soft_cap)(float *output, const float *input, const float *weight, const float *bias, int64_t n,
+                              float cap)
+{
+    (void)weight;
+    (void)bias;
+    const ef_f32x16 caps = ef_f32x16_set1(cap);
+    for (int64_t i = 0; i < n; i += 16) {
+        const ef_f32x16 u = ef_f32x16_div(EF_NAME(load_row)(input + i, n - i), caps);
+        EF_NAME(store_row)(output + i, ef_f32x16_mul(EF_NAME(tanh)(u), caps), n - i);
+    }
 }
 
 /* cos_sin[i] = cos(position * frequency[i]) * scale, cos_sin[half + i] the sine; the angle is one float product. */
@@ -255,10 +298,14 @@ EF_INLINE float EF_NAME(sum_exp_row)(float *output, const float *input, int64_t 
     return ef_f32x16_reduce_add(sum);
 }
 
-/* exp(x - max) / sum of exp(x - max); n >= 1. */
-static void EF_NAME(softmax)(float *output, const float *input, int64_t n)
+/* exp(x' - max) / sum of exp(x' - max) of x' = x * factor; n >= 1; weight and bias are not used. */
+static void EF_NAME(softmax)(float *output, const float *input, const float *weight, const float *bias, int64_t n,
+                             float factor)
 {
-    const ef_f32x16 sum = ef_f32x16_set1(EF_NAME(sum_exp_row)(output, input, n, EF_NAME(max_row)(input, n)));
+    EF_NAME(affine)(output, input, NULL, NULL, n, factor);
+    (void)weight;
+    (void)bias;
+    const ef_f32x16 sum = ef_f32x16_set1(EF_NAME(sum_exp_row)(output, output, n, EF_NAME(max_row)(output, n)));
     for (int64_t i = 0; i < n; i += 16)
         EF_NAME(store_row)(output + i, ef_f32x16_div(EF_NAME(load_row)(output + i, n - i), sum), n - i);
 }
