@@ -116,6 +116,20 @@ def check_causal(metadata: Metadata) -> None:
         raise UnsupportedModelError(f"{metadata.path}: {key} is false; only causal decoders are supported")
 
 
+def fused_query_key_value(graph: Graph, x: Value, name: str, sizes: Sizes) -> tuple[Value, Value, Value]:
+    """The same three projections from one tensor, `name`_qkv: queries, keys and values one below the other."""
+    widths = (
+        sizes.num_heads * sizes.key_dim,
+        sizes.num_key_value_heads * sizes.key_dim,
+        sizes.num_key_value_heads * sizes.value_dim,
+    )
+    query, key, value = (
+        graph.linear(x, f"{name}_qkv", width, first_row=sum(widths[:i]), num_rows=sum(widths))
+        for i, width in enumerate(widths)
+    )
+    return query, key, value
+
+
 def attend(
     graph: Graph, query: Value, cache: CacheSpec, layer: int, name: str, sizes: Sizes, *, causal: bool, window: int = 0
 ) -> Value:

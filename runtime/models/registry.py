@@ -32,6 +32,7 @@ class ArchitectureRow:
 
 ARCHITECTURES = (
     ArchitectureRow("llama", ("llama", "mistral"), ("LlamaForCausalLM", "MistralForCausalLM")),
+    ArchitectureRow("gpt2", ("gpt2",), ("GPT2LMHeadModel",)),
     ArchitectureRow("qwen3", ("qwen3",), ("Qwen3ForCausalLM",)),
     ArchitectureRow("bert", ("bert",), ("BertModel", "BertForMaskedLM", "BertForPreTraining")),
     ArchitectureRow("transformer", ("transformer",), ("torch.nn.Transformer",)),

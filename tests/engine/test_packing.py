@@ -21,7 +21,7 @@ from edgeformer.files.gguf.reader import GGUFFile, GGUFWriter
 from edgeformer.quants import TYPES, by_name
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from support.small_models import FEED_FORWARD, MODELS, VOCABULARY, WIDTH, SmallModel, llama
+from support.small_models import FEED_FORWARD, MODELS, VOCABULARY, WIDTH, SmallModel, from_golden, llama
 
 TOKENS = [1, 5, 9, 2, 30, 7]
 RUNNING = [name.lower() for name in core.WEIGHT_TYPES.values()]
@@ -78,6 +78,16 @@ def test_stacks_that_cannot_lie_end_to_end_are_copied(tmp_path: Path) -> None:
     original, session = Session.open(plain), Session.open(packed)
     np.testing.assert_array_equal(numbers(session), numbers(original))
     assert session.memory["weights"] - session.memory["mapped"] == 2 * (2 + 1 + 1) * 288
+
+
+def test_rows_that_do_not_begin_with_a_tile_are_copied(tmp_path: Path) -> None:
+    """Queries, keys and values of 24 columns lie in one tensor of 72 rows."""
+    small = from_golden("gpt2-untied-narrow")
+    plain, packed = small.write(tmp_path / "a.gguf"), tmp_path / "packed.gguf"
+    assert pack(plain, packed).copied == [("blk.0.attn_qkv.weight",)]
+    original, session = Session.open(plain), Session.open(packed)
+    np.testing.assert_array_equal(numbers(session), numbers(original))
+    assert session.memory["weights"] - session.memory["mapped"] == 3 * 32 * 24 * 4
 
 
 def test_tensors_of_several_types_are_packed(tmp_path: Path) -> None:

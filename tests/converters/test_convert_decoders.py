@@ -1,0 +1,67 @@
+"""Decoders beside Llama: what of their configurations runs, and which tensors of their checkpoints are taken."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from edgeformer.converters import convert
+from edgeformer.converters.sources.checkpoint import open_checkpoint
+from edgeformer.errors import ConversionError
+from edgeformer.files.gguf.reader import GGUFFile
+from golden import cases
+from support.checkpoints import write_folder
+
+
+def golden(name: str) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
+    """A golden checkpoint's configuration and tensors."""
+    folder = cases.FOLDER / name
+    with open_checkpoint(folder) as checkpoint:
+        return json.loads((folder / "config.json").read_text()), {n: checkpoint.read(n) for n in checkpoint.names()}
+
+
+@pytest.mark.parametrize(("name", "change", "message"), [
+    ("gpt2-tied", {"activation_function": "relu"}, "activation_function = 'relu'"),
+    ("gpt2-tied", {"scale_attn_by_inverse_layer_idx": True}, "scale_attn_by_inverse_layer_idx"),
+    ("gpt2-tied", {"scale_attn_weights": False}, "scale_attn_weights"),
+    ("gpt2-tied", {"add_cross_attention": True}, "add_cross_attention"),
+    ("gpt2-tied", {"n_head": 5}, "n_head = 5: does not divide n_embd = 32"),
+    ("gpt2-tied", {"n_inner": 64}, r"c_fc\.weight.*asks for \(32, 64\)"),
+    ("gpt2-tied", {"architectures": ["GPT2Model"]}, "GPT2Model"),
+    ("qwen3-tied", {"use_sliding_window": True}, "use_sliding_window"),
+    ("qwen3-tied", {"layer_types": ["full_attention", "sliding_attention"]}, "layer_types"),
+    ("qwen3-tied", {"hidden_act": "gelu"}, "hidden_act"),
+    ("qwen3-tied", {"rope_parameters": {"rope_type": "llama3"}}, "llama3.*known are default, linear"),
+    ("qwen3-tied", {"head_dim": None}, r"q_proj\.weight.*asks for \(512, 32\)"),  # Qwen3's default is 128
+    ("qwen3-tied", {"attention_bias": True}, r"q_proj\.bias"),
+])  # fmt: skip
+def test_what_cannot_run_is_named(tmp_path: Path, name: str, change: dict[str, Any], message: str) -> None:
+    config, tensors = golden(name)
+    with pytest.raises(ConversionError, match=message):
+        convert(write_folder(tmp_path / "tiny", {**config, **change}, tensors), tmp_path / "out.gguf")
+
+
+def test_gpt2_as_first_published_has_no_prefix_and_its_masks(tmp_path: Path) -> None:
+    config, tensors = golden("gpt2-tied")
+    old = {name.removeprefix("transformer."): array for name, array in tensors.items()}
+    for layer in range(2):
+        old[f"h.{layer}.attn.bias"] = np.tril(np.ones((1, 1, 256, 256), np.float32))
+        old[f"h.{layer}.attn.masked_bias"] = np.array([-1e4], np.float32)
+    config = {**config, "n_ctx": 256, "model_type": "gpt2"}
+    files = [convert(write_folder(tmp_path / side / "tiny", config, some), tmp_path / f"{side}.gguf", type="f32").path
+             for side, some in (("new", tensors), ("old", old))]  # fmt: skip
+    assert Path(files[0]).read_bytes() == Path(files[1]).read_bytes()
+
+
+def test_gpt2s_matrices_are_transposed(tmp_path: Path) -> None:
+    _, tensors = golden("gpt2-tied")
+    convert(cases.FOLDER / "gpt2-tied", tmp_path / "out.gguf", type="f32")
+    with GGUFFile(tmp_path / "out.gguf") as file:
+        stored = tensors["transformer.h.1.attn.c_attn.weight"]
+        assert stored.shape == (32, 96)
+        np.testing.assert_array_equal(file.dequantize("blk.1.attn_qkv.weight"), stored.T)
+        assert file.metadata["gpt2.vocab_size"] == 80
+        assert "output.weight" not in file.tensors
