@@ -35,6 +35,8 @@ class Vocabulary:
         SentencePiece's compiled normalization, if any.
     description : dict or None
         A `tokenizer.json`.
+    chat_templates : dict
+        Jinja texts by name; "default" is the one to use unless told.
     notes : list of str
         What the user should know.
     """
@@ -50,7 +52,7 @@ class Vocabulary:
     counts: dict[str, int] = field(default_factory=dict)
     charsmap: bytes = b""
     description: dict[str, Any] | None = None
-    chat_template: str | None = None
+    chat_templates: dict[str, str] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
 
     def metadata(self, prefix: str = "tokenizer.ggml.") -> dict[str, Any]:
@@ -66,7 +68,9 @@ class Vocabulary:
             prefix + "precompiled_charsmap": np.frombuffer(self.charsmap, np.uint8) if self.charsmap else None,
             **{f"{prefix}{role}_token_id": token for role, token in self.roles.items()},
             **{prefix + name: value for name, value in (self.flags | self.counts).items()},
-            own + "chat_template": self.chat_template,
+            own + "chat_template": self.chat_templates.get("default"),
+            own + "chat_templates": [name for name in self.chat_templates if name != "default"] or None,
+            **{f"{own}chat_template.{name}": text for name, text in self.chat_templates.items() if name != "default"},
         }
         if self.description is not None:
             text = json.dumps(self.description, ensure_ascii=False, separators=(",", ":"))

@@ -12,16 +12,16 @@ from typing import Any
 
 from ...errors import ConversionError, quote
 from ...files.json_file import read_json, read_json_object
-from ...files.storage import InputFile
 from ...text.specification import TokenType, VocabularyArrays, description_of, sentencepiece_bpe
 from ...text.tokenizer import Tokenizer
+from .chat_templates import read_chat_templates
 from .record import Vocabulary
 from .sentencepiece_model import read_sentencepiece_model
+from .text_file import read_text
 from .tokenizer_json import describe_wordpiece, from_description
 
 __all__ = ["Vocabulary", "character_vocabulary", "read_vocabulary"]
 
-TEXT_LIMIT = 1 << 28  # bytes of a vocabulary file
 _ROLES = {
     "bos": ("bos_token", "cls_token"),
     "eos": ("eos_token", "sep_token"),
@@ -64,8 +64,7 @@ def read_vocabulary(folder: Path, config: Mapping[str, Any]) -> Vocabulary:
             vocabulary = reader(folder / name, settings)
             _name_roles(vocabulary, settings, _object(folder / "special_tokens_map.json"), config)
             _observe_ends(vocabulary, settings)
-            template = settings.get("chat_template")
-            vocabulary.chat_template = template if isinstance(template, str) else None
+            vocabulary.chat_templates = read_chat_templates(folder, settings)
             return vocabulary
     ids = {role: config.get(f"{role}_token_id") for role in ("bos", "eos")}
     roles = {role: token for role, token in ids.items() if isinstance(token, int) and token >= 0}
@@ -80,7 +79,7 @@ def character_vocabulary(path: Path, roles: Mapping[str, int]) -> Vocabulary:
     ConversionError
         If a role's id is outside the file's tokens, or a token occurs twice.
     """
-    tokens = _text_of(path).split("\n")
+    tokens = read_text(path).split("\n")
     tokens = tokens[:-1] if tokens[-1] == "" else tokens
     types = [TokenType.NORMAL if len(token) == 1 else TokenType.CONTROL for token in tokens]
     if len(set(tokens)) != len(tokens):
@@ -95,17 +94,6 @@ def character_vocabulary(path: Path, roles: Mapping[str, int]) -> Vocabulary:
 def _object(path: Path) -> dict[str, Any]:
     """A JSON object, empty where there is no file."""
     return read_json_object(path) if path.is_file() else {}
-
-
-def _text_of(path: Path) -> str:
-    with InputFile(path) as file:
-        if file.size > TEXT_LIMIT:
-            raise ConversionError(f"{path}: more than the {TEXT_LIMIT} bytes that are read")
-        data = bytes(file.read(0, file.size))
-    try:
-        return data.decode("utf-8-sig").replace("\r\n", "\n")
-    except UnicodeDecodeError as error:
-        raise ConversionError(f"{path}: not UTF-8 at byte {error.start}: {error.reason}") from None
 
 
 def _from_description_file(path: Path, settings: Mapping[str, Any]) -> Vocabulary:
@@ -147,7 +135,7 @@ def _add_tokens(vocabulary: Vocabulary, added: Any, path: Path) -> None:
 
 def _from_wordpiece_file(path: Path, settings: Mapping[str, Any]) -> Vocabulary:
     """From BERT's `vocab.txt`: one piece a line."""
-    tokens = _text_of(path).rstrip("\n").split("\n")
+    tokens = read_text(path).rstrip("\n").split("\n")
     special = {_content(settings.get(name), name) for names in _ROLES.values() for name in names}
     special |= {"[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"}
     types = [TokenType.CONTROL if token in special else TokenType.NORMAL for token in tokens]
@@ -178,7 +166,7 @@ def _from_bpe_files(path: Path, settings: Mapping[str, Any]) -> Vocabulary:
     ids = read_json(path)
     if not isinstance(ids, dict) or sorted(ids.values()) != list(range(len(ids))):
         raise ConversionError(f"{path}: the ids are not 0 to the number of tokens")
-    lines = _text_of(path.with_name("merges.txt")).split("\n")
+    lines = read_text(path.with_name("merges.txt")).split("\n")
     merges = [line for line in lines if line and not line.startswith("#version")]
     known = {"GPT2": "gpt-2", "Qwen2": "qwen2", "Roberta": "roberta-bpe", "": "gpt-2"}
     name = str(settings.get("tokenizer_class") or "").removesuffix("Fast").removesuffix("Tokenizer")
