@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import fnmatch
 import re
 from collections.abc import Iterable, Mapping
@@ -40,6 +41,19 @@ _FALLBACKS = {
 """Types of blocks of 32 in place of those of 256, for rows that are not whole blocks; llama-quantize's."""
 
 
+_OTHER_NAMES = {
+    "int8": ("q8_0", "i8_row"),
+    "int4": ("q4_0", "q4_k_m"),
+    "fp32": ("f32",),
+    "float32": ("f32",),
+    "fp16": ("f16",),
+    "float16": ("f16",),
+    "half": ("f16",),
+    "bfloat16": ("bf16",),
+}
+"""What other programs call types like these."""
+
+
 @dataclass(frozen=True)
 class Choice:
     """A tensor's type, and why where it is not the one that was asked for."""
@@ -57,7 +71,10 @@ def mix_by_name(name: str) -> Mix:
         There is no such mix; the message lists those there are.
     """
     if name.lower() not in MIXES:
-        raise InvalidOptionError(f"unknown weight type {quote(name)}: choose one of {', '.join(MIXES)}")
+        near = [known for known in MIXES if known.startswith(name.lower())] if name else []
+        near = [*near, *_OTHER_NAMES.get(name.lower(), ()), *difflib.get_close_matches(name.lower(), MIXES, 2)]
+        hint = f"did you mean {' or '.join(dict.fromkeys(near))}? " if near else ""
+        raise InvalidOptionError(f"unknown weight type {quote(name)}: {hint}The types are {', '.join(MIXES)}")
     return MIXES[name.lower()]
 
 

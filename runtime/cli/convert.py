@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+import math
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from . import options
 from .output import human_bytes, print_json, print_rows, progress
+
+if TYPE_CHECKING:
+    from ..converters import ConversionReport, TensorReport
 
 
 def convert(
@@ -37,12 +42,13 @@ def convert(
             show_default=False,
         ),
     ] = None,
+    verbose: Annotated[bool, typer.Option("--verbose", help="A row for every tensor, too.")] = False,
     json: options.Json = False,
 ) -> None:
     """Turn a PyTorch checkpoint into a GGUF file. Torch is not needed.
 
-    Prints what became of each tensor; its error is relative to its weights (root mean squares). The file appears
-    only when it is whole.
+    Prints what became of the tensors, type by type; errors are relative to the weights (root mean squares). The file
+    appears only when it is whole.
 
     Example: edgeformer convert ./my-model my-model.gguf --type q4_0
     """
@@ -59,14 +65,48 @@ def convert(
     if json:
         print_json(result)
         return
+    if verbose:
+        _print_tensors(out, result)
+    _print_types(out, result)
+    reasons = [tensor.reason for tensor in result.tensors if tensor.reason]
+    for reason in dict.fromkeys(reasons):
+        print(f"note: {reasons.count(reason)} tensors: {reason}")
+    for note in result.notes:
+        print(f"note: {note}")
+    summary = f"{human_bytes(result.nbytes)}, {_bits_a_weight(result.tensors)} bits a weight"
+    print(f"{out}: {result.architecture}, {len(result.tensors)} tensors, {summary}")
+
+
+def _print_tensors(title: str, result: ConversionReport) -> None:
     print_rows(
-        out,
+        title,
         ("tensor", "shape", "from", "to", ">bytes", ">error"),
         (
-            (t.name, "x".join(map(str, t.shape)), t.source_dtype, t.type, t.nbytes, f"{100 * t.error:.2f} %")
+            (t.name, "x".join(map(str, t.shape)), t.source_dtype, t.type, t.nbytes, _percent(t.error))
             for t in result.tensors
         ),
     )
-    for note in result.notes:
-        print(f"note: {note}")
-    print(f"{out}: {result.architecture}, {len(result.tensors)} tensors, {human_bytes(result.nbytes)}")
+
+
+def _print_types(title: str, result: ConversionReport) -> None:
+    """A row for every type, those that take most bytes first, with the tensor that lost most."""
+    by_type: dict[str, list[TensorReport]] = {}
+    for tensor in result.tensors:
+        by_type.setdefault(tensor.type, []).append(tensor)
+    rows = []
+    for name, tensors in sorted(by_type.items(), key=lambda item: -sum(tensor.nbytes for tensor in item[1])):
+        worst = max(tensors, key=lambda tensor: tensor.error)
+        nbytes = human_bytes(sum(tensor.nbytes for tensor in tensors))
+        largest = (_percent(worst.error), worst.name) if worst.error else (_percent(0.0), "")
+        rows.append((name, len(tensors), nbytes, _bits_a_weight(tensors), *largest))
+    columns = ("type", ">tensors", ">size", ">bits a weight", ">largest error", "of tensor")
+    print_rows(title, columns, rows)
+
+
+def _bits_a_weight(tensors: Sequence[TensorReport]) -> str:
+    weights = sum(math.prod(tensor.shape) for tensor in tensors)
+    return f"{8 * sum(tensor.nbytes for tensor in tensors) / weights:.2f}" if weights else "0"
+
+
+def _percent(share: float) -> str:
+    return f"{100 * share:.2f} %"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
+import re
 import stat
 from collections.abc import Sequence
 from typing import Any
@@ -26,6 +27,8 @@ __all__ = ["InputFile", "OutputFile", "check_output", "open_input"]
 _MAX_READ = 1 << 30  # Linux moves at most 2 GiB - 4 KiB a call
 # Written at a time, from multiples of it: Linux then caches the file in large pages, which pays where it is mapped.
 _WRITE_BLOCK = 2 << 20
+_HUB_NAME = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
+_MODEL_SUFFIXES = (".gguf", ".safetensors", ".bin", ".pt", ".pth", ".ckpt", ".json")
 
 
 def open_input(path: PathLike) -> int:
@@ -34,7 +37,7 @@ def open_input(path: PathLike) -> int:
         # O_NONBLOCK: opening a pipe without a writer must not hang; it means nothing for a regular file.
         descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
     except FileNotFoundError:
-        raise ModelNotFoundError(path, "there is no such file") from None
+        raise ModelNotFoundError(path, _missing(os.fsdecode(path))) from None
     except PermissionError:
         raise ModelNotFoundError(path, "permission denied: make the file readable for this user") from None
     except OSError as error:
@@ -46,8 +49,21 @@ def open_input(path: PathLike) -> int:
         return descriptor
     os.close(descriptor)
     if stat.S_ISDIR(mode):
+        if os.path.exists(os.path.join(os.fsdecode(path), "config.json")):
+            raise ModelNotFoundError(path, "is a checkpoint's folder: make a file of it with edgeformer convert")
         raise ModelNotFoundError(path, "is a folder: give the file inside it")
     raise ModelNotFoundError(path, "is a device, pipe or socket, not a regular file")
+
+
+def _missing(path: str) -> str:
+    """What to say of a path where nothing is; it may be meant as a name on the Hugging Face Hub."""
+    with contextlib.suppress(OSError):  # the working folder may be gone
+        relative = os.path.relpath(path)
+        is_name = _HUB_NAME.fullmatch(relative) and not relative.endswith(_MODEL_SUFFIXES)
+        if is_name and not os.path.isdir(os.path.dirname(relative)):
+            advice = "to use a model of the Hugging Face Hub, download its folder and make a file of it"
+            return f"there is no such file or folder, and nothing is downloaded: {advice} with edgeformer convert"
+    return "there is no such file"
 
 
 class InputFile:

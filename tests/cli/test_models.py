@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import io
 import json
+import math
 import os
 import sys
 from pathlib import Path
@@ -14,7 +15,9 @@ import edgeformer
 import numpy as np
 import pytest
 from edgeformer.cli import main
+from edgeformer.errors import ModelNotFoundError
 from edgeformer.tools.demo import CHECKPOINT
+from support.checkpoints import LLAMA, llama_tensors, write_folder
 
 
 @pytest.fixture(scope="module")
@@ -70,9 +73,51 @@ def test_convert_reports_every_tensor(tmp_path: Path, capsys: pytest.CaptureFixt
     assert names == {tensor["name"] for tensor in inspected["tensors"]}
 
 
-def test_convert_prints_a_table(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    out = run(capsys, "convert", str(CHECKPOINT), str(tmp_path / "small.gguf"))
-    assert "enc.blk.0.attn_q.weight" in out and "q8_0" in out
+def test_convert_ends_with_a_summary(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = str(tmp_path / "small.gguf")
+    out = run(capsys, "convert", str(CHECKPOINT), path)
+    tensors = run_json(capsys, "convert", str(CHECKPOINT), path)["tensors"]
+    blocks = [tensor for tensor in tensors if tensor["type"] == "q8_0"]
+    worst = max(blocks, key=lambda tensor: tensor["error"])
+    [row] = [line for line in out.splitlines() if " q8_0 " in line]
+    for part in (len(blocks), "8.50", f"{100 * worst['error']:.2f} %", worst["name"]):
+        assert f" {part} " in row
+    bits = 8 * sum(t["nbytes"] for t in tensors) / sum(math.prod(t["shape"]) for t in tensors)
+    size = f"{sum(t['nbytes'] for t in tensors) / 1024:.1f} KiB"
+    assert out.splitlines()[-1].endswith(f"{len(tensors)} tensors, {size}, {bits:.2f} bits a weight")
+    rows = [name for name in (tensor["name"] for tensor in tensors) if name in out]
+    assert len(rows) <= 2  # the worst of each type
+    out = run(capsys, "convert", str(CHECKPOINT), path, "--verbose")
+    assert all(tensor["name"] in out for tensor in tensors)
+
+
+def test_convert_says_why_a_type_is_another(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    config = {**LLAMA, "intermediate_size": 90}
+    folder = write_folder(tmp_path / "odd", config, llama_tensors(config))
+    out = run(capsys, "convert", str(folder), str(tmp_path / "odd.gguf"), "--type", "q4_0")
+    assert "note: 2 tensors: " in out and "rows of 90" in out
+
+
+@pytest.mark.parametrize(
+    ("name", "near"), [("q4", "q4_0"), ("int8", "q8_0 or i8_row"), ("q5_k_l", "q5_k"), ("fp16", "f16")]
+)
+def test_a_type_that_is_not_known_suggests_one(
+    name: str, near: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["convert", str(CHECKPOINT), str(tmp_path / "small.gguf"), "--type", name]) == 1
+    assert f"did you mean {near}" in capsys.readouterr().err
+
+
+def test_a_folder_and_a_name_of_a_hub_say_what_to_do(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["generate", str(CHECKPOINT), "-p", "a"]) == 1
+    assert "edgeformer convert" in capsys.readouterr().err
+    for command in (["generate", "org/name-1.5", "-p", "a"], ["convert", "org/name-1.5", "out.gguf"]):
+        assert main(command) == 1
+        assert "download its folder" in capsys.readouterr().err
+    with pytest.raises(ModelNotFoundError, match="download its folder"):
+        edgeformer.load("org/name-1.5")
+    with pytest.raises(ModelNotFoundError, match=r"there is no such file$"):
+        edgeformer.load("folder/model.gguf")
 
 
 def test_convert_refuses_an_unknown_type(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
