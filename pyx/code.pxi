@@ -10,6 +10,7 @@ cdef class MachineCode:
 
     Raises
     ------
+    NotEnoughMemoryError
     OSError
         The system does not let this process run code of its own.
     """
@@ -23,6 +24,8 @@ cdef class MachineCode:
             raise InvalidInputError("image: there is no code")
         self.nbytes = view.buffer.len
         self.base = ef_memory_map_code(view.buffer.buf, self.nbytes)
+        if self.base == NULL and errno == ENOMEM:
+            raise NotEnoughMemoryError("machine code", self.nbytes)
         if self.base == NULL:
             raise OSError(errno, os.strerror(errno))
 

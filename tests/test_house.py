@@ -141,6 +141,12 @@ def test_architectures_share_through_their_parts_alone() -> None:
 
 
 @needs_tree
+def test_numba_stays_behind_its_fence() -> None:
+    named = re.compile(r"^\s*(import|from) (numba|llvmlite)\b", re.MULTILINE)
+    assert {parts[0] for path, parts in source_modules() if named.search(path.read_text())} == {"jit"}
+
+
+@needs_tree
 def test_no_file_stands_between_the_floors() -> None:
     loose = {path.name for path in (ROOT / "runtime").glob("*.py")}
     assert loose == {"__init__.py", "__main__.py", "errors.py", "model.py"}

@@ -34,6 +34,7 @@ def diagnose() -> dict[str, Any]:
     from .. import __version__
     from .._kernels import core
     from ..host.limits import available_memory, default_threads
+    from ..jit.functions import numba_wanted
     from ..tools.benchmark import cpu_name
 
     versions = _versions()
@@ -49,7 +50,7 @@ def diagnose() -> dict[str, Any]:
         "cores_allowed": _affinity(),
         "threads": default_threads(),
         "memory_available": available_memory(),
-        "numba": versions["numba"] is not None and os.environ.get("EDGEFORMER_NUMBA") != "0",
+        "numba": numba_wanted(),
         "versions": versions,
         "environment": {name: os.environ[name] for name in VARIABLES if name in os.environ},
         "executable": sys.executable,

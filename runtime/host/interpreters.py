@@ -5,6 +5,8 @@ A process has NumPy and the compiled module once: the interpreter that loads the
 
 from __future__ import annotations
 
+import contextlib
+import importlib
 from types import ModuleType
 
 from ..errors import UnsupportedInterpreterError
@@ -28,11 +30,7 @@ def refuse_subinterpreters() -> None:
 
 def _interpreters() -> ModuleType | None:
     """Python's module for them, of which the name changes; None in a Python without them."""
-    try:
-        import _interpreters as interpreters
-    except ImportError:
-        try:
-            import _xxsubinterpreters as interpreters
-        except ImportError:
-            return None
-    return interpreters
+    for name in ("_interpreters", "_xxsubinterpreters"):  # since Python 3.13, before it
+        with contextlib.suppress(ImportError):
+            return importlib.import_module(name)
+    return None

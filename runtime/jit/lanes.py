@@ -9,12 +9,26 @@ from __future__ import annotations
 import functools
 import inspect
 import operator
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-__all__ = ["LANES", "SOURCE", "greater", "load", "lower_access", "lower_operation", "register", "splat", "store"]
+from .compiler import signature
+
+__all__ = [
+    "LANES",
+    "SOURCE",
+    "callback",
+    "greater",
+    "load",
+    "lower_access",
+    "lower_operation",
+    "register",
+    "splat",
+    "store",
+]
 
 LANES = 16
 SOURCE = Path(__file__)
@@ -129,3 +143,36 @@ def register() -> Any:
 
     lower_access(load, store, lanes, LANES)
     return lanes
+
+
+@functools.cache
+def _register_helper(function: Any) -> None:
+    """Lets functions that Numba compiles call this one."""
+    from numba.extending import register_jitable
+
+    register_jitable(function)
+
+
+def callback(function: Any, arguments: str, helpers: Iterable[Any]) -> Any:
+    """The Numba C callback (``numba.cfunc``) of a function on lanes, compiled in this process.
+
+    Parameters
+    ----------
+    function : function
+        Written with this module's operations; it returns nothing.
+    arguments : str
+        Types of its arguments, as `compiler.signature` spells them.
+    helpers : iterable of function
+        What it calls, each before who calls it.
+
+    Raises
+    ------
+    ImportError
+        Numba cannot be imported.
+    """
+    import numba
+
+    register()
+    for helper in helpers:
+        _register_helper(helper)
+    return numba.cfunc(signature(arguments), error_model="numpy")(function)

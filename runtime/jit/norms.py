@@ -12,16 +12,15 @@ the same on a vector.
 from __future__ import annotations
 
 import functools
-import importlib.util
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from .._kernels import core
-from ..errors import InvalidOptionError, MissingDependencyError
-from . import functions as jit
-from .lanes import LANES, SOURCE, lower_access, lower_operation, register, splat
+from ..errors import InvalidOptionError
+from .functions import NativeFunctions
+from .lanes import LANES, SOURCE, callback, lower_access, lower_operation, register, splat
 
 __all__ = ["ROW_FUNCTIONS", "row_function"]
 
@@ -211,33 +210,20 @@ def _register_operations(lanes: Any) -> None:
 
 
 @functools.cache
-def _register() -> Any:
-    """Teaches Numba this module; gives the signature of ef_row_function."""
-    from numba.extending import register_jitable
-
+def _register() -> None:
+    """Teaches Numba this module."""
     _register_operations(register())
-    for function in (_load_rest, _sum, _sum_of_squares, _sum_of_squared_differences):
-        register_jitable(function)
-    return jit.signature(ROW_ARGUMENTS)
 
 
 @functools.cache
 def _compiled(name: str) -> Any:
     """The Numba C callback of a row function, compiled in this process."""
-    import numba
-
-    return numba.cfunc(_register(), error_model="numpy")(ROW_FUNCTIONS[name])
-
-
-_jitted = jit.NativeFunctions(ROW_FUNCTIONS, ROW_ARGUMENTS, _compiled, SOURCES)
+    _register()
+    helpers = (_load_rest, _sum, _sum_of_squares, _sum_of_squared_differences)
+    return callback(ROW_FUNCTIONS[name], ROW_ARGUMENTS, helpers)
 
 
-def _numba_wanted(use_numba: bool | None) -> bool:
-    if use_numba is None:
-        return jit.numba_wanted()
-    if use_numba and importlib.util.find_spec("numba") is None:
-        raise MissingDependencyError("numba")
-    return use_numba
+_jitted = NativeFunctions(ROW_FUNCTIONS, ROW_ARGUMENTS, _compiled, SOURCES)
 
 
 def row_function(name: str, use_numba: bool | None = None) -> int:
@@ -248,8 +234,8 @@ def row_function(name: str, use_numba: bool | None = None) -> int:
     name : str
         One of `core.ROW_FUNCTIONS`.
     use_numba : bool, optional
-        True: compiled by Numba; False: the C function of this CPU's best instruction set. Default: Numba where it is
-        installed, unless the environment says EDGEFORMER_NUMBA=0. Both give the same bits. Those that are no norms are
+        True: compiled by Numba; False: the C function of this CPU's best instruction set. Default: Numba where it can
+        be had, unless the environment says EDGEFORMER_NUMBA=0. Both give the same bits. Those that are no norms are
         always C's.
 
     Returns
@@ -260,12 +246,11 @@ def row_function(name: str, use_numba: bool | None = None) -> int:
     Raises
     ------
     InvalidOptionError
-        There is no such function.
+        There is no such function, or Numba is asked for and cannot run here.
     MissingDependencyError
         Numba is asked for and not installed.
     """
     if name not in core.ROW_FUNCTIONS:
         raise InvalidOptionError(f"no row function is called {name!r}; there are: {', '.join(core.ROW_FUNCTIONS)}")
-    if name in ROW_FUNCTIONS and _numba_wanted(use_numba):
-        return _jitted.address(name)
-    return core.row_function_pointer(None, name)
+    address = _jitted.address(name, use_numba) if name in ROW_FUNCTIONS else None
+    return core.row_function_pointer(None, name) if address is None else address

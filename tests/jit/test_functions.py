@@ -11,8 +11,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from edgeformer.jit import functions as jit
-from edgeformer.jit import norms
+from edgeformer.errors import InvalidOptionError
+from edgeformer.jit import compiler, norms, store
+from edgeformer.jit.functions import NativeFunctions
+from edgeformer.jit.lanes import callback
 from support.row_functions import Row, at_address
 
 numba = pytest.importorskip("numba")
@@ -42,29 +44,29 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path / "cache"
 
 
-def row_functions() -> jit.NativeFunctions:
+def row_functions() -> NativeFunctions:
     """The norms as a new process has them, but for Numba, which compiles each only once."""
-    return jit.NativeFunctions(NAMES, norms.ROW_ARGUMENTS, norms._compiled, norms.SOURCES)
+    return NativeFunctions(NAMES, norms.ROW_ARGUMENTS, norms._compiled, norms.SOURCES)
 
 
 def never_compiled(name: str) -> None:
     pytest.fail(f"{name} was compiled")
 
 
-def from_cache() -> jit.NativeFunctions:
-    return jit.NativeFunctions(NAMES, norms.ROW_ARGUMENTS, never_compiled, norms.SOURCES)
+def from_cache() -> NativeFunctions:
+    return NativeFunctions(NAMES, norms.ROW_ARGUMENTS, never_compiled, norms.SOURCES)
 
 
-def results(functions: jit.NativeFunctions) -> list[Row]:
+def results(functions: NativeFunctions) -> list[Row]:
     return [at_address(functions.address(name))(ROW, ROW, None) for name in NAMES]
 
 
-def assert_right(functions: jit.NativeFunctions) -> None:
+def assert_right(functions: NativeFunctions) -> None:
     for name, result in zip(NAMES, results(functions), strict=True):
         assert (result == at_address(norms._compiled(name).address)(ROW, ROW, None)).all(), name
 
 
-def assert_fallback(functions: jit.NativeFunctions) -> None:
+def assert_fallback(functions: NativeFunctions) -> None:
     """Numba's own functions serve."""
     assert [functions.address(name) for name in NAMES] == [norms._compiled(name).address for name in NAMES]
     assert functions.code is None
@@ -107,12 +109,12 @@ def test_damaged_files_are_replaced(folder: Path, damage: str) -> None:
     results(row_functions())
     [file] = folder.iterdir()
     good = file.read_bytes()
-    code = good[jit.CHECKSUM_BYTES :]
+    code = good[store.CHECKSUM_BYTES :]
     bad = {
         "cut": good[:-100],
         "empty": b"",
         "changed": good[:300] + b"\xcc" * 64 + good[364:],
-        "of another name": jit._checksum("norms-of-another-machine.jit", code) + code,
+        "of another name": store._checksum("norms-of-another-machine.jit", code) + code,
     }
     file.write_bytes(bad[damage])
     functions = row_functions()
@@ -130,20 +132,6 @@ def test_files_others_may_write_are_replaced(folder: Path, mode: int) -> None:
     assert file.stat().st_mode & 0o777 == 0o600
 
 
-def test_folders_others_may_write_are_not_used(folder: Path) -> None:
-    folder.mkdir()
-    folder.chmod(0o777)
-    assert_fallback(row_functions())
-    assert not list(folder.iterdir())
-
-
-def test_folders_of_others_are_not_used(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    results(row_functions())
-    somebody_else = os.geteuid() + 1
-    monkeypatch.setattr(os, "geteuid", lambda: somebody_else)
-    assert_fallback(row_functions())
-
-
 def test_works_where_nothing_can_be_written(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     folder.write_bytes(b"a file, no folder")
     assert_fallback(row_functions())
@@ -157,7 +145,7 @@ def test_works_on_a_full_disk(folder: Path, monkeypatch: pytest.MonkeyPatch) -> 
 
     with monkeypatch.context() as patch:
         patch.setattr(os, "replace", full)
-        assert_fallback(row_functions())
+        assert_right(row_functions())
     assert not list(folder.iterdir())
 
 
@@ -166,30 +154,52 @@ def test_works_with_an_llvmlite_that_lacks_a_part(folder: Path, monkeypatch: pyt
     assert_fallback(row_functions())
 
 
+def test_faults_of_our_own_are_not_hidden(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def faulty(*arguments: object) -> None:
+        raise AttributeError("a name that is spelled wrong")
+
+    monkeypatch.setattr(compiler, "_entries", faulty)
+    with pytest.raises(AttributeError, match="spelled wrong"):
+        row_functions().address(NAMES[0])
+
+
+def test_a_numba_that_cannot_be_imported_leaves_the_twins(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def broken(name: str) -> None:
+        raise ImportError("Numba needs another NumPy")
+
+    functions = NativeFunctions(NAMES, norms.ROW_ARGUMENTS, broken, norms.SOURCES)
+    assert functions.address(NAMES[0]) is None
+    assert "Numba needs another NumPy" in caplog.text
+    with pytest.raises(InvalidOptionError, match="Numba needs another NumPy"):
+        functions.address(NAMES[0], use_numba=True)
+
+
 def test_another_cpu_source_or_function_has_another_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     source = tmp_path / "functions.py"
     source.write_text("a = 1\n")
-    first = jit._key(NAMES, [source])
-    assert jit._key(NAMES, [source]) == first
+    first = compiler.key(NAMES, [source])
+    assert compiler.key(NAMES, [source]) == first
     source.write_text("a = 2\n")
-    second = jit._key(NAMES, [source])
-    monkeypatch.setattr(jit, "_features", lambda: "+more")
-    assert len({first, second, jit._key(NAMES, [source]), jit._key(NAMES[:1], [source])}) == 4
+    second = compiler.key(NAMES, [source])
+    monkeypatch.setattr(compiler, "features", lambda: "+more")
+    assert len({first, second, compiler.key(NAMES, [source]), compiler.key(NAMES[:1], [source])}) == 4
 
 
 def test_code_that_needs_a_library_is_refused() -> None:
     def with_error_function(output, row, weight, bias, n, epsilon):  # type: ignore[no-untyped-def]
         output[0] = math.erf(row[0])
 
-    compiled = numba.cfunc(norms._register(), error_model="numpy")(with_error_function)
+    compiled = callback(with_error_function, norms.ROW_ARGUMENTS, [])
     with pytest.raises(RuntimeError, match="erf"):
-        jit._standalone_module({"with_error_function": compiled}, norms.ROW_ARGUMENTS)
+        compiler.standalone_module({"with_error_function": compiled}, norms.ROW_ARGUMENTS)
 
 
 def test_code_of_another_type_is_refused() -> None:
     compiled = numba.cfunc("void(int64)")(lambda n: None)
     with pytest.raises(RuntimeError, match="not as expected"):
-        jit._standalone_module({"of_a_number": compiled}, norms.ROW_ARGUMENTS)
+        compiler.standalone_module({"of_a_number": compiled}, norms.ROW_ARGUMENTS)
 
 
 def test_threads_share_one_image(folder: Path) -> None:
@@ -204,16 +214,3 @@ def test_threads_share_one_image(folder: Path) -> None:
         thread.join()
     assert len(addresses) == 4 and len({tuple(found) for found in addresses}) == 1
     assert functions.code is not None
-
-
-def test_folder_names(monkeypatch: pytest.MonkeyPatch) -> None:
-    variables = ("EDGEFORMER_CACHE_DIR", "NUMBA_CACHE_DIR", "XDG_CACHE_HOME")
-    for variable in variables:
-        monkeypatch.setenv(variable, f"/somewhere/{variable}")
-    monkeypatch.setenv("HOME", "/home/somebody")
-    found = [jit.cache_folder()]
-    for variable in variables:
-        monkeypatch.setenv(variable, "")
-        found.append(jit.cache_folder())
-    expected = [*(f"/somewhere/{variable}" for variable in variables), "/home/somebody/.cache"]
-    assert found == [Path(expected[0]), Path(expected[1]), *(Path(name) / "edgeformer" for name in expected[2:])]

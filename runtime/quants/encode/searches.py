@@ -28,8 +28,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ...errors import ConversionError
-from ...jit import functions as jit
-from ...jit.lanes import LANES, SOURCE, register
+from ...jit.functions import NativeFunctions
+from ...jit.lanes import LANES, SOURCE, callback
 from ..types import Bytes, Encoder, Float32
 from . import rounding, search_affine, search_scale
 from .threads import in_threads
@@ -183,21 +183,16 @@ class Found:
 @functools.cache
 def _callback(name: str) -> Any:
     """The Numba C callback of a search, compiled in this process."""
-    import numba
-    from numba.extending import register_jitable
-
-    register()
-    for function in (*rounding.FUNCTIONS, *search_scale.FUNCTIONS, *search_affine.FUNCTIONS):
-        register_jitable(function)
-    return numba.cfunc(jit.signature(ARGUMENTS), error_model="numpy")(_FUNCTIONS[name])
+    helpers = (*rounding.FUNCTIONS, *search_scale.FUNCTIONS, *search_affine.FUNCTIONS)
+    return callback(_FUNCTIONS[name], ARGUMENTS, helpers)
 
 
-_native = {name: jit.NativeFunctions([name], ARGUMENTS, _callback, _SOURCES) for name in _FUNCTIONS}
+_native = {name: NativeFunctions([name], ARGUMENTS, _callback, _SOURCES) for name in _FUNCTIONS}
 
 
-def _compiled(name: str) -> Callable[..., None]:
+def _compiled(address: int) -> Callable[..., None]:
     """A search for sixteen lanes that takes arrays, compiled."""
-    c_function = ctypes.CFUNCTYPE(None, *[ctypes.c_void_p] * 7, ctypes.c_int64)(_native[name].address(name))
+    c_function = ctypes.CFUNCTYPE(None, *[ctypes.c_void_p] * 7, ctypes.c_int64)(address)
 
     def search(*arguments: Any) -> None:
         *arrays, num_groups = arguments
@@ -240,10 +235,10 @@ def _normalised(importance: Float32) -> Float32:
     return np.maximum(scaled, LEAST_IMPORTANCE)
 
 
-def _find(settings: Search, blocks: Float32, importance: Float32 | None, numba: bool) -> Found:
+def _find(settings: Search, blocks: Float32, importance: Float32 | None) -> Found:
     """Searches every block."""
-    count = len(blocks)
-    lanes, run = (LANES, _compiled(settings.search)) if numba else (count, _uncompiled(settings.search))
+    count, address = len(blocks), _native[settings.search].address(settings.search)
+    lanes, run = (count, _uncompiled(settings.search)) if address is None else (LANES, _compiled(address))
     exponents = np.frexp(np.abs(blocks).max(axis=1, keepdims=True))[1].clip(*EXPONENTS)
     x = _to_rows(blocks * np.ldexp(np.float32(1), -exponents), lanes)
     weights = np.ones_like(x) if importance is None else _to_rows(_normalised(importance), lanes)
@@ -281,6 +276,6 @@ def encoder(settings: Search, pack: Callable[[Found], Bytes]) -> Encoder:
         largest = float(np.abs(blocks).max(initial=0.0))
         if largest > settings.largest_weight:
             raise ConversionError(f"weight {largest:g} is too large for this type: use bf16 or f32")
-        return pack(_find(settings, blocks, importance, jit.numba_wanted()))
+        return pack(_find(settings, blocks, importance))
 
     return in_threads(encode)
