@@ -72,10 +72,10 @@ cdef class Plan:
     cdef MappedFile file
     cdef bint checked
     # What a batch must have (plan_checks.pxi): (index input, its domain, limit, domains whose rows it numbers, optional),
-    # (float input, domain, width), domains of equally many segments, (domain, domain, rows for each of its rows), and
-    # what is done to a cache from a domain: flags of CacheUse.
+    # (float input, domain, width), domains of equally many segments, (domain, domain, rows for each of its rows);
+    # and by (cache, domain) what is done, flags of CacheUse, and the positions that a dense bias is for.
     cdef list index_uses, feature_uses, same_segments, row_counts
-    cdef dict cache_uses
+    cdef dict cache_uses, bias_sizes
 
     def __cinit__(self, isa=None):
         self.native.kernels = kernels_of(isa)

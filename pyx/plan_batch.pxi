@@ -193,6 +193,7 @@ cdef int check_segments(Plan plan, Batch batch, int cache, int domain, int looks
     cdef int32_t i, num_pages = (<Cache>plan.cache_objects[cache]).num_pages
     cdef const ef_segment *segments = batch.segments[cache * batch.native.num_domains + domain]
     cdef const ef_segment *segment
+    cdef tuple sizes = plan.bias_sizes.get((cache, domain))
     if segments == NULL:
         raise InvalidInputError(f"segments of cache {cache} in domain {domain} are needed")
     for i in range(batch.domains[domain].num_segments):
@@ -209,10 +210,25 @@ cdef int check_segments(Plan plan, Batch batch, int cache, int domain, int looks
             length = max(length, segment.kv_length)
             if segment.kv_length == 0:
                 raise InvalidInputError(f"segment {i} of cache {cache} sees no positions")
+        check_positions(segment, looks, length, sizes, i, cache)
         check_pages(batch, cache, i, segment.first_page, (length + EF_TILE - 1) // EF_TILE, num_pages)
     if row != batch.domains[domain].num_rows:
         raise InvalidInputError(f"segments of cache {cache} cover {row} of {batch.domains[domain].num_rows} rows")
     return 0
+
+
+cdef int check_positions(const ef_segment *segment, int looks, int64_t length, tuple sizes, int32_t index, int cache) except -1:
+    """Attention that sees `length` positions can do with those of the segment's rows; sizes: of a dense bias, or None."""
+    cdef int64_t last = <int64_t>segment.position + segment.num_rows
+    if looks & LOOKS_AROUND and last > segment.kv_length:
+        what = f"rows up to position {last}, past the {segment.kv_length} that their windows may see"
+    elif segment.prefix < 0 or segment.prefix > (last if looks & TAKES_PREFIX else 0):
+        what = f"a prefix of {segment.prefix}, where {last if looks & TAKES_PREFIX else 0} is the most"
+    elif sizes is not None and (last > <object>sizes[0] or length > <object>sizes[1]):
+        what = f"{last} positions that see {length}, and a bias is for {sizes[0]} that see {sizes[1]}"
+    else:
+        return 0
+    raise InvalidInputError(f"segment {index} of cache {cache} has {what}")
 
 
 cdef int check_pages(Batch batch, int cache, int32_t segment, int64_t first, int64_t count, int32_t num_pages) except -1:

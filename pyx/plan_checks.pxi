@@ -16,6 +16,8 @@ cdef enum CacheUse:
     STORES = 1
     LOOKS_BACK = 2   # attention whose rows see the positions before them
     LOOKS_AT_ALL = 4 # attention whose rows see every position
+    LOOKS_AROUND = 8 # of those, where they see a window around their own
+    TAKES_PREFIX = 16
 
 cdef class OpChecker:
     """Checks one op after the other; keeps what each buffer was found to hold."""
@@ -34,6 +36,12 @@ cdef class OpChecker:
     cdef int32_t field(self, str name) except? -1:
         """An integer field of the op's kind."""
         return self.op.slot[<int>OP_SLOTS[self.op.kind][name][0]]
+
+    cdef float real(self, str name) except? -1:
+        """A float field of the op's kind."""
+        cdef float value
+        memcpy(&value, &self.op.slot[<int>OP_SLOTS[self.op.kind][name][0]], sizeof(value))
+        return value
 
     cdef int one_of(self, str name, int32_t count) except -1:
         """A field that numbers something of which there are `count`."""
@@ -176,14 +184,43 @@ cdef class OpChecker:
         cdef ef_cache *cache = self.cache()
         cdef int64_t heads = self.field("num_heads")
         self.require(1 <= heads <= 2**16 and heads % cache.num_heads == 0, f"{heads} heads over {cache.num_heads} of the cache")
-        self.require(self.field("window") >= 0, f"window {self.field('window')}")
         self.one_of("causal", 2)
+        self.masks()
+        self.bias(heads)
+        self.vector(1, heads, True)
         self.operand("queries", self.op.input[0], heads * cache.key_dim, self.op.domain)
         self.operand("output", self.op.output, heads * cache.value_dim, self.op.domain)
         self.require(self.op.quantized.buffer < 0 or heads // cache.num_heads * cache.value_dim % EF_BLOCK == 0,
                      "heads of the cache are not whole blocks")
         self.quantized(heads * cache.value_dim, OPTIONAL)
         self.uses_cache(LOOKS_BACK if self.field("causal") else LOOKS_AT_ALL)
+
+    cdef int masks(self) except -1:
+        """Which positions a row sees, and the soft cap of its scores."""
+        cdef int32_t window = self.field("window")
+        cdef float soft_cap = self.real("soft_cap")
+        self.require(window >= 0, f"window {window}")
+        self.require(self.field("prefix") in (0, self.field("causal")), "only causal attention has a prefix")
+        self.require(soft_cap == 0 or 1e-6 <= soft_cap <= 1e6, f"soft_cap {soft_cap:g} is not 0 or from 1e-6 to 1e6")
+        if not self.field("causal") and window > 0:
+            self.uses_cache(LOOKS_AROUND)
+        if self.field("prefix"):
+            self.uses_cache(TAKES_PREFIX)
+        return 0
+
+    cdef int bias(self, int64_t heads) except -1:
+        """The table of a bias, where there is one, holds every distance or position."""
+        cdef int64_t rows = self.field("bias_rows"), columns = self.field("bias_columns"), behind = self.field("bias_behind")
+        if self.op.vector[0] < 0:
+            return self.require(rows == columns == behind == 0, "the bias is missing")
+        self.require(0 <= rows <= 2**16 and 1 <= columns <= 2**24, f"a bias of {rows} rows and {columns} columns")
+        self.require(0 <= behind < (1 if rows else columns), f"a bias of {rows} rows and {columns} columns, {behind} behind")
+        if rows == 0:
+            return self.vector(0, heads * ef_bias_by_distance(NULL, behind, columns - 1 - behind).head_stride)
+        key = (self.field("cache"), self.op.domain)
+        most_rows, most_columns = self.plan.bias_sizes.get(key, (rows, columns))
+        self.plan.bias_sizes[key] = min(rows, most_rows), min(columns, most_columns)
+        return self.vector(0, heads * ef_bias_dense(NULL, rows, columns).head_stride)
 
     cdef int inputs(self, int count) except -1:
         """So many inputs of the width of the result."""
@@ -254,6 +291,7 @@ cdef int check_ops(Plan plan) except -1:
     cdef OpChecker checker = OpChecker(plan)
     cdef Py_ssize_t i
     plan.index_uses, plan.feature_uses, plan.same_segments, plan.row_counts, plan.cache_uses = [], [], [], [], {}
+    plan.bias_sizes = {}
     for i in range(plan.ops.count):
         checker.op, checker.index = &plan.native.ops[i], i
         checker.require(checker.op.domain < len(plan.capacities), f"domain {checker.op.domain} of {len(plan.capacities)}")

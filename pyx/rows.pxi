@@ -55,7 +55,7 @@ def row_positions(list starts, list lengths):
     return result
 
 
-def segment_rows(list tables, list lengths, list positions, list kv_lengths):
+def segment_rows(list tables, list lengths, list positions, list kv_lengths, list prefixes=None):
     """One cache's part of a run of several sequences, in order.
 
     Parameters
@@ -64,6 +64,8 @@ def segment_rows(list tables, list lengths, list positions, list kv_lengths):
         The pages of each sequence.
     lengths, positions, kv_lengths : list of int
         Its rows in this run, the cache position of the first, the positions that a row may see.
+    prefixes : list of int, optional
+        How many of its first positions see one another both ways, where a model's attention takes a prefix.
 
     Returns
     -------
@@ -72,7 +74,7 @@ def segment_rows(list tables, list lengths, list positions, list kv_lengths):
     page_table : int32 [sum of pages]
     """
     cdef Py_ssize_t i, n = len(tables), total = 0
-    if not n == len(lengths) == len(positions) == len(kv_lengths):
+    if not n == len(lengths) == len(positions) == len(kv_lengths) or prefixes is not None and len(prefixes) != n:
         raise InvalidInputError("each sequence needs its pages, length, position and number of positions to see")
     for pages in tables:
         total += len(pages)
@@ -85,7 +87,8 @@ def segment_rows(list tables, list lengths, list positions, list kv_lengths):
     for i in range(n):
         own = tables[i]
         segment[i].first_row, segment[i].num_rows, segment[i].position = row, lengths[i], positions[i]
-        segment[i].kv_length, segment[i].first_page, segment[i].prefix = kv_lengths[i], page, 0
+        segment[i].kv_length, segment[i].first_page = kv_lengths[i], page
+        segment[i].prefix = 0 if prefixes is None else prefixes[i]
         row += segment[i].num_rows
         for number in own:
             if page >= total:

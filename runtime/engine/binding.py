@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+import numpy as np
+
 from .._kernels import core
 from ..errors import NotEnoughMemoryError
 from ..graph.graph import SEQUENCE, Graph
@@ -49,6 +51,10 @@ class Binder:
         """Forgets weights and caches; programs keep their own hold on them."""
         self._weights.clear()
         self._caches = {}
+
+    def floats(self, name: str) -> np.ndarray:
+        """A tensor that some program reads as a vector, float32, end to end."""
+        return self._weights.floats(name)
 
     def bind(self, recipe: Recipe) -> Program:
         """The program of a recipe that the memory plan counts."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
@@ -73,15 +74,22 @@ def source_keys(graph: Graph) -> dict[str, Value]:
     return {_place(node): node.inputs[0] for node in graph.nodes if node.kind == "store_kv"}
 
 
-def weights_of(looks: list[Look], rows: dict[str, np.ndarray], source: dict[str, np.ndarray]) -> list[np.ndarray]:
+def weights_of(
+    looks: list[Look],
+    rows: dict[str, np.ndarray],
+    source: dict[str, np.ndarray],
+    tensors: Callable[[str], np.ndarray],
+) -> list[np.ndarray]:
     """The weights of each attention, float32 [heads, rows, positions].
 
-    `rows` are those of `seen_values`, `source` those of `source_keys` where another program wrote a cache.
+    `rows` are those of `seen_values`, `source` those of `source_keys` where another program wrote a cache; `tensors`
+    gives what else attention reads.
     """
     weights = []
     for index, look in enumerate(looks):
         key = rows[f"key {index}"] if look.key is not None else source[_place(look.node)]
-        found = attention_weights(look.node, look.cache, rows[f"query {index}"], key)
+        own = {name: tensors(name) for name in look.node.tensors}
+        found = attention_weights(look.node, look.cache, rows[f"query {index}"], key, own)
         weights.append(found.astype(np.float32, copy=False))
     return weights
 

@@ -67,6 +67,10 @@ class Runner:
             )
         return self.programs[key]
 
+    def floats(self, name: str) -> np.ndarray:
+        """A tensor that some program reads as a vector, float32, end to end."""
+        return self._binder.floats(name)
+
     def _check_open(self) -> None:
         if not self.programs:
             raise InvalidInputError("the model is closed; load it again")

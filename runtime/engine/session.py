@@ -255,7 +255,7 @@ class Session:
                 keys = self._runner.states(self._runner.showing(self._model.reader, "keys", written), read)
             program = self._runner.showing(name, "attention", seen_values(looks))
             rows = self._runner.states(program, arrays, None, read)
-        return weights_of(looks, rows, keys)
+            return weights_of(looks, rows, keys, self._runner.floats)
 
     # -- inside -------------------------------------------------------------------------------------------------------
 

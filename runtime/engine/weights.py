@@ -130,21 +130,22 @@ class Weights:
         for name, width, first in spec.parts:
             part = np.zeros(padded(width), np.float32)
             if name is not None:
-                part[:width] = self._floats(name)[first : first + width]
+                part[:width] = self.floats(name)[first : first + width]
                 if not np.isfinite(part).all():
                     raise not_finite(self._file.path, name)
             parts.append(part)
-        return np.concatenate(parts)
+        values = np.concatenate(parts)
+        return values if spec.indices is None else values[spec.indices]
 
     def _divided(self, constant: np.ndarray, name: str) -> np.ndarray:
         """A constant over a tensor of the file. Raises NumericError where that gives NaN or infinity."""
         with np.errstate(all="ignore"):
-            quotient = constant / self._floats(name)
+            quotient = constant / self.floats(name)
         if not np.isfinite(quotient).all():
             raise NumericError(f"{self._file.path}: {name} holds zero or NaN; convert again from a sound checkpoint")
         return quotient
 
-    def _floats(self, name: str) -> np.ndarray:
+    def floats(self, name: str) -> np.ndarray:
         """A small tensor end to end, float32. It is kept: programs that are made later ask again."""
         if name not in self._vectors:
             self._vectors[name] = self._file.dequantize(name).reshape(-1)

@@ -18,6 +18,7 @@ from .._kernels import core
 from ..errors import ModelFormatError, UnsupportedModelError
 from ..host.exact import power
 from .domains import POSITIONS, ROWS, TOKENS, Domain, Index
+from .position_bias import PositionBias
 from .row_ops import RowOps
 from .values import Node, Value
 
@@ -222,10 +223,41 @@ class Graph(RowOps):
         self.nodes.append(Node("store_kv", (key, value), None, (), {"cache": cache.name, "layer": layer}))
 
     def attention(
-        self, query: Value, cache: CacheSpec, layer: int, *, causal: bool, scale: float, window: int = 0
+        self,
+        query: Value,
+        cache: CacheSpec,
+        layer: int,
+        *,
+        causal: bool,
+        scale: float,
+        window: int = 0,
+        prefix: bool = False,
+        soft_cap: float = 0.0,
+        bias: PositionBias | None = None,
+        sinks: str | None = None,
     ) -> Value:
         """Scaled dot-product attention (Vaswani et al. 2017) of the rows over what the cache holds of their
         sequence.
+
+        Parameters
+        ----------
+        query : Value
+        cache : CacheSpec
+        layer : int
+        causal : bool
+            A row sees its own position and those before it, otherwise all of the sequence.
+        scale : float
+            Of the scores.
+        window : int
+            A row sees no position that is so far or farther from its own, either way; 0: all.
+        prefix : bool
+            Causal but for a sequence's prefix, of which a run says how long it is: its rows see one another both ways.
+        soft_cap : float
+            Scores s become soft_cap * tanh(s / soft_cap); 0: they stay.
+        bias : PositionBias, optional
+            Added to the scores (after the soft cap).
+        sinks : str, optional
+            A tensor with a score for each head that takes part in the softmax and has no value.
         """
         num_heads = query.width // cache.key_dim
         if num_heads % cache.num_heads:
@@ -235,16 +267,25 @@ class Graph(RowOps):
                 "attention.head_count",
                 f"{num_heads} query heads cannot share {cache.num_heads} key-value heads",
             )
+        if bias is not None:
+            bias.check(num_heads, self.tensor_shapes, self.path)
+        tensors = [] if bias is None or bias.tensor is None else [bias.tensor]
+        tensors += [] if sinks is None else [self._expect(sinks, (num_heads,))]
         return self._add(
             "attention",
             [query],
             num_heads * cache.value_dim,
+            tensors=tuple(tensors),
             cache=cache.name,
             layer=layer,
             num_heads=num_heads,
             causal=causal,
             scale=scale,
             window=window,
+            prefix=prefix,
+            soft_cap=soft_cap,
+            bias=bias,
+            sinks=sinks,
         )
 
     def activation(self, x: Value, kind: str) -> Value:

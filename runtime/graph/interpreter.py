@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 from itertools import pairwise
+from typing import Any
 
 import numpy as np
 
@@ -47,6 +48,7 @@ def interpret(
     grids: Mapping[Domain, Grids],
     caches: Caches,
     observe: Callable[[str, Array], None] | None = None,
+    prefix: int = 0,
 ) -> dict[str, Array]:
     """Every output of a program over one sequence from position 0.
 
@@ -62,8 +64,10 @@ def interpret(
         Carries keys and values from one program to the next.
     observe : callable, optional
         Called with the name of every matrix and the rows [n, columns] that it is multiplied with.
+    prefix : int
+        So many first rows see one another both ways where the graph's attention takes a prefix.
     """
-    run = _Run(graph, tensors, inputs, grids, caches, observe)
+    run = _Run(graph, tensors, inputs, grids, caches, observe, prefix)
     for node in graph.nodes:
         result = getattr(run, f"_{node.kind}")(node, *[run.values[v.index] for v in node.inputs])
         if node.output is not None:
@@ -71,8 +75,11 @@ def interpret(
     return {name: run.values[value.index] for name, value in graph.outputs.items()}
 
 
-def attention_weights(node: Node, spec: CacheSpec, query: Array, key: Array) -> Array:
-    """How much each row of a sequence takes from each position, [heads, rows, positions]; rows of it add up to 1.
+def attention_weights(
+    node: Node, spec: CacheSpec, query: Array, key: Array, tensors: Mapping[str, Array], prefix: int = 0
+) -> Array:
+    """How much each row of a sequence takes from each position, [heads, rows, positions]; rows of it add up to 1, or to
+    less where there are sinks.
 
     Parameters
     ----------
@@ -82,19 +89,34 @@ def attention_weights(node: Node, spec: CacheSpec, query: Array, key: Array) -> 
         Of the cache that it reads.
     query, key : arrays [rows, heads * key_dim], [positions, key-value heads * key_dim]
         Of one segment, from position 0 on.
+    tensors : mapping of str to array
+        Those of the node.
+    prefix : int
+        So many first rows see one another both ways where the attention takes a prefix.
     """
     a = node.attributes
     group = a["num_heads"] // spec.num_heads
     q = query.reshape(len(query), a["num_heads"], spec.key_dim).transpose(1, 0, 2)
     k = np.repeat(key.reshape(len(key), spec.num_heads, spec.key_dim).transpose(1, 0, 2), group, axis=0)
     scores = q @ k.transpose(0, 2, 1) * a["scale"]
-    row, column = np.arange(len(query))[:, None], np.arange(len(key))[None, :]
-    hidden = (column > row) if a["causal"] else np.zeros(scores.shape[1:], bool)
-    if a["window"]:
-        hidden |= column <= row - a["window"]
-    scores = np.where(hidden, -np.inf, scores)
-    weights: Array = np.exp(scores - scores.max(-1, keepdims=True))
-    return weights / weights.sum(-1, keepdims=True)
+    if a["soft_cap"]:
+        scores = a["soft_cap"] * np.tanh(scores / a["soft_cap"])
+    if a["bias"] is not None:
+        scores = scores + a["bias"].values(len(query), len(key), tensors)
+    scores = np.where(_seen(a, prefix, *scores.shape[1:]), scores, -np.inf)
+    sinks = tensors[a["sinks"]].reshape(-1, 1, 1) if a["sinks"] else -np.inf
+    largest = np.maximum(scores.max(-1, keepdims=True), sinks)
+    weights: Array = np.exp(scores - largest)
+    return weights / (weights.sum(-1, keepdims=True) + np.exp(sinks - largest))
+
+
+def _seen(attributes: Mapping[str, Any], prefix: int, num_rows: int, num_columns: int) -> Array:
+    """Whether each row sees each position."""
+    row, column = np.arange(num_rows)[:, None], np.arange(num_columns)
+    seen = (column <= row) | (not attributes["causal"])
+    if attributes["prefix"]:
+        seen |= (row < prefix) & (column < prefix)
+    return seen & (abs(column - row) < (attributes["window"] or np.inf))
 
 
 class _Run:
@@ -108,9 +130,10 @@ class _Run:
         grids: Mapping[Domain, Grids],
         caches: Caches,
         observe: Callable[[str, Array], None] | None,
+        prefix: int,
     ) -> None:
         self.graph, self.tensors, self.caches, self.observe = graph, tensors, caches, observe
-        self.inputs, self.given = inputs, grids
+        self.inputs, self.given, self.prefix = inputs, grids, prefix
         self.values: dict[int, Array] = {}
 
     def grids(self, domain: Domain) -> Grids:
@@ -191,7 +214,7 @@ class _Run:
         spec = next(spec for spec in self.graph.caches if spec.name == node.attributes["cache"])
         group = node.attributes["num_heads"] // spec.num_heads
         v = np.repeat(value.reshape(len(value), spec.num_heads, spec.value_dim).transpose(1, 0, 2), group, axis=0)
-        weights = attention_weights(node, spec, query, key)
+        weights = attention_weights(node, spec, query, key, self.tensors, self.prefix)
         return (weights @ v).transpose(1, 0, 2).reshape(len(query), -1)
 
     def _activate(self, node: Node, x: Array) -> Array:

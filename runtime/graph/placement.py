@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
 from .._kernels import core
 from .domains import Domain, Features, Index, with_parents
 from .graph import ACTIVATIONS, PAIRINGS, POOLINGS, Graph
+from .position_bias import PositionBias
 from .recipe import (
     ALIGNMENT,
     BLOCK_BYTES,
@@ -28,7 +30,7 @@ from .values import Value
 
 # Fields that number a name; the names stand in the order of the C enums.
 NUMBERED = {"activation": ACTIVATIONS, "pairing": PAIRINGS, "pooling": POOLINGS}
-WITH_WEIGHTS = frozenset({"embed", "linear", "norm", "rotary"})
+WITH_WEIGHTS = frozenset({"attention", "embed", "linear", "norm", "rotary"})
 
 
 def place(steps: list[Step], graph: Graph, views: Views, outputs: Sequence[str]) -> Recipe:
@@ -64,11 +66,13 @@ class _Placer:
 
     def __init__(self, steps: list[Step], graph: Graph, views: Views, outputs: Sequence[str]) -> None:
         self.recipe, self.views = Recipe(caches=list(graph.caches)), views
+        self.shapes = graph.tensor_shapes
         self.operands: dict[int, Operand] = {}
         self.quantized: dict[int, Operand] = {}
         self.last_use = {views.root(v).index: i for i, step in enumerate(steps) for v in step.reads}
         self.last_use |= {views.root(graph.outputs[name]).index: len(steps) for name in outputs}
         self.owners: dict[int, int] = {}  # buffer -> how many values live in it
+        self.biases: dict[PositionBias, int] = {}  # -> its vector, which layers share
 
     def emit(self, position: int, step: Step) -> None:
         """Appends the step's op."""
@@ -195,6 +199,24 @@ class _Placer:
     def _rotary(self, op: Op, step: Step) -> None:
         divisor = step.tensors[0][0] if step.tensors[0] else None
         op.vectors = (self._vector(VectorSpec(constant=step.attributes["frequencies"], divisor=divisor)),)
+
+    def _attention(self, op: Op, step: Step) -> None:
+        bias, sinks = step.attributes["bias"], step.attributes["sinks"]
+        if bias is not None:
+            op.fields |= bias.fields
+            if bias not in self.biases:
+                self.biases[bias] = self._vector(self._bias_spec(bias))
+        table = -1 if bias is None else self.biases[bias]
+        op.vectors = (
+            table,
+            -1 if sinks is None else self._vector(VectorSpec((VectorPart(sinks, step.attributes["num_heads"]),))),
+        )
+
+    def _bias_spec(self, bias: PositionBias) -> VectorSpec:
+        if bias.tensor is None:
+            return VectorSpec(constant=bias.table())
+        size = math.prod(self.shapes[bias.tensor])
+        return VectorSpec((VectorPart(bias.tensor, size),), indices=bias.table())
 
 
 def _place(item: Any, items: list[Any]) -> int:

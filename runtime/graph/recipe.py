@@ -65,6 +65,7 @@ class VectorSpec:
     parts: tuple[VectorPart, ...] = ()
     constant: np.ndarray | None = None
     divisor: str | None = None  # the constant is divided by this tensor
+    indices: np.ndarray | None = None  # which elements of the one part are picked
 
 
 @dataclass

@@ -49,6 +49,8 @@ def test_rows_of_several_sequences(sequences):
         [sum(lengths[:i]), lengths[i], positions[i], kv_lengths[i], sum(map(len, tables[:i])), 0]
         for i in range(len(sequences))
     ]
+    prefixes = list(range(len(sequences)))
+    assert core.segment_rows(tables, lengths, positions, kv_lengths, prefixes)[0][:, 5].tolist() == prefixes
     expected = [start + i for start, length in zip(positions, lengths, strict=True) for i in range(length)]
     assert core.row_positions(positions, lengths).tolist() == expected
 
@@ -56,6 +58,8 @@ def test_rows_of_several_sequences(sequences):
 def test_sequences_that_lack_something_are_refused():
     with pytest.raises(InvalidInputError):
         core.segment_rows([[1], [2]], [1], [0], [1])
+    with pytest.raises(InvalidInputError):
+        core.segment_rows([[1]], [1], [0], [1], [1, 1])
     with pytest.raises(InvalidInputError):
         core.row_positions([0, 0], [5, -3])
     with pytest.raises(ValueError):

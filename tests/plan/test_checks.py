@@ -81,6 +81,7 @@ def _starts(*starts: int, widths: list[int] | None = None) -> list[Any]:
         ({"page_tables": [np.array([16], np.int32)]}, "page 16"),
         ({"page_tables": [np.array([-1], np.int32)]}, "page -1"),
         ({"page_tables": []}, "cache is 0"),
+        ({"segments": _segment(0, 3, 0, 3, 0, 1)}, "prefix of 1, where 0 is the most"),
     ],
 )
 def test_wrong_batches_are_refused(pool: core.Pool, changes: dict[str, Any], message: str) -> None:
@@ -128,6 +129,12 @@ def _attention(plan: core.Plan, make: Builder) -> dict[str, Any]:
     }
 
 
+def _biased(plan: core.Plan, make: Builder) -> dict[str, Any]:
+    """With a bias of five distances; the second vector is one sink too short."""
+    bias, _ = plan.add_vector(np.zeros(4 * (5 + 2 * 15), np.float32)), plan.add_vector(np.zeros(3, np.float32))
+    return {**_attention(plan, make), "vector": (bias,), "bias_columns": 5, "bias_behind": 4}
+
+
 HEADS_OF_8 = {"num_heads": 4, "head_dim": 8, "half": 4}
 
 
@@ -158,7 +165,7 @@ def _embed(plan: core.Plan, make: Builder) -> dict[str, Any]:
 Maker = Callable[[core.Plan, Builder], dict[str, Any]]
 
 
-@pytest.mark.parametrize("maker", [_linear, _quantized_linear, _norm, _attention, _rope, _gate, _embed])
+@pytest.mark.parametrize("maker", [_linear, _quantized_linear, _norm, _attention, _biased, _rope, _gate, _embed])
 def test_right_ops_are_accepted(maker: Maker) -> None:
     plan = core.Plan()
     make = Builder(plan)
@@ -204,6 +211,27 @@ def test_right_ops_are_accepted(maker: Maker) -> None:
         (_attention, {"num_heads": 3}, "3 heads over 2"),
         (_attention, {"num_heads": 8}, "past the 32"),
         (_attention, {"window": -1}, "window -1"),
+        (_attention, {"window": 2**31}, "window is 2147483648"),
+        (_attention, {"causal": 2}, "causal 2"),
+        (_attention, {"prefix": 2}, "has a prefix"),
+        (_attention, {"prefix": 1, "causal": 0}, "only causal attention has a prefix"),
+        (_attention, {"soft_cap": -1.0}, "soft_cap -1 is not"),
+        (_attention, {"soft_cap": float("nan")}, "soft_cap nan is not"),
+        (_attention, {"soft_cap": 1e-30}, "soft_cap 1e-30 is not"),
+        (_attention, {"bias_columns": 1}, "the bias is missing"),
+        (_attention, {"vector": (3,)}, "a bias of 0 rows and 0 columns"),
+        (_attention, {"vector": (3,), "bias_columns": 5}, "vector 3 of 0"),
+        (_biased, {"bias_columns": 6}, "vector 0 has 140 elements, not 144"),
+        (_biased, {"bias_behind": 5}, "5 behind"),
+        (_biased, {"bias_behind": -1}, "-1 behind"),
+        (_biased, {"bias_columns": 0}, "0 columns"),
+        (_biased, {"bias_columns": 2**24 + 1}, "16777217 columns"),
+        (_biased, {"bias_rows": -1}, "-1 rows"),
+        (_biased, {"bias_rows": 3, "bias_behind": 0}, "vector 0 has 140 elements, not 192"),
+        (_biased, {"bias_rows": 2, "bias_behind": 1}, "1 behind"),
+        (_biased, {"bias_rows": 2**16, "bias_columns": 2**24, "bias_behind": 0}, "elements, not 4398046511104"),
+        (_biased, {"vector": (0, 2)}, "vector 2 of 2"),
+        (_biased, {"vector": (0, 1), "num_heads": 4}, "vector 1 has 3 elements, not 4"),
         (_attention, {"quantized": (1, 0)}, "not whole blocks"),
         (_attention, {"domain": 2}, "has rows of another domain"),
         (_attention, {"domain": 99}, "domain is 99"),

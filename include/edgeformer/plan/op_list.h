@@ -32,9 +32,11 @@
     OP(ROPE, rope, 1, 0, (int32_t num_heads, head_dim, half, pairing))                                                 \
     /* input[0] keys, input[1] values */                                                                               \
     OP(STORE_KV, store_kv, 1, 0, (int32_t cache, layer))                                                               \
-    /* output = attention(input[0]); quantized: where present, the same values (whole blocks for each head of the      \
-     * cache) */                                                                                                       \
-    OP(ATTENTION, attention, 0, 0, (int32_t cache, layer, num_heads, causal, window; float scale))                     \
+    /* output = attention(input[0]) as ef_attention says; quantized: where present, the same values (whole blocks for  \
+     * each head of the cache). vectors[vector[0]]: the bias, by distance where bias_rows is 0, with bias_columns      \
+     * distances from -bias_behind on, else dense; vectors[vector[1]]: the sinks */                                    \
+    OP(ATTENTION, attention, 0, 0, (int32_t cache, layer, num_heads, causal, prefix, window, bias_rows, bias_columns,  \
+                                    bias_behind; float scale, soft_cap))                                               \
     /* activation(input[0]) * input[1] -> output and/or quantized */                                                   \
     OP(GATE, gate, 1, 0.6, (int32_t activation))                                                                       \
     /* activation(input[0]) -> output and/or quantized */                                                              \

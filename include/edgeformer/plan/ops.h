@@ -228,6 +228,14 @@ static inline void ef_attention_chunk(const ef_plan *plan, const ef_op *op, cons
     ef_attention_quantize(plan, op, args, segment, kv_head, 0, segment->num_rows);
 }
 
+/* The bias of an ATTENTION that has one. */
+static inline ef_bias ef_op_bias(const ef_plan *plan, const ef_op *op)
+{
+    const float *table = ef_plan_vector(plan, op->vector[0]);
+    const int32_t rows = op->attention.bias_rows, columns = op->attention.bias_columns, behind = op->attention.bias_behind;
+    return rows ? ef_bias_dense(table, rows, columns) : ef_bias_by_distance(table, behind, columns - 1 - behind);
+}
+
 /* The chunk counts over all segments: finds the one that holds `chunk`, going on from where the last one was, or from
  * the first segment where that lies behind. */
 static inline void ef_op_attention(const ef_plan *plan, const ef_batch *batch, const ef_op *op, const ef_cut *cut,
@@ -248,7 +256,8 @@ static inline void ef_op_attention(const ef_plan *plan, const ef_batch *batch, c
         state->segment++;
     }
     const int32_t kv_head = (chunk - state->segment_chunk) / chunks, within = (chunk - state->segment_chunk) % chunks;
-    ef_attention args = {
+    const ef_bias bias = op->vector[0] < 0 ? (ef_bias){0} : ef_op_bias(plan, op);
+    const ef_attention args = {
         .query = ef_operand_row(plan, op->input[0], 0),
         .query_stride = ef_operand_stride(plan, op->input[0]),
         .output = ef_operand_row(plan, op->output, 0),
@@ -258,8 +267,12 @@ static inline void ef_op_attention(const ef_plan *plan, const ef_batch *batch, c
         .layer = op->attention.layer,
         .num_heads = op->attention.num_heads,
         .causal = op->attention.causal,
+        .prefix = op->attention.prefix,
         .window = op->attention.window,
         .scale = op->attention.scale,
+        .soft_cap = op->attention.soft_cap,
+        .bias = op->vector[0] < 0 ? NULL : &bias,
+        .sinks = ef_plan_vector(plan, op->vector[1]),
     };
     if (cut->spans_a_chunk) {
         ef_attention_chunk(plan, op, cut, &args, segment, kv_head, within, chunks, state, ef_worker_scratch(state));
