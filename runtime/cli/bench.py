@@ -183,7 +183,7 @@ def bench(
         "n_ubatch": numbers(n_ubatch, "--ubatch-size", 1) or None,
     }
     types = cache_types(cache_type_k, cache_type_v)
-    counts = numbers(threads, "--threads", 1) or [None]
+    counts: list[int | None] = [*numbers(threads, "--threads", 1)] or [None]
 
     def rows() -> Iterator[dict[str, Any]]:
         for path, kv_type, count in itertools.product(model, types, counts):

@@ -51,7 +51,7 @@ def encode(
                 f"--output {output}: the name must end in .npy or .json, which says what is written"
             )
         check_output(output, [file])
-    choices = {
+    choices: dict[str, Any] = {
         "prompt": prompt,
         "prompt_name": prompt_name,
         "normalize_embeddings": normalize,

@@ -5,6 +5,8 @@ from __future__ import annotations
 import select
 import sys
 from collections.abc import Iterator
+from io import BufferedReader
+from typing import cast
 
 from ..errors import InvalidInputError
 
@@ -47,7 +49,8 @@ def line_batches(size: int) -> Iterator[list[bytes]]:
     """The lines of stdin, at most `size` at a time, and fewer where the next one is not written yet."""
     lines: list[bytes] = []
     rest = b""
-    while chunk := sys.stdin.buffer.read1(CHUNK_BYTES):
+    stdin = cast("BufferedReader", sys.stdin.buffer)
+    while chunk := stdin.read1(CHUNK_BYTES):
         *complete, rest = (rest + chunk).split(b"\n")
         lines += complete
         while len(lines) >= size:

@@ -243,7 +243,7 @@ def _run(session: Session, test: _Test) -> _Run:
         if test.n_depth:
             session.forward([(sequence, ids[: test.n_depth])])
         calls = _calls(session, test, ids[test.n_depth :])
-        prompt = sum([_timed(lambda call=call: session.forward([(sequence, call)])) for call in calls])
+        prompt = sum([_step(session, sequence, call) for call in calls])
         return _Run(prompt, _generated(session, sequence, test.n_gen))
     finally:
         sequence.free()
@@ -268,8 +268,13 @@ def _translating_run(session: Session, test: _Test) -> _Run:
 
 def _generated(session: Session, sequence: CachedSequence, count: int) -> list[int]:
     """Nanoseconds of each of `count` steps of one token."""
-    ids = _tokens(count, session.vocab_size)
-    return [_timed(lambda feed=[(sequence, [token])]: session.forward(feed)) for token in ids]
+    return [_step(session, sequence, [token]) for token in _tokens(count, session.vocab_size)]
+
+
+def _step(session: Session, sequence: CachedSequence, ids: list[int]) -> int:
+    """Nanoseconds that appending `ids` takes."""
+    feeds = [(sequence, ids)]
+    return _timed(lambda: session.forward(feeds))
 
 
 def _model_fields(path: str | os.PathLike[str]) -> dict[str, Any]:
