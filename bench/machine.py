@@ -14,7 +14,7 @@ from collections.abc import Callable
 from typing import Any
 
 from edgeformer._kernels import core
-from edgeformer.tools.benchmark import cpu_name
+from edgeformer.tools.machine import cpu_name
 
 from .rows import READ_BYTES
 from .token_ids import seconds

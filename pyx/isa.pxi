@@ -5,6 +5,24 @@ _kernels_by_name = {ef_isa_name(index).decode(): <size_t>ef_kernels_for(ef_isa_n
                     for index in range(ef_isa_count()) if ef_isa_supported(index)}
 
 
+cdef extern from *:
+    """
+    #if defined(__clang__)
+    #define EF_COMPILER "Clang " __clang_version__
+    #elif defined(__GNUC__)
+    #define EF_COMPILER "GCC " __VERSION__
+    #else
+    #define EF_COMPILER "unknown"
+    #endif
+    """
+    const char *EF_COMPILER
+
+
+def compiler():
+    """Name and version of the compiler that this module was built with."""
+    return EF_COMPILER.decode("utf-8", "replace").strip()
+
+
 def compiled_isa_names():
     """Names of the instruction sets that this build has kernels for, best first."""
     return [ef_isa_name(index).decode() for index in range(ef_isa_count())]

@@ -12,13 +12,11 @@ import datetime
 import itertools
 import math
 import os
-import platform
 import statistics
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -28,8 +26,9 @@ from ..engine.session import CachedSequence, Session
 from ..errors import ContextOverflowError, InvalidOptionError, quote
 from ..files.gguf.reader import GGUFFile
 from ..generation.results import peak_memory_bytes
+from .machine import cpu_name
 
-__all__ = ["bench", "cpu_name"]
+__all__ = ["bench"]
 
 DEFAULT_PROMPT, DEFAULT_GENERATION = 512, 128
 PERCENTILES = (50, 90, 99)
@@ -293,17 +292,6 @@ def _model_fields(path: str | os.PathLike[str]) -> dict[str, Any]:
         "model_size": sum(bytes_by_type.values()),
         "model_n_params": parameters,
     }
-
-
-def cpu_name() -> str:
-    """The processor's name for people; nothing is decided by it."""
-    try:
-        for line in Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace").splitlines():
-            if line.startswith(("model name", "Model")):
-                return line.partition(":")[2].strip()
-    except OSError:
-        pass  # not Linux
-    return platform.processor() or platform.machine()
 
 
 def _short_count(count: int) -> str:
