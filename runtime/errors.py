@@ -17,6 +17,7 @@ __all__ = [
     "ConversionError",
     "EdgeformerError",
     "GenerationCancelled",
+    "GraphError",
     "InvalidInputError",
     "InvalidOptionError",
     "MissingDependencyError",
@@ -120,6 +121,21 @@ class ModelFileChangedError(EdgeformerError):
 
 class UnsupportedModelError(EdgeformerError):
     """The file is well-formed, but asks for something that edgeformer does not run."""
+
+
+class GraphError(EdgeformerError):
+    """A program of a model contradicts itself. The file that builds it has to be mended, not the model's.
+
+    Attributes
+    ----------
+    path : str
+        Of the model for which it was built.
+    program : str
+    """
+
+    def __init__(self, path: str, program: str, what: str) -> None:
+        super().__init__(f"{path}: program {program}: {what}")
+        self.path, self.program = path, program
 
 
 class UnsupportedCPUError(EdgeformerError):

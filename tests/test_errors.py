@@ -15,6 +15,7 @@ EXAMPLES = [
     errors.CheckpointFormatError("a.pt", None, "pickle", "is cut short"),
     errors.ModelFileChangedError("a.gguf", "a read came back short"),
     errors.UnsupportedModelError("tensor 'w' has type IQ1_S"),
+    errors.GraphError("a.gguf", "decode", "an attention reads what nothing stored"),
     errors.UnsupportedCPUError("neon is not here"),
     errors.UnsupportedInterpreterError("a subinterpreter"),
     errors.ContextOverflowError(300, 256, largest=512),

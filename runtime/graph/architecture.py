@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 
+from .checks import check_programs
 from .graph import SEQUENCE, SOURCE, Graph
 
 
@@ -35,6 +36,7 @@ class Architecture:
     normalize_embeddings: bool = False
 
     def __post_init__(self) -> None:
+        check_programs(self.programs)
         for role in (self._steppers, self._readers):
             if len(role) > 1:
                 raise ValueError(f"{', '.join(role)}: one program of a model may do this, not {len(role)}")

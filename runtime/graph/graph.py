@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from .._kernels import core
-from ..errors import ModelFormatError, UnsupportedModelError
+from ..errors import ModelFormatError, UnsupportedModelError, quote
 from ..host.exact import power
 from .domains import POSITIONS, ROWS, TOKENS, Domain, Index
 from .position_bias import PositionBias
@@ -84,6 +84,16 @@ class Graph(RowOps):
                 self.path, None, name, f"shape {list(self.tensor_shapes[name])}, expected {list(shape)}"
             )
         return name
+
+    def _check_known(self, what: str, name: str, known: Sequence[str]) -> None:
+        if name not in known:
+            raise UnsupportedModelError(
+                f"{self.path}: {what} {quote(name)} is not supported; known: {', '.join(known)}"
+            )
+
+    def _check_same_width(self, what: str, one: Value, other: Value) -> None:
+        if one.width != other.width:
+            raise UnsupportedModelError(f"{self.path}: a {what} of {one.width} and of {other.width} columns")
 
     def _optional(self, name: str, shape: tuple[int, ...]) -> tuple[str, ...]:
         return (self._expect(name, shape),) if self.has(name) else ()
@@ -194,7 +204,11 @@ class Graph(RowOps):
         )
 
     def rope(self, x: Value, rotary: Value, num_heads: int, pairing: str) -> Value:
-        """Rotary position embedding of the first `rotary.width` columns of every head."""
+        """Rotary position embedding of the first `rotary.width` columns of every head.
+
+        `pairing`: "halves" (NeoX, Hugging Face's rotate_half) or "neighbours" (interleaved, llama.cpp's NORM).
+        """
+        self._check_known("pairing", pairing, PAIRINGS)
         head_dim = x.width // num_heads
         if rotary.width > head_dim:
             raise ModelFormatError(
@@ -290,18 +304,18 @@ class Graph(RowOps):
 
     def activation(self, x: Value, kind: str) -> Value:
         """ReLU, GELU (erf), GELU (tanh) or SiLU, element by element."""
-        if kind not in ACTIVATIONS:
-            raise UnsupportedModelError(
-                f"{self.path}: activation {kind!r} is not supported; known: {', '.join(ACTIVATIONS)}"
-            )
+        self._check_known("activation", kind, ACTIVATIONS)
         return self._add("activate", [x], x.width, activation=kind)
 
     def gate(self, gate: Value, up: Value, kind: str) -> Value:
         """activation(gate) * up, the gated feed-forward of Shazeer 2020."""
+        self._check_known("activation", kind, ACTIVATIONS)
+        self._check_same_width("gate", gate, up)
         return self._add("gate", [gate, up], up.width, activation=kind)
 
     def add(self, a: Value, b: Value) -> Value:
         """a + b."""
+        self._check_same_width("sum", a, b)
         return self._add("add", [a, b], a.width)
 
     def output(self, name: str, value: Value) -> None:

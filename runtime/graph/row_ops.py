@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
+from .._kernels import core
 from ..errors import ModelFormatError
 from .domains import (
     OUTPUT_ROWS,
@@ -33,6 +34,7 @@ class RowOps:
     if TYPE_CHECKING:
 
         def _add(self, kind: str, inputs: Sequence[Value], width: int, **rest: Any) -> Value: ...
+        def _check_known(self, what: str, name: str, known: Sequence[str]) -> None: ...
         def embed(self, source: Index, name: str, rows: int, width: int) -> Value: ...
 
     def features(self, source: Features) -> Value:
@@ -100,4 +102,5 @@ class RowOps:
 
     def pool(self, x: Value, kind: str) -> Value:
         """One row a sequence: the mean of its rows, its first or its last row."""
+        self._check_known("pooling", kind, core.POOLINGS)
         return self._add("pool", [x], x.width, domain=PerSegment(x.domain), pooling=kind, rows=x.domain)
