@@ -60,7 +60,11 @@ class Program:
         self._capacities = [0] * len(recipe.domains)
         self._caches = [caches[cache.name] for cache in recipe.caches]
         self._names = [cache.name for cache in recipe.caches]
-        self._uses = recipe.cache_uses
+        self._uses, self._has_grids = recipe.cache_uses, recipe.has_grids
+        self._outputs = [
+            (name, place, width, recipe.domains.index(domain))
+            for name, (place, width, domain) in recipe.outputs.items()
+        ]
         keys = [(use.cache, use.domain) for use in self._uses]
         self._places = {
             (self._names.index(name), recipe.domains.index(domain)): (name, domain) for name, domain in keys
@@ -117,13 +121,12 @@ class Program:
         """Runs the batch; returns a copy of every named result, float32 [rows of its domain, width], and whether it is
         finite.
         """
-        recipe = self.recipe
-        own = [use for use in self._uses if (use.cache, use.domain) not in batch.segments]
-        grids = self._grids(batch) if own or recipe.has_grids else None
-        segments, page_tables = dict(batch.segments), dict(batch.page_tables)
-        if grids is not None:
+        recipe, segments, page_tables, grids = self.recipe, batch.segments, batch.page_tables, None
+        own = {name for name, domain in self._places.values() if (name, domain) not in segments}
+        if own or self._has_grids:
+            grids, segments, page_tables = self._grids(batch), dict(segments), dict(page_tables)
             domains, counts = _domain_rows(grids)
-            for name in {use.cache for use in own}:
+            for name in own:
                 self._add_own(name, grids, segments, page_tables)
         else:
             domains = counts = [sum(batch.lengths[domain]) for domain in recipe.domains]
@@ -138,8 +141,8 @@ class Program:
             cancel,
         )
         return {
-            name: self._plan.read_checked(place.buffer, place.column, width, counts[recipe.domains.index(domain)])
-            for name, (place, width, domain) in recipe.outputs.items()
+            name: self._plan.read_checked(place.buffer, place.column, width, counts[domain])
+            for name, place, width, domain in self._outputs
         }
 
     def stored_rows(self, cache: str, lengths: Mapping[Domain, Sequence[int] | Grids]) -> list[int]:
