@@ -27,6 +27,7 @@ from .memory_plan import (
 )
 from .program import Program
 from .programs import ProgramKey, cache_specs, compile_programs, largest_run, weight_stacks
+from .threads import Threads, threads_for
 from .weights import Weights
 
 logger = logging.getLogger("edgeformer")
@@ -68,7 +69,7 @@ class LoadedModel:
 
     architecture: Architecture
     metadata: Mapping[str, Any]
-    pool: core.Pool
+    threads: Threads
     programs: Mapping[ProgramKey, Program]
     binder: Binder
     caches: Caches
@@ -84,8 +85,8 @@ def load_model(file: GGUFFile, architecture: Architecture, options: LoadOptions)
     isa = options.isa or core.best_isa()
     recipes = compile_programs(architecture, file)
     n_ctx, plan, budget = fit_context(file, architecture, recipes, options)
-    pool = core.Pool(options.num_threads)
-    weights = Weights(file, pool, weight_stacks(recipes), options.progress)
+    threads = threads_for(options.threads)
+    weights = Weights(file, threads.pool, weight_stacks(recipes), options.progress)
     caches = _caches(recipes, n_ctx, plan.batch, options.kv_type, budget)
     memory = {"weights": plan.weights, "cache": plan.cache, "scratch": plan.scratch, "mapped": 0}
     binder = Binder(
@@ -101,7 +102,7 @@ def load_model(file: GGUFFile, architecture: Architecture, options: LoadOptions)
     programs = {key: binder.bind(recipe) for key, recipe in recipes.items()}
     memory |= {"weights": weights.nbytes, "mapped": weights.mapped_bytes}
     return LoadedModel(
-        architecture, dict(file.metadata), pool, programs, binder, caches, weights, n_ctx, plan.batch, isa, memory
+        architecture, dict(file.metadata), threads, programs, binder, caches, weights, n_ctx, plan.batch, isa, memory
     )
 
 

@@ -17,13 +17,15 @@ from .memory_plan import MAX_OUTPUT_BYTES
 from .program import Program
 from .programs import ProgramKey
 from .sequence import CachedSequence, release
+from .threads import Threads
 
 
 class Runner:
     """Programs, caches and threads of a session. Every method but `close` is called under the lock of the caches."""
 
     def __init__(self, loaded: LoadedModel) -> None:
-        self._weights, self._pool, self.caches = loaded.weights, loaded.pool, loaded.caches
+        self._threads: Threads | None = loaded.threads
+        self.caches = loaded.caches
         self._model, self._binder = loaded.architecture, loaded.binder
         self.programs = dict(loaded.programs)
         self._n_ctx, self._max_rows = loaded.n_ctx, loaded.batch
@@ -34,7 +36,7 @@ class Runner:
         """Forgets weights, caches and programs."""
         self.programs, self.caches = {}, Caches({}, {}, 0)
         self._binder.clear()
-        self._pool.close()
+        self._threads = None
 
     def program(self, key: ProgramKey) -> Program:
         """The program that gives these outputs.
@@ -152,7 +154,7 @@ class Runner:
                 Part(array, 0, own, token_types=None if types is None else types[index])
                 for index, (array, own) in enumerate(zip(arrays, tables, strict=True))
             ]
-            return self._finite(program.run(self._pool, batch_of(parts, program.recipe.caches), cancel))
+            return self._run(program, parts, cancel)
         except BaseException:
             for sequence in kept:
                 sequence.free()
@@ -183,15 +185,19 @@ class Runner:
                     sequence = sequences[feed]
                     sequence.extend(end - begin)
                     parts.append(Part(arrays[feed][begin:end], before[feed] + begin, sequence.tables, num_outputs))
-                batch = batch_of(parts, program.recipe.caches)
-                results.append(self._finite(program.run(self._pool, batch, cancel)))
+                results.append(self._run(program, parts, cancel))
         except BaseException:
             for sequence, length in zip(sequences, before, strict=True):
                 sequence.cut(length)
             raise
         return _joined(results, program)
 
-    def _finite(self, results: dict[str, tuple[np.ndarray, bool]]) -> dict[str, np.ndarray]:
+    def _run(self, program: Program, parts: Sequence[Part], cancel: core.CancelFlag | None) -> dict[str, np.ndarray]:
+        """One run, when it is its turn among all that share the threads."""
+        batch = batch_of(parts, program.recipe.caches)
+        assert self._threads is not None  # an open model, which alone has programs, has threads
+        with self._threads.turn:
+            results = program.run(self._threads.pool, batch, cancel)
         for name, (_, finite) in results.items():
             if not finite:
                 raise NumericError(f"{name} are not finite: activations overflowed float32; is the checkpoint sound?")

@@ -65,7 +65,7 @@ class Session:
         self.embedding_width = model.embedding_width
         self.n_ctx, self.contexts, self.batch = loaded.n_ctx, loaded.caches.contexts, loaded.batch
         self.context_length = model.context_length
-        self.isa, self.threads, self.memory = loaded.isa, loaded.pool.threads, loaded.memory
+        self.isa, self.threads, self.memory = loaded.isa, loaded.threads.pool.threads, loaded.memory
         self.decoder_start_token_id = model.decoder_start_token_id
         self.normalize_embeddings = model.normalize_embeddings
 

@@ -44,7 +44,8 @@ class Weights:
         stacks: Iterable[Stack],
         progress: Callable[[int, int], None] | None = None,
     ) -> None:
-        self._file, self._pool, self._progress = file, pool, progress
+        self._file, self._progress = file, progress
+        self._pool: core.Pool | None = pool
         self._matrices: dict[Stack, core.Matrix] = {}
         self._total = sum(tensor.nbytes for tensor in file.tensors.values())
         self._read = 0
@@ -155,7 +156,7 @@ class Weights:
         """Forgets the matrices; plans that use them keep their own hold on them."""
         self._matrices.clear()
         self._vectors.clear()
-        self._memory = None
+        self._memory = self._pool = None
 
 
 def _mapped(file: GGUFFile) -> core.MappedFile | None:
