@@ -66,6 +66,18 @@ def test_states_of_every_layer_are_the_interpreters(case: tuple[Path, list[int],
         assert np.array_equal(model.hidden_states(*arguments, layers=True), got)
 
 
+@pytest.mark.parametrize("name", cases.ALL)
+def test_every_architecture_shows_its_layers(name: str, golden_gguf: cases.GoldenPath) -> None:
+    with edgeformer.load(golden_gguf(name), threads=2) as model:
+        programs = model.session._model.programs
+        states = model.hidden_states(IDS[:9], layers=True)
+        assert states.shape[1] == 9 and len(states) == len(next(iter(programs.values())).taps["layers"]) > 1
+        assert all(weights.shape[1] == 9 for weights in model.attention_weights(IDS[:9]))
+        if model.session.needs_source:
+            assert model.hidden_states(SOURCE, IDS[:9], layers=True).shape[1] == 9
+            assert {w.shape[2] for w in model.attention_weights(SOURCE, IDS[:9])} == {9, len(SOURCE)}
+
+
 def test_the_state_after_the_last_layer_is_what_a_post_norm_model_gives(golden_gguf: cases.GoldenPath) -> None:
     with edgeformer.load(golden_gguf(ENCODER, "q8_0"), threads=2) as model:
         assert np.array_equal(model.hidden_states(IDS, layers=True)[-1], model.hidden_states(IDS))
