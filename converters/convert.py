@@ -18,6 +18,7 @@ from ..errors import ConversionError, ModelFormatError, ModelNotFoundError, Path
 from ..files.gguf.encoding import encode_value
 from ..files.gguf.layout import ALIGNMENT_KEY
 from ..files.gguf.reader import GGUFFile, GGUFHead, GGUFWriter, is_gguf
+from ..host.memory import ShortMemory
 from ..models.registry import build_architecture
 from ..quants import TYPES, QuantizationType
 from ..text.defaults import settings_of_config
@@ -91,6 +92,7 @@ class ConversionReport:
         return sum(tensor.nbytes for tensor in self.tensors)
 
 
+@ShortMemory("convert")
 def convert(
     source: PathLike,
     out: PathLike,

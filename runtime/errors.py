@@ -195,17 +195,18 @@ class NotEnoughMemoryError(MemoryError, EdgeformerError):
 
     Attributes
     ----------
-    needed : int
-        Bytes.
+    needed : int or None
+        Bytes, where known.
     available : int or None
         Bytes, where known.
     """
 
-    def __init__(self, what: str, needed: int, available: int | None = None) -> None:
+    def __init__(self, what: str, needed: int | None = None, available: int | None = None) -> None:
         self.needed = needed
         self.available = available
+        wanted = "" if needed is None else f": {needed} bytes are needed"
         limit = "" if available is None else f" and {available} are available"
-        super().__init__(f"{what}: {needed} bytes are needed{limit}")
+        super().__init__(f"{what}{wanted}{limit}")
 
 
 class InvalidInputError(EdgeformerError, ValueError):

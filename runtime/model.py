@@ -15,6 +15,7 @@ from .errors import InvalidInputError, ModelFileChangedError
 from .files.gguf.reader import GGUFFile
 from .generation.options import reject_unknown
 from .generation.streams import run_in_thread
+from .host.memory import ShortMemory
 from .models.registry import build_architecture
 from .tasks import EmbeddingVerbs, InspectionVerbs, TranslationVerbs
 from .tasks.base import verbs_of
@@ -156,6 +157,7 @@ class Model(EmbeddingVerbs, TranslationVerbs, InspectionVerbs):
         return _load_again, (self.path, self._options, self._fingerprint)
 
 
+@ShortMemory("load")
 def load(
     path: str | os.PathLike[str],
     *,

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 from ..errors import InvalidInputError
 from ..host.forks import ForkSafeLock
+from ..host.memory import ShortMemory
 from .results import GenerationChunk, GenerationResult
 
 if TYPE_CHECKING:
@@ -56,7 +57,7 @@ class GenerationStream(Iterator[GenerationChunk]):
         self._lock = ForkSafeLock()
 
     def __next__(self) -> GenerationChunk:
-        with self._lock:
+        with self._lock, ShortMemory("generate"):
             return next(self._chunks)
 
     @property

@@ -8,6 +8,7 @@ import numpy as np
 
 from ..errors import ContextOverflowError, InvalidInputError, InvalidOptionError, quote
 from ..generation.options import reject_unknown
+from ..host.memory import ShortMemory
 from .base import Prompt, VerbBase, is_single, listed
 
 if TYPE_CHECKING:
@@ -29,6 +30,7 @@ OPTIONS = (
 class EmbeddingVerbs(VerbBase):
     """Verbs of models that pool their rows."""
 
+    @ShortMemory("encode")
     def encode(
         self,
         sentences: Prompt | list[str] | list[list[int]],

@@ -15,6 +15,7 @@ from ..generation.loop import Stopwatch, TextRun, prime_stream, run_texts
 from ..generation.options import GenerationArguments, GenerationOptions, parse_options, shows_options
 from ..generation.results import FinishReason, GenerationChunk, GenerationResult, Hypothesis, Timings, Usage
 from ..generation.streams import AsyncGenerationStream, GenerationStream, run_in_thread
+from ..host.memory import ShortMemory
 from .base import Prompt, Prompts, VerbBase, decoder_start
 
 if TYPE_CHECKING:
@@ -135,6 +136,7 @@ class GenerationVerbs(VerbBase):
 class _Job:
     """One call of `generate`, checked when it is made, before anything runs."""
 
+    @ShortMemory("generate")
     def __init__(
         self, verbs: VerbBase, session: Session, prompt: Any, arguments: Mapping[str, Any], stream: bool
     ) -> None:
@@ -155,6 +157,7 @@ class _Job:
         self._watch = Stopwatch()
         self._runs: list[TextRun] = []
 
+    @ShortMemory("generate")
     def run(self) -> Results:
         """Generate to the end."""
         if self._options.num_beams > 1:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, overload
 import numpy as np
 
 from ..errors import InvalidInputError, quote
+from ..host.memory import ShortMemory
 from .base import Prompt, Prompts, VerbBase, decoder_start, is_single, listed
 
 if TYPE_CHECKING:
@@ -25,6 +26,7 @@ class InspectionVerbs(VerbBase):
     @overload
     def logits(self, prompt: Prompts, target: Prompts | None = None) -> list[np.ndarray]: ...
 
+    @ShortMemory("logits")
     def logits(self, prompt: Any, target: Any = None) -> np.ndarray | list[np.ndarray]:
         """Scores of every vocabulary entry as the next token, after each token.
 
@@ -76,6 +78,7 @@ class InspectionVerbs(VerbBase):
         finally:
             sequence.free()
 
+    @ShortMemory("hidden_states")
     def hidden_states(self, prompt: Prompt, target: Prompt | None = None, *, layers: bool = False) -> np.ndarray:
         """The last hidden state of every token: what the output layer, or the pooling of `encode`, works on.
 
@@ -108,6 +111,7 @@ class InspectionVerbs(VerbBase):
         ids, sources = self._looked_at(session, prompt, target)
         return session.hidden([ids], layers=layers, sources=None if sources is None else [sources])
 
+    @ShortMemory("attention_weights")
     def attention_weights(self, prompt: Prompt, target: Prompt | None = None) -> list[np.ndarray]:
         """How much every token takes from every other, in each attention of the model.
 
