@@ -147,11 +147,11 @@ cdef class Plan:
         row_scale : bool
             Quantized rows have one scale each, as EF_I8_ROW wants them, instead of one a block.
         weight, vector : int, tuple of int
-            Indices of a matrix and of vectors. A norm without a vector has weights of one.
+            Indices of a matrix and of vectors. A row function without a vector has ones, or zeros for its bias.
         width : int
-            Columns of the result, of one group for a norm.
+            Columns of the result, of one group for a row function.
         function : int
-            Address of an ef_row_function, for a norm. Trusted.
+            Address of an ef_row_function, for a row function. Trusted.
         **fields : int or float
             Those of the kind (`OPS`); what is not named is 0.
         """

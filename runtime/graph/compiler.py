@@ -134,7 +134,7 @@ def merge(steps: list[Step], type_of: Callable[[str], int]) -> list[Step]:
 
 def makes_quantized(step: Step, graph: Graph, row_scale: bool) -> bool:
     """Whether a step can quantize its result: it has whole blocks of a row in hand, or the whole row for one scale."""
-    if step.kind == "norm":
+    if step.kind == "row_function":
         return bool(step.attributes["groups"] == 1)
     if step.kind in ("gate", "activate") or row_scale:
         return step.kind in ("gate", "activate")

@@ -19,6 +19,7 @@ from ..errors import ModelFormatError, UnsupportedModelError, quote
 from ..host.exact import power
 from .domains import POSITIONS, ROWS, TOKENS, Domain, Index
 from .position_bias import PositionBias
+from .row_functions import RowFunctions
 from .row_ops import RowOps
 from .values import Node, Value
 
@@ -48,7 +49,7 @@ def rotary_frequencies(rotary_dim: int, base: float) -> np.ndarray:
     return np.array(powers, np.float64).astype(np.float32)
 
 
-class Graph(RowOps):
+class Graph(RowOps, RowFunctions):
     """Builder and container of one program.
 
     Parameters
@@ -158,26 +159,6 @@ class Graph(RowOps):
         if not 0 <= first <= x.width - width:
             raise UnsupportedModelError(f"{self.path}: columns {first} to {first + width} of a value of {x.width}")
         return self._add("columns", [x], width, first=first)
-
-    def norm(self, x: Value, kind: str, name: str, epsilon: float, *, groups: int = 1) -> Value:
-        """LayerNorm or RMSNorm of each row (of each of `groups` equal parts of it)."""
-        width = x.width // groups
-        tensors = (self._expect(f"{name}.weight", (width,)), *self._optional(f"{name}.bias", (width,)))
-        if kind == "layer_norm" and len(tensors) == 1:
-            raise ModelFormatError(self.path, None, f"{name}.bias", "the tensor is missing; LayerNorm needs it")
-        return self._add("norm", [x], x.width, tensors=tensors, function=kind, epsilon=epsilon, groups=groups)
-
-    def layer_norm(self, x: Value, name: str, epsilon: float) -> Value:
-        """LayerNorm (Ba et al. 2016): (x - mean) / sqrt(variance + epsilon) * weight + bias."""
-        return self.norm(x, "layer_norm", name, epsilon)
-
-    def rms_norm(self, x: Value, name: str, epsilon: float, *, groups: int = 1) -> Value:
-        """RMSNorm (Zhang and Sennrich 2019): x / sqrt(mean(x^2) + epsilon) * weight, of each group of columns."""
-        return self.norm(x, "rms_norm", name, epsilon, groups=groups)
-
-    def l2_norm(self, x: Value, epsilon: float = 1e-12) -> Value:
-        """x / max(|x|, epsilon)."""
-        return self._add("norm", [x], x.width, function="l2_norm", epsilon=epsilon, groups=1)
 
     def rotary(
         self,
@@ -303,7 +284,7 @@ class Graph(RowOps):
         )
 
     def activation(self, x: Value, kind: str) -> Value:
-        """ReLU, GELU (erf), GELU (tanh) or SiLU, element by element."""
+        """One of `ACTIVATIONS`, element by element."""
         self._check_known("activation", kind, ACTIVATIONS)
         return self._add("activate", [x], x.width, activation=kind)
 
@@ -312,6 +293,10 @@ class Graph(RowOps):
         self._check_known("activation", kind, ACTIVATIONS)
         self._check_same_width("gate", gate, up)
         return self._add("gate", [gate, up], up.width, activation=kind)
+
+    def multiply(self, a: Value, b: Value) -> Value:
+        """a * b, element by element."""
+        return self.gate(a, b, "none")
 
     def add(self, a: Value, b: Value) -> Value:
         """a + b."""

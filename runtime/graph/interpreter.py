@@ -41,6 +41,25 @@ def text_inputs(token_ids: Sequence[int]) -> tuple[dict[str, Array], dict[Domain
     return inputs, dict.fromkeys((ROWS, OUTPUTS), as_grids([len(ids)]))
 
 
+def _normalized(x: Array, epsilon: float) -> Array:
+    return x / np.sqrt((x * x).mean(-1, keepdims=True) + epsilon)
+
+
+def _softmax(x: Array, factor: float) -> Array:
+    weights = np.exp(factor * (x - x.max(-1, keepdims=True)))
+    return weights / weights.sum(-1, keepdims=True)
+
+
+ROW_FUNCTIONS: dict[str, Callable[[Array, float], Array]] = {
+    "layer_norm": lambda x, epsilon: _normalized(x - x.mean(-1, keepdims=True), epsilon),
+    "rms_norm": _normalized,
+    "l2_norm": lambda x, epsilon: x / np.maximum(np.sqrt((x * x).sum(-1, keepdims=True)), epsilon),
+    "affine": lambda x, factor: x * factor,
+    "soft_cap": lambda x, cap: cap * np.tanh(x / cap),
+    "softmax": _softmax,
+}
+
+
 def interpret(
     graph: Graph,
     tensors: dict[str, Array],
@@ -167,16 +186,12 @@ class _Run:
         assert node.output is not None
         return x[:, node.attributes["first"] : node.attributes["first"] + node.output.width]
 
-    def _norm(self, node: Node, x: Array) -> Array:
-        function, epsilon = node.attributes["function"], node.attributes["epsilon"]
-        shape = x.shape
-        x = x.reshape(shape[0], node.attributes["groups"], -1)
-        if function == "l2_norm":
-            return (x / np.maximum(np.sqrt((x * x).sum(-1, keepdims=True)), epsilon)).reshape(shape)
-        if function == "layer_norm":
-            x = x - x.mean(-1, keepdims=True)
-        y = x / np.sqrt((x * x).mean(-1, keepdims=True) + epsilon) * self.tensors[node.tensors[0]]
-        return (y + self.tensors[node.tensors[1]] if len(node.tensors) > 1 else y).reshape(shape)
+    def _row_function(self, node: Node, x: Array) -> Array:
+        a = node.attributes
+        y = ROW_FUNCTIONS[a["function"]](x.reshape(len(x), a["groups"], -1), a["number"])
+        if a["weight"] is not None:
+            y = y * self.tensors[a["weight"]]
+        return (y if a["bias"] is None else y + self.tensors[a["bias"]]).reshape(x.shape)
 
     def _rotary(self, node: Node) -> Array:
         frequencies = node.attributes["frequencies"].astype(np.float64)

@@ -30,7 +30,8 @@ from .values import Value
 
 # Fields that number a name; the names stand in the order of the C enums.
 NUMBERED = {"activation": ACTIVATIONS, "pairing": PAIRINGS, "pooling": POOLINGS}
-WITH_WEIGHTS = frozenset({"attention", "embed", "linear", "norm", "rotary"})
+ABSENT = -1  # in place of a vector's number
+WITH_WEIGHTS = frozenset({"attention", "embed", "linear", "rotary", "row_function"})
 
 
 def place(steps: list[Step], graph: Graph, views: Views, outputs: Sequence[str]) -> Recipe:
@@ -191,10 +192,13 @@ class _Placer:
             parts = [VectorPart(names[1] if len(names) > 1 else None, width, first) for names, first, width in rows]
             op.vectors = (self._vector(VectorSpec(tuple(parts))),)
 
-    def _norm(self, op: Op, step: Step) -> None:
+    def _row_function(self, op: Op, step: Step) -> None:
         op.width //= step.attributes["groups"]
         op.function = step.attributes["function"]
-        op.vectors = tuple(self._vector(VectorSpec((VectorPart(name, op.width),))) for name in step.tensors[0])
+        names = (step.attributes["weight"], step.attributes["bias"])
+        op.vectors = tuple(
+            ABSENT if name is None else self._vector(VectorSpec((VectorPart(name, op.width),))) for name in names
+        )
 
     def _rotary(self, op: Op, step: Step) -> None:
         divisor = step.tensors[0][0] if step.tensors[0] else None

@@ -38,9 +38,9 @@ class Chain:
             add("embed", output=(self.x, 0), weight=weight, width=WIDTH, source=source, scale=1.0, **given)
         frequency = self.plan.add_vector(rows(3, HEAD_DIM // 2))
         add("rotary", output=(self.angles, 0), vector=(frequency,), width=HEAD_DIM, source=POSITIONS, scale=1.0)
-        norm = {"groups": 1, "epsilon": 1e-5, "function": core.row_function_pointer(None, "layer_norm")}
+        norm = {"groups": 1, "number": 1e-5, "function": core.row_function_pointer(None, "layer_norm")}
         add(
-            "norm",
+            "row_function",
             input=((self.x, 0),),
             output=(self.normed, 0),
             quantized=(self.blocks, 0),

@@ -105,9 +105,9 @@ def _quantized_linear(plan: core.Plan, make: Builder) -> dict[str, Any]:
     return {**_linear(plan, make), "input": ((make.blocks(32), 0),), "weight": make.weight(core.EF_Q8_0, 16, 32)}
 
 
-def _norm(plan: core.Plan, make: Builder) -> dict[str, Any]:
+def _row_function(plan: core.Plan, make: Builder) -> dict[str, Any]:
     return {
-        "kind": "norm",
+        "kind": "row_function",
         "input": ((make.floats(32), 0),),
         "output": (make.floats(32), 0),
         "groups": 1,
@@ -165,7 +165,10 @@ def _embed(plan: core.Plan, make: Builder) -> dict[str, Any]:
 Maker = Callable[[core.Plan, Builder], dict[str, Any]]
 
 
-@pytest.mark.parametrize("maker", [_linear, _quantized_linear, _norm, _attention, _biased, _rope, _gate, _embed])
+RIGHT = [_linear, _quantized_linear, _row_function, _attention, _biased, _rope, _gate, _embed]
+
+
+@pytest.mark.parametrize("maker", RIGHT)
 def test_right_ops_are_accepted(maker: Maker) -> None:
     plan = core.Plan()
     make = Builder(plan)
@@ -201,11 +204,11 @@ def test_right_ops_are_accepted(maker: Maker) -> None:
         (_linear, {"gated": 2**31}, "gated is 2147483648"),
         (_quantized_linear, {"input": ((2, 0), (2, 0))}, "does not hold floats"),
         (_quantized_linear, {"input": ((2, 32),)}, "in blocks"),
-        (_norm, {"function": 0}, "row function is missing"),
-        (_norm, {"groups": 0}, "0 groups"),
-        (_norm, {"groups": 2}, "past the 32"),
-        (_norm, {"groups": 2, "width": 16, "quantized": (1, 0), "output": None}, "groups cannot"),
-        (_norm, {"output": None}, "there is no output"),
+        (_row_function, {"function": 0}, "row function is missing"),
+        (_row_function, {"groups": 0}, "0 groups"),
+        (_row_function, {"groups": 2}, "past the 32"),
+        (_row_function, {"groups": 2, "width": 16, "quantized": (1, 0), "output": None}, "groups cannot"),
+        (_row_function, {"output": None}, "there is no output"),
         (_attention, {"cache": 1}, "cache 1 of 1"),
         (_attention, {"layer": 2}, "layer 2 of 2"),
         (_attention, {"num_heads": 3}, "3 heads over 2"),

@@ -101,12 +101,12 @@ def test_norm_in_groups_and_without_weights(pool: core.Pool) -> None:
     bench = Bench(x)
     result = bench.builder.floats(WIDTH)
     bench.plan.add_op(
-        "norm",
+        "row_function",
         input=((bench.x, 0),),
         output=(result, 0),
         width=WIDTH // 4,
         groups=4,
-        epsilon=1e-5,
+        number=1e-5,
         function=core.row_function_pointer(None, "layer_norm"),
     )
     bench.run(pool)
@@ -115,16 +115,16 @@ def test_norm_in_groups_and_without_weights(pool: core.Pool) -> None:
     assert same_bits(bench.read(result, WIDTH), wanted.reshape(x.shape))
 
 
-@pytest.mark.parametrize("name", ["norm", "gate", "activate"])
+@pytest.mark.parametrize("name", ["row_function", "gate", "activate"])
 def test_a_result_may_be_floats_and_quantized_rows_at_once(pool: core.Pool, name: str) -> None:
     x, y = rows(0, ROWS, WIDTH), rows(1, ROWS, WIDTH)
     fields: dict[str, dict[str, Any]] = {
-        "norm": {"groups": 1, "epsilon": 1e-5, "function": core.row_function_pointer(None, "rms_norm")},
+        "row_function": {"groups": 1, "number": 1e-5, "function": core.row_function_pointer(None, "rms_norm")},
         "gate": {"activation": core.ACT_SILU},
         "activate": {"activation": core.ACT_RELU},
     }
     wanted = {
-        "norm": lambda: core.kernel_row_function(None, "rms_norm", x, np.ones(WIDTH, np.float32), None, 1e-5),
+        "row_function": lambda: core.kernel_row_function(None, "rms_norm", x, np.ones(WIDTH, np.float32), None, 1e-5),
         "gate": lambda: core.kernel_gate(None, "silu", x, y),
         "activate": lambda: core.kernel_unary(None, "relu", x),
     }

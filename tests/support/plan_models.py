@@ -113,14 +113,14 @@ class Decoder:
             more_rows=-1,
         )
         add(
-            "norm",
+            "row_function",
             domain=OUTPUTS,
             input=((selected, 0),),
             output=(normed, 0),
             vector=(self.norm,),
             width=width,
             groups=1,
-            epsilon=1e-5,
+            number=1e-5,
             function=self.function,
         )
         add(
@@ -141,13 +141,13 @@ class Decoder:
             make.blocks(width),
         )
         add(
-            "norm",
+            "row_function",
             input=((self.x, 0),),
             quantized=(normed, 0),
             vector=(self.norm,),
             width=width,
             groups=1,
-            epsilon=1e-5,
+            number=1e-5,
             function=self.function,
         )
         add(
@@ -190,12 +190,12 @@ class Decoder:
         gate_up, gated = make.floats(2 * hidden), make.blocks(hidden) if quantized else make.floats(hidden)
         result = "quantized" if quantized else "output"
         add(
-            "norm",
+            "row_function",
             input=((self.x, 0),),
             vector=(self.norm,),
             width=self.width,
             groups=1,
-            epsilon=1e-5,
+            number=1e-5,
             function=self.function,
             **{result: (normed, 0)},
         )

@@ -38,7 +38,7 @@ static inline double ef_op_nanoseconds(const ef_plan *plan, const ef_batch *batc
         return products / (ef_type_is_quantized(weight->type) ? 300 : 50) + bytes / 30;
     }
     case EF_OP_ATTENTION: return ef_attention_products(plan, batch, op) / 30;
-    case EF_OP_NORM: return values * op->norm.groups * 0.4;
+    case EF_OP_ROW_FUNCTION: return values * op->row_function.groups * 0.4;
     case EF_OP_ROPE: return rows * op->rope.num_heads * op->rope.head_dim * 0.3;
     case EF_OP_STORE_KV: {
         const ef_cache *cache = &plan->caches[op->store_kv.cache];

@@ -21,9 +21,9 @@
      * buffer where the weight's type is. gated = 1: the matrix holds gate and up, each from a whole tile on; output = \
      * activation(gate) * up of `width` columns, no input[1]. -> output and/or quantized */                            \
     OP(LINEAR, linear, 0, 0, (int32_t activation, gated))                                                              \
-    /* function over `width` columns, `groups` of them a row; vectors[vector[0..1]]. -> output (floats) and, where     \
-     * present, quantized (groups == 1) */                                                                             \
-    OP(NORM, norm, 1, 0, (int32_t groups; float epsilon))                                                              \
+    /* function (ef_row_function: a norm or kin) of each of `groups` parts of `width` columns; weight and bias are     \
+     * vectors[vector[0..1]]. -> output (floats) and, where present, quantized (groups == 1) */                        \
+    OP(ROW_FUNCTION, row_function, 1, 0, (int32_t groups; float number))                                               \
     /* quantized = input[0], width columns */                                                                          \
     OP(QUANTIZE, quantize, 1, 0.2, ())                                                                                 \
     /* output = cos and sin of index input `source` * vectors[vector[0]], times scale; width = 2 * half */             \

@@ -80,14 +80,14 @@ static inline void ef_quantize_row(const ef_plan *plan, const ef_op *op, int32_t
     (op->row_scale ? plan->kernels->quantize_row : plan->kernels->quantize)(blocks, values, op->width);
 }
 
-static inline void ef_op_norm(const ef_plan *plan, const ef_op *op, int32_t begin, int32_t end, float *scratch)
+static inline void ef_op_row_function(const ef_plan *plan, const ef_op *op, int32_t begin, int32_t end, float *scratch)
 {
     const float *weight = ef_plan_vector(plan, op->vector[0]), *bias = ef_plan_vector(plan, op->vector[1]);
     for (int32_t row = begin; row < end; row++) {
         const float *input = ef_operand_row(plan, op->input[0], row);
         float *output = ef_row_target(plan, op, row, scratch);
-        for (int64_t group = 0; group < op->norm.groups; group++)
-            op->function(output + group * op->width, input + group * op->width, weight, bias, op->width, op->norm.epsilon);
+        for (int64_t first = 0; first < op->row_function.groups * (int64_t)op->width; first += op->width)
+            op->function(output + first, input + first, weight, bias, op->width, op->row_function.number);
         ef_quantize_row(plan, op, row, output);
     }
 }
@@ -300,7 +300,7 @@ static inline void ef_op_chunk(const ef_plan *plan, const ef_batch *batch, const
         ef_op_linear(plan, op, begin, end, first, last, (uint8_t *)ef_worker_scratch(state));
         break;
     }
-    case EF_OP_NORM: ef_op_norm(plan, op, begin, end, ef_worker_scratch(state)); break;
+    case EF_OP_ROW_FUNCTION: ef_op_row_function(plan, op, begin, end, ef_worker_scratch(state)); break;
     case EF_OP_QUANTIZE: ef_op_quantize(plan, op, begin, end); break;
     case EF_OP_ROTARY: ef_op_rotary(plan, batch, op, begin, end); break;
     case EF_OP_ROPE: ef_op_rope(plan, op, begin, end); break;
