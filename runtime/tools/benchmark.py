@@ -188,7 +188,6 @@ def _tests(
     room = session.n_ctx if has_source else session.n_ctx - max(depths)
     if room < 1:
         raise ContextOverflowError(max(depths) + 1, session.n_ctx)
-    sources = depths if has_source else []
     prompts = [min(DEFAULT_PROMPT, room)] if prompts is None else prompts
     gens = [min(DEFAULT_GENERATION, room)] if gens is None else gens
     source = max([*prompts, 0]) or room
@@ -202,13 +201,14 @@ def _tests(
     if not tests:
         raise InvalidOptionError("there is nothing to measure: n_prompt and n_gen are 0")
     for test in tests:
-        _check_test(session, test, [*sources, test.n_prompt, test.n_gen] if has_source else None)
+        _check_test(session, test)
     return list(dict.fromkeys(tests)) if has_source else tests  # its prompt test is the same at every depth
 
 
-def _check_test(session: Session, test: _Test, apart: list[int] | None) -> None:
-    """Refuse a test that cannot run. `apart`: sizes that have a context each; None where all share one."""
-    needed = test.n_depth + test.n_prompt + test.n_gen if apart is None else max(apart)
+def _check_test(session: Session, test: _Test) -> None:
+    """Refuse a test that cannot run. A source and what is made of it have a context each; else all share one."""
+    sizes = (test.n_depth, test.n_prompt, test.n_gen)
+    needed = max(sizes) if session.needs_source else sum(sizes)
     if needed > session.n_ctx:
         raise ContextOverflowError(needed, session.n_ctx)
     if test.n_ubatch > session.batch:
