@@ -186,7 +186,7 @@ def _metadata(name: str, plan: Plan, policy: Policy, source: Source) -> dict[str
         generation = settings_of_config(source.config.values)
     elif isinstance(generation, dict) and generation.get(START_KEY) is not None and START_KEY in plan.metadata:
         plan.metadata[START_KEY] = generation[START_KEY]  # which is what transformers follows
-    if generation != {}:
+    if generation != {} and plan.vocabularies:  # what has no vocabulary, an encoder of sound, generates nothing
         general["general.generation.json"] = json.dumps(generation, ensure_ascii=False)
     sentences = source.config_of("config_sentence_transformers.json").values
     prompts = {key: sentences[key] for key in ("prompts", "default_prompt_name") if sentences.get(key)}

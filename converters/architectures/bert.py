@@ -9,11 +9,10 @@ from ...errors import ConversionError, quote
 from ..vocabularies.record import Vocabulary
 from ..vocabularies.tokenizer_json import steps_of
 from .huggingface import HARMLESS, Config, Plan, Source, TensorPlan
-from .parts import Bias, Row, linear, norm, part, plan_rows, table, vocabulary_of, whole_heads
+from .parts import ACTIVATION_NAMES, Bias, Row, linear, norm, part, plan_rows, table, vocabulary_of, whole_heads
 
 __all__ = ["plan"]
 
-_ACTIVATIONS = {"gelu": "gelu", "gelu_new": "gelu_tanh", "gelu_pytorch_tanh": "gelu_tanh", "relu": "relu"}
 _POOLING_TYPES = {"pooling_mode_mean_tokens": 1, "pooling_mode_cls_token": 2}
 
 
@@ -37,7 +36,7 @@ def plan(source: Source) -> Plan:
         "attention.head_count": num_heads,
         "attention.layer_norm_epsilon": config.number("layer_norm_eps", 1e-12),
         "attention.causal": False,
-        "activation": _ACTIVATIONS[config.expect("hidden_act", *_ACTIVATIONS)],
+        "activation": ACTIVATION_NAMES[config.expect("hidden_act", *ACTIVATION_NAMES)],
     }
     num_positions = config.count("max_position_embeddings", 512)
     num_types, vocab_size = config.count("type_vocab_size", 2), config.count("vocab_size")

@@ -24,9 +24,12 @@ from ..vocabularies.vocabulary import read_vocabulary
 from .huggingface import REQUIRED, Config, Required, Source, TensorPlan
 
 __all__ = [
+    "ACTIVATION_NAMES",
     "Bias",
     "Row",
+    "convolution",
     "decoder_metadata",
+    "flattened",
     "is_own_head",
     "linear",
     "norm",
@@ -41,6 +44,9 @@ __all__ = [
     "vocabulary_of",
     "whole_heads",
 ]
+
+# The names of torch and transformers for the activations that kernels compute.
+ACTIVATION_NAMES = {"gelu": "gelu", "gelu_new": "gelu_tanh", "gelu_pytorch_tanh": "gelu_tanh", "relu": "relu"}
 
 Float32 = NDArray[np.float32]
 Transform = Callable[[Float32], Float32]
@@ -75,8 +81,8 @@ class Row:
         Shapes in the checkpoint, where they are others.
     transform : callable, optional
         From the checkpoint's array to the file's, of the weights and of the bias.
-    joint : str
-        Between the source's name and ``weight``.
+    joint : str or None
+        Between the source's name and ``weight``; None where the source's name is whole.
     """
 
     target: str
@@ -86,7 +92,7 @@ class Row:
     stored: tuple[int, ...] | None = None
     stored_bias: tuple[int, ...] | None = None
     transform: Transform | None = None
-    joint: str = "."
+    joint: str | None = "."
 
 
 def table(target: str, source: str, rows: int, columns: int) -> Row:
@@ -112,6 +118,23 @@ def norm(target: str, source: str, width: int, bias: Bias = Bias.NEEDED) -> Row:
 def transposed(row: Row) -> Row:
     """The row for a checkpoint that stores matrices as [inputs, outputs], as GPT-2's `Conv1D` does."""
     return replace(row, stored=row.shape[::-1], transform=lambda array: np.ascontiguousarray(array.T))
+
+
+def flattened(row: Row, *stored: int) -> Row:
+    """The row for a checkpoint's tensor of more axes, in the order of its numbers; biases stay as they are."""
+    return replace(row, stored=stored, transform=lambda array: array.reshape(row.shape) if array.ndim > 1 else array)
+
+
+def convolution(target: str, source: str, outputs: int, inputs: int, taps: int, bias: Bias = Bias.NEEDED) -> Row:
+    """torch's [outputs, inputs, taps] as a matrix with columns in the order of `Graph.unfold`: tap by tap."""
+    row = linear(target, source, outputs, taps * inputs, bias)
+
+    def tap_by_tap(array: Float32) -> Float32:
+        if array.ndim == 1:
+            return array
+        return np.ascontiguousarray(array.transpose(0, 2, 1)).reshape(row.shape)
+
+    return replace(row, stored=(outputs, inputs, taps), transform=tap_by_tap)
 
 
 def part(row: Row, first: int, stored_rows: int) -> Row:
@@ -140,14 +163,15 @@ def plan_rows(tensors: TensorPlan, rows: Iterable[Row], num_layers: int = 0) -> 
         together = list(run)
         for layer in range(num_layers) if in_layers else (0,):
             for row in together:
-                _plan_row(tensors, row, row.target.format(layer), row.source.format(layer) + row.joint)
+                _plan_row(tensors, row, row.target.format(layer), row.source.format(layer))
 
 
 def _plan_row(tensors: TensorPlan, row: Row, target: str, source: str) -> None:
-    tensors.take(f"{target}.weight", f"{source}weight", row.shape, row.transform, row.stored)
+    name = source if row.joint is None else f"{source}{row.joint}weight"
+    tensors.take(f"{target}.weight", name, row.shape, row.transform, row.stored)
     if row.bias is Bias.NONE:
         return
-    name = f"{source}bias"
+    name = f"{source}{row.joint}bias"
     if row.bias is Bias.OR_ZEROS and not tensors.has(name):
         tensors.make(f"{target}.bias", row.shape[:1], partial(np.zeros, row.shape[0], np.float32))
         return

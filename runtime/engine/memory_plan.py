@@ -147,9 +147,14 @@ def plan_recipes(
 
 def pages_for(recipes: Mapping[ProgramKey, Recipe], n_ctx: int, rows: int, contexts: int) -> dict[str, int]:
     """Pages of every cache: `contexts` whole contexts, or the rows of one run where they are forgotten after it."""
-    kept = pages_of(n_ctx) * contexts
-    forgotten = pages_of(rows) + rows // 8  # the last page of every sequence is part empty
-    return {name: forgotten if spec.lifetime == PASS else kept for name, spec in cache_specs(recipes).items()}
+    pages = dict.fromkeys(cache_specs(recipes), pages_of(n_ctx) * contexts)
+    for recipe in recipes.values():
+        capacities = recipe.capacities(rows, segments=max(1, rows // 8))
+        for use in recipe.cache_uses:
+            if use.stores and recipe.cache(use.cache).lifetime == PASS:
+                stored = capacities[recipe.domains.index(use.domain)]
+                pages[use.cache] = pages_of(stored) + rows // 8  # the last page of every sequence is part empty
+    return pages
 
 
 def most_contexts(recipes: Mapping[ProgramKey, Recipe], n_ctx: int, rows: int, kv_type: str, budget: int) -> int:

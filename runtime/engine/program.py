@@ -145,11 +145,10 @@ class Program:
             for name, place, width, domain in self._outputs
         }
 
-    def stored_rows(self, cache: str, lengths: Mapping[Domain, Sequence[int] | Grids]) -> list[int]:
-        """Rows of each sequence that a run over these lengths writes to a cache."""
-        kept = next(use.domain for use in self._uses if use.cache == cache and use.stores)
-        grids = self.recipe.grids({domain: as_grids(some) for domain, some in lengths.items()})
-        rows: list[int] = grids[kept].prod(axis=1).tolist()
+    def rows_of(self, domain: Domain, lengths: Mapping[Domain, Sequence[int] | Grids]) -> list[int]:
+        """Rows of each segment of a domain in a run over these lengths."""
+        grids = self.recipe.grids({given: as_grids(some) for given, some in lengths.items()})
+        rows: list[int] = grids[domain].prod(axis=1).tolist()
         return rows
 
     def _grids(self, batch: Batch) -> dict[Domain, Grids]:

@@ -8,13 +8,14 @@ import numpy as np
 
 from .._kernels import core
 from ..errors import ContextOverflowError, InvalidInputError, NumericError, UnsupportedModelError
+from ..graph.domains import OUTPUTS, ROWS
 from ..graph.graph import PASS, SEQUENCE, SOURCE
 from ..graph.values import Value
 from .batching import Part, batch_of, cut_runs, whole_runs
 from .caches import Caches
 from .loading import LoadedModel
 from .memory_plan import MAX_OUTPUT_BYTES
-from .program import Program
+from .program import Batch, Program
 from .programs import ProgramKey
 from .sequence import CachedSequence, release
 from .threads import Threads
@@ -118,7 +119,8 @@ class Runner:
     def _whole_runs(self, arrays: list[np.ndarray]) -> list[tuple[int, int]]:
         self._check_open()
         pages = self.caches.free_pages()
-        return whole_runs([len(array) for array in arrays], self._max_rows, self._max_rows if pages is None else pages)
+        lengths = [int(np.prod(array.shape[: max(1, array.ndim - 1)])) for array in arrays]
+        return whole_runs(lengths, self._max_rows, self._max_rows if pages is None else pages)
 
     def _check_sequences(self, sequences: list[CachedSequence], arrays: list[np.ndarray]) -> None:
         """Each is of this session, not freed, named once, and has room for what it is fed."""
@@ -154,13 +156,28 @@ class Runner:
                 Part(array, 0, own, token_types=None if types is None else types[index])
                 for index, (array, own) in enumerate(zip(arrays, tables, strict=True))
             ]
-            return self._run(program, parts, cancel)
+            return self._run(program, batch_of(parts, program.recipe.caches), cancel)
         except BaseException:
             for sequence in kept:
                 sequence.free()
             raise
         finally:
             release(table for own in forgotten for table in own.values())
+
+    def features(
+        self, program: Program, output: str, samples: list[np.ndarray], cancel: core.CancelFlag | None
+    ) -> list[np.ndarray]:
+        """An output of a program of float rows, sample by sample."""
+        (source,), results = program.recipe.features, []
+        domain = program.recipe.outputs[output][2]
+        for begin, end in self._whole_runs(samples):
+            some = samples[begin:end]
+            grids = np.array([[*sample.shape[:-1], 1][:2] for sample in some], np.int32)
+            rows = np.concatenate([sample.reshape(-1, sample.shape[-1]) for sample in some])
+            batch = Batch({ROWS: grids, OUTPUTS: []}, {}, {}, {}, {source.name: rows})
+            rows_of_all = self._run(program, batch, cancel)[output]
+            results += np.split(rows_of_all, np.cumsum(program.rows_of(domain, batch.lengths))[:-1])
+        return results
 
     def run_steps(
         self,
@@ -185,16 +202,15 @@ class Runner:
                     sequence = sequences[feed]
                     sequence.extend(end - begin)
                     parts.append(Part(arrays[feed][begin:end], before[feed] + begin, sequence.tables, num_outputs))
-                results.append(self._run(program, parts, cancel))
+                results.append(self._run(program, batch_of(parts, program.recipe.caches), cancel))
         except BaseException:
             for sequence, length in zip(sequences, before, strict=True):
                 sequence.cut(length)
             raise
         return _joined(results, program)
 
-    def _run(self, program: Program, parts: Sequence[Part], cancel: core.CancelFlag | None) -> dict[str, np.ndarray]:
+    def _run(self, program: Program, batch: Batch, cancel: core.CancelFlag | None) -> dict[str, np.ndarray]:
         """One run, when it is its turn among all that share the threads."""
-        batch = batch_of(parts, program.recipe.caches)
         assert self._threads is not None  # an open model, which alone has programs, has threads
         with self._threads.turn:
             results = program.run(self._threads.pool, batch, cancel)

@@ -10,7 +10,7 @@ import numpy as np
 from .._kernels import core
 from ..errors import ContextOverflowError, InvalidInputError, InvalidOptionError, UnsupportedModelError
 from ..files.gguf.reader import GGUFFile
-from ..graph.domains import TOKEN_TYPES
+from ..graph.domains import TOKEN_TYPES, Features
 from ..models.registry import build_architecture
 from .inside import LAYERS, layer_values, looks_of, seen_values, source_keys, weights_of
 from .loading import LoadedModel, LoadOptions, load_model
@@ -68,6 +68,12 @@ class Session:
         self.isa, self.threads, self.memory = loaded.isa, loaded.threads.pool.threads, loaded.memory
         self.decoder_start_token_id = model.decoder_start_token_id
         self.normalize_embeddings = model.normalize_embeddings
+
+    @property
+    def features_taken(self) -> Features | None:
+        """The float rows that the model takes instead of token ids, if it does: their name and width."""
+        taken = [some for name in self._model.whole for some in self._model.programs[name].features_taken]
+        return taken[0] if taken else None
 
     @classmethod
     def open(
@@ -257,6 +263,41 @@ class Session:
             rows = self._runner.states(program, arrays, None, read)
             return weights_of(looks, rows, keys, self._runner.floats)
 
+    def features(
+        self,
+        samples: Sequence[np.ndarray],
+        *,
+        output: str = "hidden",
+        cancel: core.CancelFlag | None = None,
+    ) -> list[np.ndarray]:
+        """Runs a model that takes float rows: the patches of an image, the frames of a sound.
+
+        Parameters
+        ----------
+        samples : list of float32 arrays [rows, width] or [height, width of the grid, width]
+            All in one ragged batch, as far as memory goes.
+        output : str
+            What the model gives: "hidden", "classes".
+        cancel : core.CancelFlag, optional
+            Set from elsewhere, stops the run between two ops.
+
+        Returns
+        -------
+        list of float32 arrays [rows of the output, its width], one for each sample.
+
+        Raises
+        ------
+        UnsupportedModelError
+            The model takes no float rows, or does not give this.
+        ContextOverflowError, InvalidInputError, NotEnoughMemoryError, NumericError, GenerationCancelled
+        """
+        if self.features_taken is None:
+            raise UnsupportedModelError(f"a {self.architecture} model takes no float rows; it takes token ids")
+        arrays = [self._check_rows(sample, index, self.features_taken) for index, sample in enumerate(samples)]
+        name = self._model.giving(output) or self._model.whole[0]
+        with self._lock:
+            return self._runner.features(self._runner.program((name, (output,))), output, arrays, cancel)
+
     # -- inside -------------------------------------------------------------------------------------------------------
 
     def _hidden_output(self, pooled: bool, normalize: bool | None, layers: bool) -> str:
@@ -302,7 +343,22 @@ class Session:
             raise InvalidInputError("token_types must have the lengths of token_ids")
         return types
 
+    def _check_rows(self, sample: np.ndarray, index: int, taken: Features) -> np.ndarray:
+        array = np.ascontiguousarray(sample, np.float32)
+        if array.ndim not in (2, 3) or array.shape[-1] != taken.width or array.size == 0:
+            wanted = f"rows of {taken.width} numbers ({taken.name})"
+            raise InvalidInputError(f"samples[{index}]: {wanted} are needed, not an array {list(array.shape)}")
+        if not np.isfinite(array).all():
+            raise InvalidInputError(f"samples[{index}]: there are NaN or infinity in it")
+        rows = array.size // taken.width
+        if rows > self.n_ctx:
+            raise ContextOverflowError(rows, self.n_ctx, largest=self.context_length)
+        return array
+
     def _check(self, ids: Sequence[int], vocab_size: int) -> np.ndarray:
+        if self.features_taken is not None:
+            what = f"float rows ({self.features_taken.name}), not token ids"
+            raise UnsupportedModelError(f"a {self.architecture} model takes {what}")
         array = core.token_ids(ids, vocab_size)
         if len(array) > self.n_ctx:
             raise ContextOverflowError(len(array), self.n_ctx, largest=self.context_length)

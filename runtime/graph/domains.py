@@ -200,6 +200,16 @@ class Zeros(Followed):
 
 
 @dataclass(frozen=True)
+class Places(Followed):
+    """0, 1, 2, ... for the rows of every segment."""
+
+    def rows(self, grids_of: GridsOf) -> NDArray[np.int32]:
+        """Segment by segment."""
+        counts = grids_of(self.domain).prod(axis=1)
+        return np.concatenate([np.arange(count, dtype=np.int32) for count in counts] or [np.empty(0, np.int32)])
+
+
+@dataclass(frozen=True)
 class JoinedRows(Followed):
     """For every row of a `Joined` domain, its place in the rows of the one and then of the other."""
 

@@ -17,7 +17,7 @@ import numpy as np
 from .._kernels import core
 from ..errors import ModelFormatError, UnsupportedModelError, quote
 from ..host.exact import power
-from .domains import POSITIONS, ROWS, TOKENS, Domain, Index
+from .domains import POSITIONS, ROWS, TOKENS, Domain, Features, Index
 from .position_bias import PositionBias
 from .row_functions import RowFunctions
 from .row_ops import RowOps
@@ -328,6 +328,11 @@ class Graph(RowOps, RowFunctions):
     def takes(self, source: Index) -> bool:
         """Whether the program looks a table up by these ids: tokens, positions or token types."""
         return any(node.attributes.get("source") == source for node in self.nodes)
+
+    @property
+    def features_taken(self) -> list[Features]:
+        """The float rows that the program takes, each once."""
+        return list(dict.fromkeys(node.attributes["source"] for node in self.nodes if node.kind == "features"))
 
     def has_cache(self, lifetime: str) -> bool:
         """Whether the program reads or writes a cache of this lifetime."""

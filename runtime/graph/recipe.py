@@ -118,6 +118,10 @@ class Recipe:
                 uses[key] = uses.get(key, False) or op.kind == "store_kv"
         return [CacheUse(name, domain, stores) for (name, domain), stores in uses.items()]
 
+    def cache(self, name: str) -> CacheSpec:
+        """The cache of that name."""
+        return next(spec for spec in self.caches if spec.name == name)
+
     @property
     def has_grids(self) -> bool:
         """Whether a run has to know where segments lie: some rows follow from others."""

@@ -35,6 +35,8 @@ ARCHITECTURES = (
     ArchitectureRow("gpt2", ("gpt2",), ("GPT2LMHeadModel",)),
     ArchitectureRow("qwen3", ("qwen3",), ("Qwen3ForCausalLM",)),
     ArchitectureRow("bert", ("bert",), ("BertModel", "BertForMaskedLM", "BertForPreTraining")),
+    ArchitectureRow("vit", ("vit",), ("ViTModel", "ViTForImageClassification")),
+    ArchitectureRow("whisper", ("whisper",), ("WhisperEncoder",)),
     ArchitectureRow("transformer", ("transformer",), ("torch.nn.Transformer",)),
 )
 

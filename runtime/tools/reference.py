@@ -10,6 +10,7 @@ import numpy as np
 
 from ..errors import UnsupportedModelError
 from ..files.gguf.reader import GGUFFile
+from ..graph.domains import ROWS, as_grids
 from ..graph.interpreter import Array, Caches, interpret, text_inputs
 from ..models.registry import build_architecture
 
@@ -48,6 +49,12 @@ class ReferenceModel:
         """The pooled vector of an encoder, float64 [width]."""
         output = "normalized" if normalize else "pooled"
         return self._run(self.architecture.giving(output), token_ids, {})[output][0]
+
+    def features(self, rows: Array) -> dict[str, Array]:
+        """All that a model of float rows [n, width] gives for one sample."""
+        (graph,) = self.architecture.programs.values()
+        (source,) = graph.features_taken
+        return interpret(graph, self.tensors, {source.name: rows}, {ROWS: as_grids([len(rows)])}, {}, self.observe)
 
     def logits_pair(self, source_ids: Sequence[int], target_ids: Sequence[int]) -> Array:
         """Logits of every target position of an encoder-decoder, float64 [n, vocab]."""

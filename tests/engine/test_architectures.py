@@ -9,13 +9,14 @@ import numpy as np
 import pytest
 from edgeformer.engine.loading import LoadOptions, load_model
 from edgeformer.engine.session import Session
-from edgeformer.errors import UnsupportedModelError
+from edgeformer.errors import ContextOverflowError, InvalidInputError, UnsupportedModelError
 from edgeformer.files.gguf.reader import GGUFFile, GGUFWriter
 from edgeformer.graph.architecture import Architecture
 from edgeformer.graph.domains import TOKENS
 from edgeformer.graph.graph import Graph
 from edgeformer.graph.interpreter import interpret, text_inputs
 from edgeformer.tasks.base import verbs_of
+from support.small_models import MODELS
 
 WIDTH, VOCABULARY, CONTEXT = 32, 24, 40
 Build = Callable[[Graph], None]
@@ -119,3 +120,22 @@ def test_more_caches_than_the_kernels_take_are_refused(tmp_path: Path) -> None:
 
     with pytest.raises(UnsupportedModelError, match="5 caches; at most 4"):
         Opened(tmp_path / "many.gguf", SHAPES, {"decode": many})
+
+
+def test_models_of_float_rows_and_of_tokens_say_what_they_take(tmp_path: Path) -> None:
+    vision = Session.open(MODELS["vit"]().write(tmp_path / "vit.gguf"), threads=1)
+    taken = vision.features_taken
+    assert taken is not None and (taken.name, taken.width) == ("patches", 32)
+    with pytest.raises(UnsupportedModelError, match=r"takes float rows \(patches\), not token ids"):
+        vision.hidden([[1, 2]])
+    with pytest.raises(InvalidInputError, match=r"samples\[1\]: rows of 32 numbers \(patches\) .* not .* \[2, 31\]"):
+        vision.features([np.ones((2, 32)), np.ones((2, 31))])
+    with pytest.raises(InvalidInputError, match=r"samples\[0\]: there are NaN"):
+        vision.features([np.full((2, 32), np.nan)])
+    with pytest.raises(ContextOverflowError):
+        vision.features([np.ones((10, 32))])
+    with pytest.raises(UnsupportedModelError, match="cannot give boxes"):
+        vision.features([np.ones((2, 32))], output="boxes")
+    text = Session.open(MODELS["bert"]().write(tmp_path / "bert.gguf"), threads=1)
+    with pytest.raises(UnsupportedModelError, match="takes no float rows; it takes token ids"):
+        text.features([np.ones((2, 32))])

@@ -23,7 +23,9 @@ def of_kind(kind: str) -> tuple[str, ...]:
     return tuple(name for name, case in CASES.items() if case["kind"] == kind)
 
 
-DECODERS, ENCODERS, ENCODER_DECODERS = (of_kind(kind) for kind in ("decoder", "encoder", "encoder_decoder"))
+DECODERS, ENCODERS, ENCODER_DECODERS, FEATURES = (
+    of_kind(kind) for kind in ("decoder", "encoder", "encoder_decoder", "features")
+)
 
 def architectures() -> dict[str, str]:
     """The case of each architecture that most weight types are tried with, by the architecture's name."""
@@ -64,6 +66,12 @@ def expected(name: str) -> dict[str, np.ndarray]:
     """torch's numbers for the folder `name`."""
     with np.load(FOLDER / name / "expected.npz") as file:
         return dict(file)
+
+
+def samples(name: str) -> list[np.ndarray]:
+    """The float rows of a model of images or sounds, sample by sample."""
+    numbers = expected(name)
+    return np.split(numbers["rows"], np.cumsum(numbers["lengths"])[:-1])
 
 
 def split(ids: np.ndarray, lengths: np.ndarray) -> list[list[int]]:

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from edgeformer.tools.reference import ReferenceModel
 from golden import cases
-from golden.cases import DECODERS, ENCODER_DECODERS, ENCODERS, TOLERANCE, relative_error
+from golden.cases import DECODERS, ENCODER_DECODERS, ENCODERS, FEATURES, TOLERANCE, relative_error
 
 
 @pytest.fixture(scope="module")
@@ -111,6 +111,29 @@ def test_encoder_decoder_shows_its_encoders_states(name: str, golden_gguf: cases
     assert np.array_equal(together, np.concatenate(states))
 
 
+@pytest.mark.parametrize("name", FEATURES)
+def test_images_and_sounds_give_torchs_numbers(name: str, golden_gguf: cases.GoldenPath) -> None:
+    numbers, samples = cases.expected(name), cases.samples(name)
+    with edgeformer.load(golden_gguf(name), threads=2) as model:
+        for output in {"hidden", "classes"} & set(numbers):
+            together = model.session.features(samples, output=output)
+            alone = [model.session.features([sample], output=output)[0] for sample in samples]
+            assert relative_error(np.concatenate(together), numbers[output]) < TOLERANCE["f32"]
+            assert np.array_equal(np.concatenate(together), np.concatenate(alone))
+
+
+@pytest.mark.parametrize("name", FEATURES)
+def test_samples_of_any_length_share_a_run(name: str, golden_gguf: cases.GoldenPath) -> None:
+    samples = [sample[:count] for sample, count in zip(cases.samples(name), (2, 5), strict=True)]
+    with edgeformer.load(golden_gguf(name), threads=2) as model:
+        together = model.session.features([*samples, *cases.samples(name)])
+        alone = [model.session.features([sample])[0] for sample in samples]
+    reference = ReferenceModel(golden_gguf(name))
+    for sample, rows, single in zip(samples, together, alone, strict=False):
+        assert np.array_equal(rows, single)
+        assert relative_error(rows, reference.features(sample)["hidden"]) < TOLERANCE["f32"]
+
+
 @pytest.mark.parametrize("name", cases.ALL)
 def test_reference_interpreter_gives_torchs_numbers(name: str, golden_gguf: cases.GoldenPath) -> None:
     numbers, reference = cases.expected(name), ReferenceModel(golden_gguf(name))
@@ -121,6 +144,9 @@ def test_reference_interpreter_gives_torchs_numbers(name: str, golden_gguf: case
         sentences = cases.split(numbers["ids"], numbers["lengths"])
         short = np.concatenate([reference.hidden(sentence) for sentence in sentences[:3]])
         assert relative_error(short, numbers["hidden"]) < TOLERANCE["f32"]
+    elif name in FEATURES:
+        hidden = [reference.features(sample)["hidden"] for sample in cases.samples(name)]
+        assert relative_error(np.concatenate(hidden), numbers["hidden"]) < TOLERANCE["f32"]
     else:
         sources, targets = cases.sources_and_targets(name)
         logits = [reference.logits_pair(s, t) for s, t in zip(sources, targets, strict=True)]

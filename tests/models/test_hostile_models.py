@@ -26,7 +26,10 @@ KEYS = [(name, key) for name, make in MODELS.items() for key in make().metadata]
 def use(path: Path) -> None:
     """Load the model and run it."""
     with edgeformer.load(path, threads=1) as model:
-        if model.family == "encoder":
+        taken = model.session.features_taken
+        if taken is not None:
+            model.session.features([np.ones((2, taken.width), np.float32)])
+        elif model.family == "encoder":
             model.encode("a b")
         elif model.family == "decoder":
             model.generate("a b", max_tokens=2)

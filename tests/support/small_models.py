@@ -180,7 +180,8 @@ def from_golden(name: str) -> SmallModel:
         architecture = architecture_of(source.config)
         plan = planner_of(architecture)(source)
     shapes = {tensor.name: tensor.shape for tensor in plan.tensors}
-    words = vocabulary(min(shape[0] for name, shape in shapes.items() if name.endswith("token_embd.weight")))
+    tables = [shape[0] for name, shape in shapes.items() if name.endswith("token_embd.weight")]
+    words = vocabulary(min(tables)) if tables else {}
     metadata = {f"{architecture.name}.{key}": value for key, value in plan.metadata.items()}
     for prefix in plan.vocabularies:
         metadata |= {key.replace("tokenizer.ggml.", prefix): value for key, value in words.items()}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import operator
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -33,7 +34,7 @@ def randomize(module: torch.nn.Module, seed: int) -> None:
 
 def transformers_model(case: Case, seed: int) -> torch.nn.Module:
     """A model of the case's class and configuration with random weights of the type that its file will hold."""
-    kind = getattr(transformers, case["class"])
+    kind = operator.attrgetter(case["class"])(transformers)
     config = kind.config_class(**case["config"], attn_implementation="eager")
     model = kind(config, **case.get("arguments", {})).eval()
     randomize(model, seed)
