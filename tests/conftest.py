@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 from edgeformer._kernels import core
 from hypothesis import settings
+from support.instruction_sets import other_isas
 
 settings.register_profile("edgeformer", deadline=None, max_examples=40, database=None)
 settings.load_profile("edgeformer")
@@ -37,6 +38,12 @@ def interrupts() -> Iterator[None]:
 @pytest.fixture(params=core.isa_names())
 def isa(request: pytest.FixtureRequest) -> str:
     """Each instruction set that this CPU runs."""
+    return str(request.param)
+
+
+@pytest.fixture(params=other_isas())
+def other_isa(request: pytest.FixtureRequest) -> str:
+    """Each instruction set whose bits are to equal those of the scalar kernels."""
     return str(request.param)
 
 

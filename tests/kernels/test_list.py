@@ -15,12 +15,13 @@ TESTS = Path(__file__).parents[1]
 
 def walked(path: Path) -> set[str]:
     """Kernels that the tests of a file hold on every instruction set: those named by `walks` where a test takes `isa`
-    or goes over `core.isa_names()`."""
+    or `other_isa`, or goes over `core.isa_names()` or `other_isas()`."""
     names: set[str] = set()
     for node in ast.walk(ast.parse(path.read_text())):
         if not isinstance(node, ast.FunctionDef):
             continue
-        all_sets = any(argument.arg == "isa" for argument in node.args.args) or "isa_names" in ast.dump(node)
+        taken, code = {argument.arg for argument in node.args.args}, ast.dump(node)
+        all_sets = bool(taken & {"isa", "other_isa"}) or "isa_names" in code or "other_isas" in code
         for call in node.decorator_list:
             if isinstance(call, ast.Call) and getattr(call.func, "id", "") == "walks":
                 assert all_sets, f"{path.name}: {node.name} runs on one instruction set"

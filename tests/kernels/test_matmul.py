@@ -59,13 +59,13 @@ def test_scalar_is_close_to_float64(kind: int, num_rows: int) -> None:
 
 @pytest.mark.parametrize("kind", TYPES, ids=core.WEIGHT_TYPES.get)
 @walks("matmul")
-def test_same_bits_for_every_height_and_width(isa: str, kind: int) -> None:
+def test_same_bits_for_every_height_and_width(other_isa: str, kind: int) -> None:
     for num_columns in widths(kind):
         for num_rows in (1, 16, 33, 70):
             packed, _ = matrix(kind, num_rows, num_columns)
             for n in HEIGHTS:
                 x = rows(n, n, num_columns)
-                assert same_bits(core.kernel_matmul(isa, packed, x), core.kernel_matmul("scalar", packed, x))
+                assert same_bits(core.kernel_matmul(other_isa, packed, x), core.kernel_matmul("scalar", packed, x))
 
 
 @pytest.mark.parametrize("kind", QUANTIZED, ids=core.WEIGHT_TYPES.get)
@@ -79,11 +79,11 @@ def test_same_bits_for_many_columns_and_rows(isa: str, kind: int) -> None:
 
 
 @pytest.mark.parametrize("kind", TYPES, ids=core.WEIGHT_TYPES.get)
-def test_same_bits_for_extremes(isa: str, kind: int) -> None:
+def test_same_bits_for_extremes(other_isa: str, kind: int) -> None:
     packed, _ = matrix(kind, 20, 256)
     for seed in range(20):
         x = extreme_rows(seed, 7 + seed, 256, finite=True)
-        assert same_bits(core.kernel_matmul(isa, packed, x), core.kernel_matmul("scalar", packed, x))
+        assert same_bits(core.kernel_matmul(other_isa, packed, x), core.kernel_matmul("scalar", packed, x))
 
 
 @pytest.mark.parametrize("weight", [-128, -127, 127])

@@ -23,12 +23,12 @@ def test_a_row_is_what_was_packed(isa: str, kind: int, num_rows: int) -> None:
 
 @pytest.mark.parametrize("kind", TYPES, ids=core.WEIGHT_TYPES.get)
 @walks("pack")
-def test_every_instruction_set_packs_the_same_bytes(isa: str, kind: int, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_every_instruction_set_packs_the_same_bytes(other_isa: str, kind: int, monkeypatch: pytest.MonkeyPatch) -> None:
     packed = {}
-    for name in (isa, "scalar"):
+    for name in (other_isa, "scalar"):
         monkeypatch.setenv("EDGEFORMER_ISA", name)
         packed[name] = matrix(kind, 37, 768)[0].panels()
-    assert np.array_equal(packed[isa], packed["scalar"])
+    assert np.array_equal(packed[other_isa], packed["scalar"])
 
 
 @pytest.mark.parametrize("kind", TYPES, ids=core.WEIGHT_TYPES.get)

@@ -38,10 +38,10 @@ KERNELS: dict[str, Callable[[str, Floats], Floats]] = {
 
 @pytest.mark.parametrize("name", KERNELS)
 @walks("activate", "gate", "add", "pool", "layer_norm", "rms_norm", "l2_norm", "affine", "soft_cap", "softmax")
-def test_same_bits_for_every_length(isa: str, name: str) -> None:
+def test_same_bits_for_every_length(other_isa: str, name: str) -> None:
     for n in LENGTHS:
         for x in (rows(n, 4, n, scale=3), extreme_rows(n, 4, n)):
-            assert same_bits(KERNELS[name](isa, x), KERNELS[name]("scalar", x)), n
+            assert same_bits(KERNELS[name](other_isa, x), KERNELS[name]("scalar", x)), n
 
 
 def erf(x: np.ndarray) -> np.ndarray:

@@ -46,11 +46,11 @@ def test_top_of_a_row_with_nan_is_indices_of_the_row(isa: str) -> None:
 
 
 @walks("weigh")
-def test_weights_and_sums_have_the_same_bits(isa: str) -> None:
+def test_weights_and_sums_have_the_same_bits(other_isa: str) -> None:
     for n in LENGTHS:
         for values in (rows(n, n, scale=5), np.resize(EXTREMES, n)):
             for temperature, least in ((0.7, 0.0), (3.0, 0.01), (2e-38, 0.0)):
-                found = core.weigh(values, values.max(), temperature, least, isa)
+                found = core.weigh(values, values.max(), temperature, least, other_isa)
                 expected = core.weigh(values, values.max(), temperature, least, "scalar")
                 assert same_bits(found[0], expected[0])
                 assert found[1].tolist() == expected[1].tolist()
