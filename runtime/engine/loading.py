@@ -75,7 +75,7 @@ class LoadedModel:
     caches: Caches
     weights: Weights
     n_ctx: int
-    batch: int  # rows of the largest run
+    max_rows: int  # of a run
     isa: str
     memory: Mapping[str, int]  # bytes by purpose; "mapped" says how many of "weights" are in the file
 

@@ -29,7 +29,7 @@ class Runner:
         self.caches = loaded.caches
         self._model, self._binder = loaded.architecture, loaded.binder
         self.programs = dict(loaded.programs)
-        self._n_ctx, self._max_rows = loaded.n_ctx, loaded.batch
+        self._n_ctx, self._max_rows = loaded.n_ctx, loaded.max_rows
         self._context_length = loaded.architecture.context_length
         self._name = str(loaded.metadata["general.architecture"])
 

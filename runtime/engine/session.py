@@ -63,7 +63,7 @@ class Session:
         self.needs_source = model.stepper is not None and model.reader is not None
         self.vocab_size, self.source_vocab_size = model.vocab_size, model.source_vocab_size
         self.embedding_width = model.embedding_width
-        self.n_ctx, self.contexts, self.batch = loaded.n_ctx, loaded.caches.contexts, loaded.batch
+        self.n_ctx, self.contexts, self.batch = loaded.n_ctx, loaded.caches.contexts, loaded.max_rows
         self.context_length = model.context_length
         self.isa, self.threads, self.memory = loaded.isa, loaded.threads.pool.threads, loaded.memory
         self.decoder_start_token_id = model.decoder_start_token_id

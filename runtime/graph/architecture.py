@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 
+from ..errors import GraphError
 from .checks import check_programs
 from .graph import SEQUENCE, SOURCE, Graph
 
@@ -37,9 +38,9 @@ class Architecture:
 
     def __post_init__(self) -> None:
         check_programs(self.programs)
-        for role in (self._steppers, self._readers):
-            if len(role) > 1:
-                raise ValueError(f"{', '.join(role)}: one program of a model may do this, not {len(role)}")
+        for names, what in ((self._steppers, "appends rows to sequences"), (self._readers, "writes caches of sources")):
+            if len(names) > 1:
+                raise GraphError(self.programs[names[1]].path, names[1], f"{names[0]} {what} already; one program may")
 
     @property
     def _steppers(self) -> list[str]:

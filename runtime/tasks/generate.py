@@ -177,7 +177,7 @@ class _Job:
         self._runs = self._make_runs()
         unfinished: FinishReason = "cancelled"  # where the caller closed the stream or pressed Ctrl-C
         try:
-            waiting: Sequence[TextRun] = self._runs
+            waiting = self._runs
             while waiting and not self.cancel.is_set():
                 group = waiting[: self._room_for(waiting)]
                 try:

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from edgeformer.engine.loading import LoadOptions, load_model
 from edgeformer.engine.session import Session
-from edgeformer.errors import ContextOverflowError, InvalidInputError, UnsupportedModelError
+from edgeformer.errors import ContextOverflowError, GraphError, InvalidInputError, UnsupportedModelError
 from edgeformer.files.gguf.reader import GGUFFile, GGUFWriter
 from edgeformer.graph.architecture import Architecture
 from edgeformer.graph.domains import TOKENS
@@ -107,6 +107,24 @@ def test_an_encoder_without_attention(tmp_path: Path) -> None:
     with pytest.raises(UnsupportedModelError, match="no sequences"):
         session.new_sequence()
     session.close()
+
+
+def test_two_programs_that_step_are_refused(tmp_path: Path) -> None:
+    programs = {"first": two_kinds_of_layers, "second": two_kinds_of_layers}
+    with pytest.raises(GraphError, match="program second: first appends rows to sequences already"):
+        Opened(tmp_path / "two.gguf", SHAPES, programs)
+
+
+def test_a_model_that_gives_classes_alone_says_what_it_cannot_give(tmp_path: Path) -> None:
+    def classify(graph: Graph) -> None:
+        x = graph.embed(TOKENS, "embed", VOCABULARY, WIDTH)
+        graph.output("classes", graph.linear(graph.pool(x, "mean"), "head", VOCABULARY))
+
+    opened = Opened(tmp_path / "classes.gguf", SHAPES, {"encode": classify})
+    for call in (lambda: opened.session.hidden([[1]]), lambda: opened.session.hidden([[1]], pooled=True)):
+        with pytest.raises(UnsupportedModelError, match="cannot give"):
+            call()
+    assert verbs_of(opened.session) == ("tokenize", "detokenize")
 
 
 def test_more_caches_than_the_kernels_take_are_refused(tmp_path: Path) -> None:
