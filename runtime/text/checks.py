@@ -8,13 +8,15 @@ parsed and bounded here first, and only then handed over.
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, field
 from typing import Any, NoReturn
 
 from ..errors import ModelFormatError, UnsupportedModelError, quote
 from .pattern import check_charsmap, check_pattern
+from .pattern_cost import STEP_LIMIT, UnevenPart, steps_over, steps_over_any, uneven_parts
 
-__all__ = ["ADDED_TOKEN_FLAGS", "PIECE_LIMIT", "Spec", "seal"]
+__all__ = ["ADDED_TOKEN_FLAGS", "PIECE_LIMIT", "Patience", "Spec", "seal"]
 
 PIECE_LIMIT = 1 << 22  # tokens; the largest published vocabularies have some 260,000
 ADDED_LIMIT = 1 << 20
@@ -23,6 +25,25 @@ ADDED_TOKEN_FLAGS = ("single_word", "lstrip", "rstrip", "normalized", "special")
 WORD_LIMIT = 200  # characters of a word that WordPiece takes apart; the published vocabularies say 100
 NODE_LIMIT = 256  # normalizers, pre-tokenizers, template pieces
 GROWTH_LIMIT = 1024  # how many times longer a chain of replacements may make a text
+
+
+@dataclass
+class Patience:
+    """Parts of patterns whose time is weighed against each text, and how much longer the normalizer may make a text."""
+
+    of_normalizer: list[UnevenPart] = field(default_factory=list)
+    of_splits: list[UnevenPart] = field(default_factory=list)
+    growth: int = 1
+
+    def steps(self, text: str, normalized: Callable[[], str]) -> int:
+        """At most so many steps does matching take over a text; `normalized` gives it as the splits see it."""
+        steps = sum(steps_over_any(part, len(text) * self.growth) for part in (*self.of_normalizer, *self.of_splits))
+        if steps <= STEP_LIMIT or not self.of_splits:
+            return steps  # a short text needs no closer look
+        seen = normalized()
+        return sum(steps_over(part, seen) for part in self.of_splits) + sum(
+            steps_over_any(part, len(text) * self.growth) for part in self.of_normalizer
+        )
 
 
 @dataclass
@@ -37,11 +58,14 @@ class Spec:
         Piece by token id; None where an id is unused.
     control : set of int
         Ids that only the API makes, never the user's text.
+    patience : Patience
+        What bounds the time that a text takes.
     """
 
     description: dict[str, Any]
     pieces: list[str | None]
     control: set[int]
+    patience: Patience
 
     @classmethod
     def checked(cls, description: Any, path: str, field: str) -> Spec:
@@ -62,7 +86,7 @@ class _Checker:
         self.path = path
         self.field = field
         self.nodes = 0
-        self.growth = 1
+        self.patience = Patience()
 
     def fail(self, where: str, what: str) -> NoReturn:
         raise ModelFormatError(self.path, None, f"{self.field}: {where}", what)
@@ -78,7 +102,7 @@ class _Checker:
             if not isinstance(description.get(name), (dict, type(None))):
                 self.fail(name, f"{quote(description[name])} is not an object")
             self.component(description.setdefault(name, None), name, len(pieces), 0)
-        return Spec(description, pieces, control)
+        return Spec(description, pieces, control, self.patience)
 
     def model_pieces(self, model: dict[str, Any]) -> list[str | None]:
         """Piece by id, of the model alone."""
@@ -210,8 +234,11 @@ class _Checker:
             problem = check_pattern(pattern["Regex"])
             if problem:
                 self.fail(f"{where}.pattern", f"{quote(pattern['Regex'])}: {problem}")
-        self.growth *= max(1, len(node["content"])) if isinstance(node.get("content"), str) else 1
-        if self.growth > GROWTH_LIMIT:
+            in_normalizer = where.startswith("normalizer")
+            parts = self.patience.of_normalizer if in_normalizer else self.patience.of_splits
+            parts += uneven_parts(pattern["Regex"])
+        self.patience.growth *= max(1, len(node["content"])) if isinstance(node.get("content"), str) else 1
+        if self.patience.growth > GROWTH_LIMIT:
             self.fail(where, f"the replacements make a text more than {GROWTH_LIMIT} times longer")
 
     def template(self, node: dict[str, Any], where: str, vocabulary_size: int) -> None:

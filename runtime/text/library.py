@@ -14,6 +14,7 @@ from ..errors import InvalidInputError, ModelFormatError, quote
 from ..host.forks import ForkSafeLock
 from ..host.packages import required
 from .checks import ADDED_TOKEN_FLAGS, Spec, seal
+from .pattern_cost import STEP_LIMIT
 
 if TYPE_CHECKING:
     import tokenizers
@@ -66,6 +67,7 @@ class LibraryEncoder:
     def __init__(self, describe: Callable[[], Spec], spec: Spec, path: str) -> None:
         self._describe = describe
         self._path = path
+        self._patience = spec.patience
         self._lock = ForkSafeLock()
         self._sealed = self._built(seal(spec))
         self._open: tokenizers.Tokenizer | None = None
@@ -88,6 +90,10 @@ class LibraryEncoder:
     def encode(self, text: str, add_special_tokens: bool, parse_special: bool) -> list[int]:
         """Ids of a text; with `parse_special` it may spell control tokens."""
         library = self._opened() if parse_special else self._sealed
+        steps = self._patience.steps(text, lambda: _normalized(library, text))
+        if steps > STEP_LIMIT:
+            what = f"splitting it by this tokenizer's pattern may take {steps} steps, and at most {STEP_LIMIT} are made"
+            raise InvalidInputError(f"the text cannot be encoded: {what}; split it where it may be split")
         with library_errors(InvalidInputError("the text cannot be encoded")):
             ids: list[int] = library.encode(text, add_special_tokens=add_special_tokens).ids
         return ids
@@ -100,6 +106,10 @@ class LibraryEncoder:
 
 
 _SHARED: WeakValueDictionary[bytes, LibraryEncoder] = WeakValueDictionary()
+
+
+def _normalized(library: tokenizers.Tokenizer, text: str) -> str:
+    return text if library.normalizer is None else str(library.normalizer.normalize_str(text))
 
 
 def _library(description: dict[str, Any]) -> tokenizers.Tokenizer:

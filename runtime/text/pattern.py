@@ -9,6 +9,8 @@ from typing import Any
 
 import numpy as np
 
+from .pattern_cost import CHOICES_LIMIT, choices_of
+
 __all__ = ["check_charsmap", "check_pattern"]
 
 PATTERN_LIMIT = 1 << 16
@@ -56,11 +58,15 @@ def check_pattern(pattern: str) -> str | None:
 
     A backtracking matcher takes exponential time only where something of variable length is repeated without bound
     (``(a+)+``, ``(a|aa)*``), and time of a high power of the length where many unbounded repeats stand in one row.
-    Both are refused, with back-references and recursion. No published tokenizer needs them.
+    Both are refused, with back-references and recursion. No published tokenizer needs them. What is left may still take
+    time that grows faster than a text: `pattern_cost` weighs that, text by text.
     """
     if len(pattern) > PATTERN_LIMIT:
         return f"longer than {PATTERN_LIMIT} characters"
-    return _PatternScan(pattern).problem()
+    problem = _PatternScan(pattern).problem()
+    if problem is None and choices_of(pattern) > CHOICES_LIMIT:
+        return f"its repeats can be placed in more than {CHOICES_LIMIT} ways"
+    return problem
 
 
 @dataclass
