@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import importlib
+import sys
 from types import ModuleType
 
 from ..errors import UnsupportedInterpreterError
@@ -29,8 +30,8 @@ def refuse_subinterpreters() -> None:
 
 
 def _interpreters() -> ModuleType | None:
-    """Python's module for them, of which the name changes; None in a Python without them."""
-    for name in ("_interpreters", "_xxsubinterpreters"):  # since Python 3.13, before it
-        with contextlib.suppress(ImportError):
-            return importlib.import_module(name)
+    """Python's module for them, which has another name since 3.13; None in a Python without them."""
+    name = "_interpreters" if sys.version_info >= (3, 13) else "_xxsubinterpreters"
+    with contextlib.suppress(ImportError):
+        return importlib.import_module(name)
     return None
