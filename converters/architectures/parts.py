@@ -10,7 +10,6 @@ import math
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from enum import Enum
-from functools import partial
 from itertools import groupby
 from typing import Any
 
@@ -173,7 +172,7 @@ def _plan_row(tensors: TensorPlan, row: Row, target: str, source: str) -> None:
         return
     name = f"{source}{row.joint}bias"
     if row.bias is Bias.OR_ZEROS and not tensors.has(name):
-        tensors.make(f"{target}.bias", row.shape[:1], partial(np.zeros, row.shape[0], np.float32))
+        tensors.make(f"{target}.bias", row.shape[:1], lambda: np.zeros(row.shape[0], np.float32))
         return
     optional = row.bias is Bias.OPTIONAL
     tensors.take(f"{target}.bias", name, row.shape[:1], row.transform, row.stored_bias, optional)

@@ -116,7 +116,7 @@ def plan_positions(tensors: TensorPlan, config: Config, length: int, width: int)
             "position_embd.weight", (length, width), partial(sinusoidal_table, length, *sinusoids(encoding, width))
         )
     elif kind == "none":
-        tensors.make("position_embd.weight", (length, width), partial(np.zeros, (length, width), np.float32))
+        tensors.make("position_embd.weight", (length, width), lambda: np.zeros((length, width), np.float32))
     elif tensors.has("pos_embed.weight"):
         tensors.take("position_embd.weight", "pos_embed.weight", (length, width))
     else:
