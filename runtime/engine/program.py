@@ -124,7 +124,6 @@ class Program:
         recipe, segments, page_tables, grids = self.recipe, batch.segments, batch.page_tables, None
         domains: Sequence[int | tuple[np.ndarray, np.ndarray]]
         own = {name for name, domain in self._places.values() if (name, domain) not in segments}
-        domains: list[tuple[np.ndarray, np.ndarray]] | list[int]
         if own or self._has_grids:
             grids, segments, page_tables = self._grids(batch), dict(segments), dict(page_tables)
             domains, counts = _domain_rows(grids)
