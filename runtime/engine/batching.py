@@ -9,6 +9,7 @@ from typing import NamedTuple
 import numpy as np
 
 from .._kernels import core
+from ..errors import InvalidInputError
 from ..graph.domains import OUTPUTS, ROWS
 from ..graph.graph import SEQUENCE, CacheSpec
 from .cache import PageTable, pages_of
@@ -45,6 +46,27 @@ def batch_of(parts: Sequence[Part], caches: Sequence[CacheSpec]) -> Batch:
     if parts[0].token_types is not None:
         indices["token_types"] = np.concatenate([part.token_types for part in parts])
     return Batch({ROWS: lengths, OUTPUTS: [len(outputs)]}, indices, segments, page_tables)
+
+
+def rows_asked(outputs: str | int | Sequence[int], lengths: list[int]) -> list[int]:
+    """How many of its last rows each feed is to give results of.
+
+    Raises
+    ------
+    InvalidInputError
+        There is not a number for each feed, or one is not within its rows.
+    """
+    if outputs == "last":
+        return [1] * len(lengths)
+    if outputs == "all":
+        return lengths
+    asked = [outputs] * len(lengths) if isinstance(outputs, int) else outputs
+    if isinstance(asked, str) or len(asked) != len(lengths):
+        raise InvalidInputError(f"outputs: 'last', 'all', a number of rows, or one for each of {len(lengths)} feeds")
+    for feed, (count, length) in enumerate(zip(asked, lengths, strict=True)):
+        if isinstance(count, bool) or not isinstance(count, (int, np.integer)) or not 0 <= count <= length:
+            raise InvalidInputError(f"outputs: feed {feed} has {length} rows, and {count!r} of them were asked for")
+    return [int(count) for count in asked]
 
 
 def cut_runs(

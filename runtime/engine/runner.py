@@ -165,18 +165,19 @@ class Runner:
             release(table for own in forgotten for table in own.values())
 
     def features(
-        self, program: Program, output: str, samples: list[np.ndarray], cancel: core.CancelFlag | None
-    ) -> list[np.ndarray]:
-        """An output of a program of float rows, sample by sample."""
-        (source,), results = program.recipe.features, []
-        domain = program.recipe.outputs[output][2]
+        self, program: Program, samples: list[np.ndarray], cancel: core.CancelFlag | None = None
+    ) -> dict[str, list[np.ndarray]]:
+        """All outputs of a program of float rows, sample by sample."""
+        (source,) = program.recipe.features
+        results: dict[str, list[np.ndarray]] = {name: [] for name in program.recipe.outputs}
         for begin, end in self._whole_runs(samples):
             some = samples[begin:end]
             grids = np.array([[*sample.shape[:-1], 1][:2] for sample in some], np.int32)
             rows = np.concatenate([sample.reshape(-1, sample.shape[-1]) for sample in some])
             batch = Batch({ROWS: grids, OUTPUTS: []}, {}, {}, {}, {source.name: rows})
-            rows_of_all = self._run(program, batch, cancel)[output]
-            results += np.split(rows_of_all, np.cumsum(program.rows_of(domain, batch.lengths))[:-1])
+            for name, rows_of_all in self._run(program, batch, cancel).items():
+                domain = program.recipe.outputs[name][2]
+                results[name] += np.split(rows_of_all, np.cumsum(program.rows_of(domain, batch.lengths))[:-1])
         return results
 
     def run_steps(

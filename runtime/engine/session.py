@@ -12,6 +12,7 @@ from ..errors import ContextOverflowError, InvalidInputError, InvalidOptionError
 from ..files.gguf.reader import GGUFFile
 from ..graph.domains import TOKEN_TYPES, Features
 from ..models.registry import build_architecture
+from .batching import rows_asked
 from .inside import LAYERS, layer_values, looks_of, seen_values, source_keys, weights_of
 from .loading import LoadedModel, LoadOptions, load_model
 from .memory_plan import plan_memory
@@ -43,6 +44,8 @@ class Session:
         Token ids that `forward` and `encode_source` take; equal where one of the two is missing.
     embedding_width : int
         Columns of a pooled vector; 0 where nothing is pooled.
+    features_taken : Features or None
+        The float rows that the model takes instead of token ids, if it does: their name and width.
     n_ctx : int
         Positions that a sequence, and a source, may have.
     context_length : int
@@ -62,18 +65,12 @@ class Session:
         self.attends = model.attends
         self.needs_source = model.stepper is not None and model.reader is not None
         self.vocab_size, self.source_vocab_size = model.vocab_size, model.source_vocab_size
-        self.embedding_width = model.embedding_width
+        self.embedding_width, self.features_taken = model.embedding_width, model.features_taken
         self.n_ctx, self.contexts, self.batch = loaded.n_ctx, loaded.caches.contexts, loaded.max_rows
         self.context_length = model.context_length
         self.isa, self.threads, self.memory = loaded.isa, loaded.threads.pool.threads, loaded.memory
         self.decoder_start_token_id = model.decoder_start_token_id
         self.normalize_embeddings = model.normalize_embeddings
-
-    @property
-    def features_taken(self) -> Features | None:
-        """The float rows that the model takes instead of token ids, if it does: their name and width."""
-        taken = [some for name in self._model.whole for some in self._model.programs[name].features_taken]
-        return taken[0] if taken else None
 
     @classmethod
     def open(
@@ -232,7 +229,7 @@ class Session:
             program = self._runner.showing(name, LAYERS, layer_values(self._model.programs[name]))
             return np.stack(list(self._runner.states(program, arrays, types, read).values()))
 
-    def attention(self, token_ids: Sequence[int], source: Sequence[int] | None = None) -> list[np.ndarray]:
+    def attention(self, token_ids: Sequence[int] | np.ndarray, source: Sequence[int] | None = None) -> list[np.ndarray]:
         """Where each row of one sequence looks: a float32 array [heads, rows, positions] for each attention in order.
 
         Queries and keys are the model's own, taken out of its program; the weights are computed from them by the NumPy
@@ -241,7 +238,8 @@ class Session:
         Parameters
         ----------
         token_ids : list of int
-            Of a model that reads sources, the source, unless `source` is given.
+            Of a model that reads sources, the source, unless `source` is given. Of a model that takes float rows, a
+            sample as `features` takes it.
         source : list of int, optional
             The attention is then that of the program that steps: over itself and over the source.
 
@@ -252,22 +250,28 @@ class Session:
         """
         sources = None if source is None else [source]
         name = self._program_of("hidden", sources)
-        arrays, read = self._arrays([token_ids], name), self._sources(sources, 1)
         looks = looks_of(self._model.programs[name])
+        seen, read = seen_values(looks), self._sources(sources, 1)
+        keys: dict[str, np.ndarray] = {}
+        if self.features_taken is not None:
+            sample = self._check_rows(np.asarray(token_ids), 0, self.features_taken)
+            with self._lock:
+                shown = self._runner.features(self._runner.showing(name, "attention", seen), [sample])
+                return weights_of(looks, {value: rows for value, (rows,) in shown.items()}, keys, self._runner.floats)
+        arrays = self._arrays([list(token_ids)], name)
         with self._lock:
-            keys: dict[str, np.ndarray] = {}
             if read is not None and self._model.reader is not None:
                 written = source_keys(self._model.programs[self._model.reader])
                 keys = self._runner.states(self._runner.showing(self._model.reader, "keys", written), read)
-            program = self._runner.showing(name, "attention", seen_values(looks))
-            rows = self._runner.states(program, arrays, None, read)
-            return weights_of(looks, rows, keys, self._runner.floats)
+            shown_rows = self._runner.states(self._runner.showing(name, "attention", seen), arrays, None, read)
+            return weights_of(looks, shown_rows, keys, self._runner.floats)
 
     def features(
         self,
         samples: Sequence[np.ndarray],
         *,
         output: str = "hidden",
+        layers: bool = False,
         cancel: core.CancelFlag | None = None,
     ) -> list[np.ndarray]:
         """Runs a model that takes float rows: the patches of an image, the frames of a sound.
@@ -278,25 +282,35 @@ class Session:
             All in one ragged batch, as far as memory goes.
         output : str
             What the model gives: "hidden", "classes".
+        layers : bool
+            Of "hidden": the states before the first layer and after each, as in `hidden`.
         cancel : core.CancelFlag, optional
             Set from elsewhere, stops the run between two ops.
 
         Returns
         -------
-        list of float32 arrays [rows of the output, its width], one for each sample.
+        list of float32 arrays [rows of the output, its width], one for each sample; [layers + 1, rows, width] of layers
 
         Raises
         ------
         UnsupportedModelError
             The model takes no float rows, or does not give this.
-        ContextOverflowError, InvalidInputError, NotEnoughMemoryError, NumericError, GenerationCancelled
+        ContextOverflowError, InvalidInputError, InvalidOptionError, NotEnoughMemoryError, NumericError,
+        GenerationCancelled
         """
-        if self.features_taken is None:
+        taken = self.features_taken
+        if taken is None:
             raise UnsupportedModelError(f"a {self.architecture} model takes no float rows; it takes token ids")
-        arrays = [self._check_rows(sample, index, self.features_taken) for index, sample in enumerate(samples)]
+        if layers and output != "hidden":
+            raise InvalidOptionError(f"layers: {output} has none; leave it out")
+        arrays = [self._check_rows(sample, index, taken) for index, sample in enumerate(samples)]
         name = self._model.giving(output) or self._model.whole[0]
         with self._lock:
-            return self._runner.features(self._runner.program((name, (output,))), output, arrays, cancel)
+            if not layers:
+                return self._runner.features(self._runner.program((name, (output,))), arrays, cancel)[output]
+            program = self._runner.showing(name, LAYERS, layer_values(self._model.programs[name]))
+            states = self._runner.features(program, arrays, cancel).values()
+            return [np.stack(of_one) for of_one in zip(*states, strict=True)]
 
     # -- inside -------------------------------------------------------------------------------------------------------
 
@@ -363,24 +377,3 @@ class Session:
         if len(array) > self.n_ctx:
             raise ContextOverflowError(len(array), self.n_ctx, largest=self.context_length)
         return array
-
-
-def rows_asked(outputs: str | int | Sequence[int], lengths: list[int]) -> list[int]:
-    """How many of its last rows each feed is to give results of.
-
-    Raises
-    ------
-    InvalidInputError
-        There is not a number for each feed, or one is not within its rows.
-    """
-    if outputs == "last":
-        return [1] * len(lengths)
-    if outputs == "all":
-        return lengths
-    asked = [outputs] * len(lengths) if isinstance(outputs, int) else outputs
-    if isinstance(asked, str) or len(asked) != len(lengths):
-        raise InvalidInputError(f"outputs: 'last', 'all', a number of rows, or one for each of {len(lengths)} feeds")
-    for feed, (count, length) in enumerate(zip(asked, lengths, strict=True)):
-        if isinstance(count, bool) or not isinstance(count, (int, np.integer)) or not 0 <= count <= length:
-            raise InvalidInputError(f"outputs: feed {feed} has {length} rows, and {count!r} of them were asked for")
-    return [int(count) for count in asked]

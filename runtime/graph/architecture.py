@@ -12,6 +12,7 @@ from functools import cached_property
 
 from ..errors import GraphError
 from .checks import check_programs
+from .domains import Features
 from .graph import SEQUENCE, SOURCE, Graph
 
 
@@ -78,6 +79,12 @@ class Architecture:
     def whole_outputs(self) -> frozenset[str]:
         """What the programs over whole sequences give."""
         return frozenset(output for name in self.whole for output in self.programs[name].outputs)
+
+    @property
+    def features_taken(self) -> Features | None:
+        """The float rows that are read whole instead of token ids, if any are."""
+        taken = [features for name in self.whole for features in self.programs[name].features_taken]
+        return taken[0] if taken else None
 
     @property
     def attends(self) -> bool:

@@ -25,12 +25,14 @@ def build(metadata: Metadata, tensors: Shapes) -> Architecture:
     x = graph.join(graph.repeat("class_embd", sizes.hidden_size, SEGMENTS), patches)
     positions = table_rows(tensors, "position_embd")
     x = graph.embed(Places(x.domain), "position_embd", positions, sizes.hidden_size, add=x)
+    graph.tap("layers", x)
     for layer in range(sizes.num_layers):
         block = f"blk.{layer}"
         h = graph.layer_norm(x, f"{block}.attn_norm", epsilon)
         x = graph.add(x, self_attention(graph, h, cache, 0, f"{block}.attn", sizes, causal=False))
         h = graph.layer_norm(x, f"{block}.ffn_norm", epsilon)
         x = graph.add(x, feed_forward(graph, h, block, sizes, activation))
+        graph.tap("layers", x)
     h = graph.layer_norm(x, "output_norm", epsilon)
     graph.output("hidden", h)
     if graph.has("output.weight"):

@@ -26,11 +26,13 @@ def build(metadata: Metadata, tensors: Shapes) -> Architecture:
         x = graph.activation(graph.linear(graph.unfold(x, window), name, sizes.hidden_size), "gelu")
     positions = table_rows(tensors, "position_embd")
     x = graph.embed(Places(x.domain), "position_embd", positions, sizes.hidden_size, add=x)
+    graph.tap("layers", x)
     for layer in range(sizes.num_layers):
         block = f"blk.{layer}"
         h = graph.layer_norm(x, f"{block}.attn_norm", epsilon)
         x = graph.add(x, self_attention(graph, h, cache, 0, f"{block}.attn", sizes, causal=False))
         h = graph.layer_norm(x, f"{block}.ffn_norm", epsilon)
         x = graph.add(x, feed_forward(graph, h, block, sizes, activation))
+        graph.tap("layers", x)
     graph.output("hidden", graph.layer_norm(x, "output_norm", epsilon))
     return Architecture({"encode": graph}, sizes.context_length)

@@ -79,13 +79,17 @@ class InspectionVerbs(VerbBase):
             sequence.free()
 
     @ShortMemory("hidden_states")
-    def hidden_states(self, prompt: Prompt, target: Prompt | None = None, *, layers: bool = False) -> np.ndarray:
+    def hidden_states(
+        self, prompt: Prompt | np.ndarray, target: Prompt | None = None, *, layers: bool = False
+    ) -> np.ndarray:
         """The last hidden state of every token: what the output layer, or the pooling of `encode`, works on.
 
         Parameters
         ----------
-        prompt : str or list of int
-            For an encoder-decoder: the source, and the states are the encoder's, which the decoder attends to.
+        prompt : str, list of int or float32 array
+            For an encoder-decoder: the source, and the states are the encoder's, which the decoder attends to. For a
+            model of images or sounds: the rows [n, width], or the grid of rows [height, width of the grid, width], of
+            one.
         target : str or list of int, optional
             For an encoder-decoder: as in `logits`; the states are then the decoder's, one for each token of the target.
         layers : bool
@@ -108,11 +112,12 @@ class InspectionVerbs(VerbBase):
             If the model does not give them.
         """
         session = self._require("hidden_states")
+        if session.features_taken is not None and isinstance(prompt, np.ndarray) and target is None:
+            return session.features([prompt], layers=layers)[0]
         ids, sources = self._looked_at(session, prompt, target)
         return session.hidden([ids], layers=layers, sources=None if sources is None else [sources])
 
-    @ShortMemory("attention_weights")
-    def attention_weights(self, prompt: Prompt, target: Prompt | None = None) -> list[np.ndarray]:
+    def attention_weights(self, prompt: Prompt | np.ndarray, target: Prompt | None = None) -> list[np.ndarray]:
         """How much every token takes from every other, in each attention of the model.
 
         Queries and keys are the model's own; the weights are computed from them in NumPy by the reference interpreter,
@@ -120,7 +125,7 @@ class InspectionVerbs(VerbBase):
 
         Parameters
         ----------
-        prompt, target : str or list of int
+        prompt, target : str or list of int, or float32 array
             As in `hidden_states`.
 
         Returns
@@ -135,6 +140,8 @@ class InspectionVerbs(VerbBase):
             As in `hidden_states`; also if the model has no attention.
         """
         session = self._require("attention_weights")
+        if session.features_taken is not None and isinstance(prompt, np.ndarray) and target is None:
+            return session.attention(prompt)
         ids, source = self._looked_at(session, prompt, target)
         return session.attention(ids, source)
 

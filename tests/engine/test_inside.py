@@ -78,6 +78,27 @@ def test_every_architecture_shows_its_layers(name: str, golden_gguf: cases.Golde
             assert {w.shape[2] for w in model.attention_weights(SOURCE, IDS[:9])} == {9, len(SOURCE)}
 
 
+@pytest.mark.parametrize("name", cases.FEATURES)
+def test_images_and_sounds_show_their_layers(name: str, golden_gguf: cases.GoldenPath) -> None:
+    samples, reference = cases.samples(name), ReferenceModel(golden_gguf(name))
+    [(program, graph)] = reference.architecture.programs.items()
+    reference.architecture.programs[program] = graph.showing(  # type: ignore[index]
+        {str(index): value for index, value in enumerate(graph.taps["layers"])}
+    )
+    with edgeformer.load(golden_gguf(name), threads=2, kv_type="f32") as model:
+        together = model.session.features(samples, layers=True)
+        for sample, states in zip(samples, together, strict=True):
+            wanted = np.stack(list(reference.features(sample).values()))
+            assert states.shape == wanted.shape and np.allclose(states, wanted, atol=1e-4)
+            assert np.array_equal(model.hidden_states(sample, layers=True), states)
+            attention = model.attention_weights(sample)
+            assert len(attention) == len(states) - 1
+            assert all(weights.shape[1:] == (states.shape[1],) * 2 for weights in attention)
+            assert all(np.allclose(weights.sum(-1), 1, atol=1e-5) for weights in attention)
+        with pytest.raises(InvalidOptionError, match="layers"):
+            model.session.features(samples, output="classes", layers=True)
+
+
 def test_the_state_after_the_last_layer_is_what_a_post_norm_model_gives(golden_gguf: cases.GoldenPath) -> None:
     with edgeformer.load(golden_gguf(ENCODER, "q8_0"), threads=2) as model:
         assert np.array_equal(model.hidden_states(IDS, layers=True)[-1], model.hidden_states(IDS))

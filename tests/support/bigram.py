@@ -65,7 +65,7 @@ class FakeSession:
     ) -> None:
         self.table = np.asarray(table, np.float32)
         self.n_ctx, self.contexts, self.family, self.architecture = n_ctx, 64, family, "bigram"
-        self.attends = False
+        self.attends, self.features_taken = False, None
         self.needs_source = family == "encoder-decoder"
         self.step_outputs = frozenset(() if family == "encoder" else ("hidden", "logits"))
         self.whole_outputs = frozenset(
