@@ -188,10 +188,10 @@ def whole_heads(
     return width, heads
 
 
-def decoder_metadata(config: Config, *, head_dim: int | None = None) -> dict[str, Any]:
+def decoder_metadata(config: Config, *, head_dim: int | None = None, epsilon: float = 1e-6) -> dict[str, Any]:
     """The sizes of a decoder with RMSNorm, rotary positions and grouped heads whose configuration has Llama's names.
 
-    `head_dim` is what an absent key means; without it, the share of a head in the columns.
+    `head_dim` and `epsilon` are what absent keys mean; without `head_dim`, the share of a head in the columns.
     """
     hidden_size, num_heads = config.count("hidden_size"), config.count("num_attention_heads")
     num_kv_heads = config.count("num_key_value_heads", num_heads)
@@ -207,7 +207,7 @@ def decoder_metadata(config: Config, *, head_dim: int | None = None) -> dict[str
         "feed_forward_length": config.count("intermediate_size"),
         "attention.head_count": num_heads,
         "attention.head_count_kv": num_kv_heads,
-        "attention.layer_norm_rms_epsilon": config.number("rms_norm_eps", 1e-6),
+        "attention.layer_norm_rms_epsilon": config.number("rms_norm_eps", epsilon),
         "attention.key_length": columns,
         "attention.value_length": columns,
         "rope.dimension_count": columns,

@@ -33,6 +33,7 @@ class ArchitectureRow:
 ARCHITECTURES = (
     ArchitectureRow("llama", ("llama", "mistral"), ("LlamaForCausalLM", "MistralForCausalLM")),
     ArchitectureRow("gpt2", ("gpt2",), ("GPT2LMHeadModel",)),
+    ArchitectureRow("olmo2", ("olmo2",), ("Olmo2ForCausalLM",)),
     ArchitectureRow("qwen3", ("qwen3",), ("Qwen3ForCausalLM",)),
     ArchitectureRow("bert", ("bert",), ("BertModel", "BertForMaskedLM", "BertForPreTraining")),
     ArchitectureRow("vit", ("vit",), ("ViTModel", "ViTForImageClassification")),

@@ -37,6 +37,10 @@ def golden(name: str) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
     ("qwen3-tied", {"rope_parameters": {"rope_type": "llama3"}}, "llama3.*known are default, linear"),
     ("qwen3-tied", {"head_dim": None}, r"q_proj\.weight.*asks for \(512, 32\)"),  # Qwen3's default is 128
     ("qwen3-tied", {"attention_bias": True}, r"q_proj\.bias"),
+    ("olmo2-untied", {"hidden_act": "gelu"}, "hidden_act = 'gelu'"),
+    ("olmo2-untied", {"rope_parameters": {"rope_type": "yarn", "factor": 2.0}}, "'yarn' is not supported"),
+    ("olmo2-untied", {"clip_qkv": 8.0}, "clip_qkv = 8.0 is not known"),
+    ("olmo2-untied", {"num_key_value_heads": 4}, r"k_proj\.weight.*asks for \(32, 32\)"),
 ])  # fmt: skip
 def test_what_cannot_run_is_named(tmp_path: Path, name: str, change: dict[str, Any], message: str) -> None:
     config, tensors = golden(name)

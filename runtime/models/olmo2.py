@@ -1,0 +1,51 @@
+"""OLMo 2 (OLMo Team 2024): decoder-only like Llama, but each sublayer's result is normalized, not what it reads, and
+queries and keys are normalized over all their heads at once.
+
+Metadata keys and tensor names are llama.cpp's. A head's first half of columns is rotated with its second half.
+"""
+
+from __future__ import annotations
+
+from ..graph.architecture import Architecture
+from ..graph.domains import TOKENS
+from ..graph.graph import Graph
+from ..graph.metadata import Metadata
+from .blocks import (
+    Shapes,
+    attend,
+    check_causal,
+    gated_feed_forward,
+    language_head,
+    query_key_value,
+    read_sizes,
+    rotary,
+    sequence_cache,
+)
+
+
+def build(metadata: Metadata, tensors: Shapes) -> Architecture:
+    """The model's one program, "decode": token ids to logits."""
+    check_causal(metadata)
+    sizes = read_sizes(metadata, tensors)
+    epsilon = metadata.number("attention.layer_norm_rms_epsilon", low=0.0, high=1.0)
+    graph = Graph(tensors, metadata.path)
+    cache, angles = sequence_cache(graph, sizes), rotary(graph, metadata, sizes)
+    x = graph.embed(TOKENS, "token_embd", sizes.vocab_size, sizes.hidden_size)
+    graph.tap("layers", x)
+    for layer in range(sizes.num_layers):
+        block = f"blk.{layer}"
+        query, key, value = query_key_value(graph, x, f"{block}.attn", sizes)
+        query = graph.rms_norm(query, f"{block}.attn_q_norm", epsilon)
+        key = graph.rms_norm(key, f"{block}.attn_k_norm", epsilon)
+        query = graph.rope(query, angles, sizes.num_heads, "halves")
+        key = graph.rope(key, angles, sizes.num_key_value_heads, "halves")
+        graph.store_kv(key, value, cache, layer)
+        h = attend(graph, query, cache, layer, f"{block}.attn", sizes, causal=True)
+        x = graph.add(x, graph.rms_norm(h, f"{block}.post_attention_norm", epsilon))
+        h = gated_feed_forward(graph, x, block, sizes, "silu")
+        x = graph.add(x, graph.rms_norm(h, f"{block}.post_ffw_norm", epsilon))
+        graph.tap("layers", x)
+    graph.output("hidden", graph.rms_norm(x, "output_norm", epsilon))
+    last = graph.rms_norm(graph.select(x), "output_norm", epsilon)
+    graph.output("logits", language_head(graph, last, "token_embd", sizes))
+    return Architecture({"decode": graph}, sizes.context_length)
