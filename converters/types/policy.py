@@ -15,7 +15,14 @@ from .mixes import MIXES, Matrix, Mix
 __all__ = ["Choice", "Policy", "mix_by_name"]
 
 # Vectors and small tables are added or multiplied in float32 row by row; quantizing them saves next to nothing.
-_EXACT = ("*_norm.weight", "*.bias", "*position_embd.weight", "*token_types.weight", "rope_freqs.weight")
+_EXACT = (
+    "*_norm.weight",
+    "*.bias",
+    "*position_embd.weight",
+    "*token_types.weight",
+    "rope_freqs.weight",
+    "*attn_rel_b.weight",
+)
 
 _BLOCK = re.compile(r"^(?P<stack>.*?)blk\.(?P<layer>\d{1,6})\.")
 
@@ -25,6 +32,7 @@ _ROLES = (
     ("attn_kv_b.weight", "attn_v"),
     ("attn_v.weight", "attn_v"),
     ("attn_output.weight", "attn_output"),
+    ("attn_o.weight", "attn_output"),
     ("ffn_down", "ffn_down"),
 )
 

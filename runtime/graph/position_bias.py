@@ -6,6 +6,7 @@ Bucket numbers and slopes come from exact arithmetic, so they are the same on ev
 from __future__ import annotations
 
 import math
+from bisect import bisect_left
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -97,20 +98,14 @@ def relative_buckets(num_buckets: int, max_distance: int, *, bidirectional: bool
     exact = one_way // 2
     if not 1 <= exact < max_distance:
         raise ValueError(f"{num_buckets} buckets do not go with a distance of {max_distance}")
-    behind = np.array([_bucket(r, one_way, exact, max_distance) for r in range(max_distance, -1, -1)])
-    return np.concatenate([behind, behind[-2::-1] + one_way]) if bidirectional else behind
-
-
-def _bucket(distance: int, one_way: int, exact: int, max_distance: int) -> int:
-    """floor(exact + log(distance / exact) / log(max_distance / exact) * growing), in whole numbers."""
-    if distance < exact:
-        return distance
-    growing, steps = one_way - exact, 0
-    while steps + 1 < growing and max_distance ** (steps + 1) * exact**growing <= distance**growing * exact ** (
-        steps + 1
-    ):
-        steps += 1
-    return exact + steps
+    # Bucket exact + i begins at the distance r with log(r / exact) / log(max_distance / exact) = i / growing.
+    growing, distances = one_way - exact, range(max_distance + 1)
+    first = [
+        bisect_left(distances, max_distance**i * exact**growing, key=lambda r, i=i: r**growing * exact**i)
+        for i in range(growing)
+    ]
+    buckets = np.searchsorted([*range(exact), *first], np.abs(distances), side="right") - 1
+    return np.concatenate([buckets[::-1], buckets[1:] + one_way]) if bidirectional else buckets[::-1]
 
 
 def bucket_bias(tensor: str, num_heads: int, buckets: np.ndarray, behind: int) -> PositionBias:

@@ -38,6 +38,7 @@ ARCHITECTURES = (
     ArchitectureRow("bert", ("bert",), ("BertModel", "BertForMaskedLM", "BertForPreTraining")),
     ArchitectureRow("vit", ("vit",), ("ViTModel", "ViTForImageClassification")),
     ArchitectureRow("whisper", ("whisper",), ("WhisperEncoder",)),
+    ArchitectureRow("t5", ("t5",), ("T5ForConditionalGeneration",)),
     ArchitectureRow("transformer", ("transformer",), ("torch.nn.Transformer",)),
 )
 

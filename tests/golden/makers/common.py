@@ -37,6 +37,8 @@ def transformers_model(case: Case, seed: int) -> torch.nn.Module:
     kind = operator.attrgetter(case["class"])(transformers)
     config = kind.config_class(**case["config"], attn_implementation="eager")
     model = kind(config, **case.get("arguments", {})).eval()
+    if case.get("untie"):  # a class that ties its head in spite of its configuration
+        model.lm_head.weight = torch.nn.Parameter(torch.empty_like(model.lm_head.weight))
     randomize(model, seed)
     for parameter in model.parameters():  # not buffers: rotary frequencies stay as they are
         parameter.data = parameter.data.to(getattr(torch, case.get("dtype", "float32"))).float()
