@@ -12,8 +12,18 @@
 #include <malloc.h>
 #endif
 
-/* Large pages are asked for from here on: they save the address lookups of a matrix that is streamed through. */
+/* Large pages are asked for from here on: they save the address lookups of a matrix that is streamed through. They have
+ * this size where pages have 4 KiB. Where these have 16 or 64 KiB (the Raspberry Pi 5's kernel has 16), large ones have 32
+ * or 512 MiB, for which nothing is aligned; the system may still join some pages of a stretch that asks. */
 #define EF_LARGE_PAGE ((size_t)2 << 20)
+#define EF_SMALL_PAGE ((size_t)4096)
+
+/* What to map beyond `bytes` bytes so that they can start on a large page; 0 for short ones, and where there is no such
+ * page. */
+static inline size_t ef_memory_slack(size_t bytes)
+{
+    return bytes >= EF_LARGE_PAGE && (size_t)sysconf(_SC_PAGESIZE) == EF_SMALL_PAGE ? EF_LARGE_PAGE : 0;
+}
 
 /* Of `bytes` + `slack` mapped bytes keeps `bytes` that start on a large page; slack is a large page, or 0 to change
  * nothing. */
@@ -42,14 +52,14 @@ static inline void ef_memory_ask_large(void *base, size_t bytes)
  * system is asked for such pages; without, memory is committed in the smallest steps there are. */
 static inline void *ef_memory_map(size_t bytes, int large_pages)
 {
-    size_t slack = large_pages && bytes >= EF_LARGE_PAGE ? EF_LARGE_PAGE : 0;
+    size_t slack = large_pages ? ef_memory_slack(bytes) : 0;
     if (bytes > SIZE_MAX / 2)
         return NULL;
     uint8_t *base = mmap(NULL, bytes + slack, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
     if (base == MAP_FAILED)
         return NULL;
     base = ef_memory_trim(base, bytes, slack);
-    if (slack)
+    if (large_pages && bytes >= EF_LARGE_PAGE)
         ef_memory_ask_large(base, bytes);
     return base;
 }
@@ -58,7 +68,7 @@ static inline void *ef_memory_map(size_t bytes, int large_pages)
  * the place in the file is; the file system decides whether it caches the file in such. */
 static inline void *ef_memory_map_file(int descriptor, size_t bytes)
 {
-    size_t slack = bytes >= EF_LARGE_PAGE ? EF_LARGE_PAGE : 0;
+    size_t slack = ef_memory_slack(bytes);
     if (bytes > SIZE_MAX / 2) {
         errno = ENOMEM;
         return NULL;
