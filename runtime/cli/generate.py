@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterable
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from . import options
 from .inputs import input_prompt
 from .output import load_model, print_json
+
+if TYPE_CHECKING:
+    from ..generation.streams import GenerationStream
 
 
 def generate(
@@ -66,12 +69,27 @@ def generate(
         "truncate": "left" if truncate else None,
     }
     with load_model(file, threads=threads, n_ctx=n_ctx, kv_type=kv_type) as model:
-        if json:
-            print_json(model.generate(text, **choices))
-        elif parse_options("generate", choices, model._defaults).num_beams > 1:  # whose text is known at the end
-            print(model.generate(text, **choices).text)
+        if parse_options("generate", choices, model._defaults).num_beams > 1:  # whose text is known at the end
+            result = model.generate(text, **choices)
+            if json:
+                print_json(result)
+            else:
+                print(result.text)
+        elif json:
+            _print_result(model.generate(text, stream=True, **choices))
         else:
             _print_as_it_comes(chunk.text for chunk in model.generate(text, stream=True, **choices))
+
+
+def _print_result(stream: GenerationStream) -> None:
+    """Print the result of a stream in JSON; after Ctrl-C what there is, whose `finish_reason` is "cancelled"."""
+    try:
+        for _ in stream:
+            pass
+    except KeyboardInterrupt:
+        print_json(stream.result)
+        raise
+    print_json(stream.result)
 
 
 def _print_as_it_comes(pieces: Iterable[str]) -> None:

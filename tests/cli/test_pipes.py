@@ -15,10 +15,11 @@ from pathlib import Path
 
 import pytest
 from edgeformer.cli import main
-from edgeformer.cli.generate import _print_as_it_comes
+from edgeformer.cli.generate import _print_as_it_comes, _print_result
 from edgeformer.cli.inputs import line_batches
 from edgeformer.converters import convert
 from edgeformer.tools.demo import CHECKPOINT
+from support.bigram import FakeSession, model_of, says
 
 TOO_LONG = "4 March 1997 " * 40
 
@@ -171,6 +172,20 @@ def test_what_was_generated_stays_when_it_is_interrupted(capsys: pytest.CaptureF
         with pytest.raises(KeyboardInterrupt):
             _print_as_it_comes(pieces(*texts))
         assert capsys.readouterr().out == printed
+
+
+def test_a_result_that_is_interrupted_is_printed_as_far_as_it_came(capsys: pytest.CaptureFixture[str]) -> None:
+    session = FakeSession(says("abcdefghij"))
+
+    def interrupt() -> None:
+        if session.steps == 4:
+            raise KeyboardInterrupt
+
+    session.before_step = interrupt
+    with pytest.raises(KeyboardInterrupt):
+        _print_result(model_of(session).generate("a", stream=True))
+    result = json.loads(capsys.readouterr().out)
+    assert (result["text"], result["finish_reason"]) == ("bcd", "cancelled")
 
 
 def test_a_prompt_on_stdin_loses_the_newline_of_echo(
