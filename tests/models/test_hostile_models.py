@@ -187,7 +187,7 @@ def test_what_is_not_supported_is_named(tmp_path: Path, model: SmallModel, messa
     (llama().with_shape("output.weight", (VOCABULARY + 1, WIDTH)), "output.weight"),
     (bert().with_shape("position_embd.weight", (CONTEXT - 1, WIDTH)), "position_embd"),
     (bert().with_shape("token_embd.weight", (VOCABULARY - 1, WIDTH)), "the embeddings have 47"),
-    (bert().with_shape("token_embd_norm.bias", None), "LayerNorm needs it"),
+    (bert().with_shape("token_embd_norm.bias", None), "token_embd_norm.bias: the tensor is missing"),
     (bert().with_shape("blk.0.attn_q.bias", (WIDTH + 1,)), "attn_q.bias"),
     (transformer().with_shape("position_embd.weight", (CONTEXT, WIDTH + 1)), "position_embd"),
 ])  # fmt: skip
