@@ -70,7 +70,11 @@ def expected(name: str) -> dict[str, np.ndarray]:
 
 def samples(name: str) -> list[np.ndarray]:
     """The float rows of a model of images or sounds, sample by sample."""
-    numbers = expected(name)
+    return split_samples(expected(name))
+
+
+def split_samples(numbers: dict[str, np.ndarray]) -> list[np.ndarray]:
+    """The concatenated float rows as one array a sample."""
     return np.split(numbers["rows"], np.cumsum(numbers["lengths"])[:-1])
 
 

@@ -38,12 +38,14 @@ def test_fresh_checkpoint_gives_torchs_numbers(name: str, make_golden: Any, tmp_
 
 
 def compute(model: edgeformer.Model, name: str, numbers: dict[str, np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
-    """The model's numbers and torch's, for what the family gives."""
+    """The model's numbers and torch's, for what the case has."""
     if name in cases.DECODERS:
         return model.logits(numbers["ids"].tolist()), numbers["logits"]
     if name in cases.ENCODERS:
         sentences = cases.split(numbers["ids"], numbers["lengths"])
         return model.session.hidden(sentences)[: len(numbers["hidden"])], numbers["hidden"]
+    if name in cases.FEATURES:
+        return np.concatenate(model.session.features(cases.split_samples(numbers))), numbers["hidden"]
     sources = cases.split(numbers["source_ids"], numbers["source_lengths"])
     targets = cases.split(numbers["target_ids"], numbers["target_lengths"])
     sequences = model.session.encode_source(sources)
