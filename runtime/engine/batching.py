@@ -11,8 +11,8 @@ import numpy as np
 from .._kernels import core
 from ..errors import InvalidInputError
 from ..graph.domains import OUTPUTS, ROWS
-from ..graph.graph import SEQUENCE, CacheSpec
-from .cache import PageTable, pages_of
+from ..graph.graph import PASS, SEQUENCE, CacheSpec
+from .cache import PageTable, first_pages, pages_of
 from .program import Batch
 
 
@@ -21,7 +21,7 @@ class Part(NamedTuple):
 
     ids: np.ndarray  # int32 [rows]
     position: int  # of the first row
-    tables: Mapping[str, PageTable]  # by cache name
+    tables: Mapping[str, PageTable]  # by cache name, of those that outlive the run
     num_outputs: int = 0  # results are asked for of so many of the last rows
     token_types: np.ndarray | None = None
 
@@ -31,11 +31,13 @@ def batch_of(parts: Sequence[Part], caches: Sequence[CacheSpec]) -> Batch:
     lengths, positions = [len(part.ids) for part in parts], [part.position for part in parts]
     segments, page_tables = {}, {}
     for spec in caches:
-        tables = [part.tables[spec.name] for part in parts]
         begins = positions if spec.lifetime == SEQUENCE else [0] * len(parts)
-        segments[spec.name, ROWS], page_tables[spec.name] = core.segment_rows(
-            [table.pages for table in tables], lengths, begins, [table.length for table in tables]
-        )
+        if spec.lifetime == PASS:
+            pages, seen = first_pages(lengths), lengths
+        else:
+            tables = [part.tables[spec.name] for part in parts]
+            pages, seen = [table.pages for table in tables], [table.length for table in tables]
+        segments[spec.name, ROWS], page_tables[spec.name] = core.segment_rows(pages, lengths, begins, seen)
     ends = zip(parts, accumulate(lengths), strict=True)
     outputs = [row for part, end in ends for row in range(end - part.num_outputs, end)]
     indices = {

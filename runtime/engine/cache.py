@@ -7,6 +7,8 @@ copy of it first. The pages' memory is `core.Cache`.
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Iterable
+from itertools import accumulate
 
 import numpy as np
 
@@ -20,6 +22,12 @@ KV_TYPES = {"f32": core.EF_F32, "f16": core.EF_F16, "q8_0": core.EF_Q8_0}  # of 
 def pages_of(positions: int) -> int:
     """Pages that hold so many positions of one sequence."""
     return -(-positions // PAGE)
+
+
+def first_pages(lengths: Iterable[int]) -> list[list[int]]:
+    """Pages of sequences that are forgotten after a run: from the first on, one sequence after the other."""
+    ends = list(accumulate(pages_of(length) for length in lengths))
+    return [list(range(begin, end)) for begin, end in zip([0, *ends], ends, strict=False)]
 
 
 class PagePool:

@@ -11,7 +11,7 @@ from .cache import PagePool, PageTable
 
 
 class Caches:
-    """The pages of every cache, and the lock under which their books change.
+    """The memory of every cache, the books of those that outlive a run, and the lock under which these change.
 
     Parameters
     ----------
@@ -19,13 +19,21 @@ class Caches:
     memories : mapping of str to core.Cache
     contexts : int
         Whole contexts that all caches which outlive a run have pages for.
+
+    Attributes
+    ----------
+    run_pages : int or None
+        Pages that the sequences of one run share in a cache that is forgotten after it; None where there is none.
     """
 
     def __init__(self, specs: Mapping[str, CacheSpec], memories: Mapping[str, core.Cache], contexts: int) -> None:
         self.lock = fork_safe_lock()
         self.contexts = contexts
-        self.pools = {name: PagePool(memory) for name, memory in memories.items()}
+        self.memories = dict(memories)
         self._lifetimes = {name: spec.lifetime for name, spec in specs.items()}
+        of_runs = [memory.num_pages for name, memory in memories.items() if self._lifetimes[name] == PASS]
+        self.run_pages = min(of_runs, default=None)
+        self.pools = {name: PagePool(memory) for name, memory in memories.items() if self._lifetimes[name] != PASS}
 
     def tables(self, *lifetimes: str) -> dict[str, PageTable]:
         """An empty page table in each cache of these lifetimes."""
@@ -34,8 +42,3 @@ class Caches:
     def of_lifetime(self, tables: Mapping[str, PageTable], lifetime: str) -> list[PageTable]:
         """Those of `tables` whose cache has this lifetime."""
         return [table for name, table in tables.items() if self._lifetimes[name] == lifetime]
-
-    def free_pages(self) -> int | None:
-        """Pages that the caches of one run can still give to its sequences; None where no program has such a cache."""
-        pools = [pool for name, pool in self.pools.items() if self._lifetimes[name] == PASS]
-        return min((pool.num_free for pool in pools), default=None)

@@ -91,7 +91,7 @@ def load_model(file: GGUFFile, architecture: Architecture, options: LoadOptions)
     memory = {"weights": plan.weights, "cache": plan.cache, "scratch": plan.scratch, "mapped": 0}
     binder = Binder(
         weights,
-        {name: pages.memory for name, pages in caches.pools.items()},
+        caches.memories,
         memory,
         options.max_memory,
         isa=isa,

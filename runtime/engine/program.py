@@ -11,9 +11,10 @@ import numpy as np
 from .._kernels import core
 from ..errors import NotEnoughMemoryError
 from ..graph.domains import Domain, Grids, Index, as_grids, starts_of
+from ..graph.graph import SEQUENCE
 from ..graph.recipe import Op, Operand, Recipe
 from ..jit import norms
-from .cache import pages_of
+from .cache import first_pages
 from .programs import rows_per_run
 from .weights import Weights
 
@@ -61,6 +62,8 @@ class Program:
         self._caches = [caches[cache.name] for cache in recipe.caches]
         self._names = [cache.name for cache in recipe.caches]
         self._uses, self._has_grids = recipe.cache_uses, recipe.has_grids
+        self._has_columns = self._has_grids and recipe.has_columns
+        self.steps = recipe.has_cache(SEQUENCE)
         self._outputs = [
             (name, place, width, recipe.domains.index(domain))
             for name, (place, width, domain) in recipe.outputs.items()
@@ -122,9 +125,11 @@ class Program:
         finite.
         """
         recipe, segments, page_tables, grids = self.recipe, batch.segments, batch.page_tables, None
-        domains: Sequence[int | tuple[np.ndarray, np.ndarray]]
+        domains: Sequence[int | tuple[np.ndarray, np.ndarray | None]]
         own = {name for name, domain in self._places.values() if (name, domain) not in segments}
-        if own or self._has_grids:
+        if self._has_columns and not own:
+            domains, counts = _columns(recipe.domains, batch.lengths)
+        elif own or self._has_grids:
             grids, segments, page_tables = self._grids(batch), dict(segments), dict(page_tables)
             domains, counts = _domain_rows(grids)
             for name in own:
@@ -165,14 +170,26 @@ class Program:
         """Segments of a cache that this run writes and forgets: the pages from the first on."""
         uses = [use for use in self._uses if use.cache == name]
         kept = next(grids[use.domain].prod(axis=1).tolist() for use in uses if use.stores)
-        ends = list(accumulate(pages_of(rows) for rows in kept))
-        cache = self._caches[self._names.index(name)]
-        if ends and ends[-1] > cache.num_pages:
-            raise NotEnoughMemoryError(f"the pages of {sum(kept)} rows at once", ends[-1] * cache.page_bytes)
-        pages = [list(range(begin, end)) for begin, end in zip([0, *ends], ends, strict=False)]
+        pages, cache = first_pages(kept), self._caches[self._names.index(name)]
+        needed = sum(map(len, pages))
+        if needed > cache.num_pages:
+            raise NotEnoughMemoryError(f"the pages of {sum(kept)} rows at once", needed * cache.page_bytes)
         for use in uses:
             rows = grids[use.domain].prod(axis=1).tolist()
             segments[name, use.domain], page_tables[name] = core.segment_rows(pages, rows, [0] * len(rows), kept)
+
+
+def _columns(
+    domains: Sequence[Domain], lengths: Mapping[Domain, Sequence[int] | Grids]
+) -> tuple[list[tuple[np.ndarray, None]], list[int]]:
+    """`_domain_rows` where `Recipe.has_columns`: as quick as a short text wants it."""
+    starts: dict[Domain, np.ndarray] = {}
+    for domain in domains:
+        if domain.parents:
+            starts[domain] = np.arange(len(starts[domain.parents[0]]), dtype=np.int32)
+        else:
+            starts[domain] = np.array([0, *accumulate(lengths[domain])], np.int32)
+    return [(some, None) for some in starts.values()], [int(some[-1]) for some in starts.values()]
 
 
 def _domain_rows(grids: Mapping[Domain, Grids]) -> tuple[list[tuple[np.ndarray, np.ndarray]], list[int]]:

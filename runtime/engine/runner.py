@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
+from itertools import repeat
 
 import numpy as np
 
 from .._kernels import core
 from ..errors import ContextOverflowError, InvalidInputError, NumericError, UnsupportedModelError
 from ..graph.domains import OUTPUTS, ROWS
-from ..graph.graph import PASS, SEQUENCE, SOURCE
+from ..graph.graph import SOURCE
 from ..graph.values import Value
 from .batching import Part, batch_of, cut_runs, whole_runs
 from .caches import Caches
@@ -101,7 +103,7 @@ class Runner:
         sources: list[np.ndarray] | None = None,
     ) -> dict[str, np.ndarray]:
         """All outputs for every row of these sequences, which are forgotten afterwards."""
-        if program.recipe.has_cache(SEQUENCE):
+        if program.steps:
             new = [self.new_sequence() for _ in arrays] if sources is None else self.read_sources(sources, None)
             try:
                 return self.run_steps(program, new, arrays, [len(array) for array in arrays], None)
@@ -118,8 +120,8 @@ class Runner:
 
     def _whole_runs(self, arrays: list[np.ndarray]) -> list[tuple[int, int]]:
         self._check_open()
-        pages = self.caches.free_pages()
-        lengths = [int(np.prod(array.shape[: max(1, array.ndim - 1)])) for array in arrays]
+        pages = self.caches.run_pages
+        lengths = [len(array) if array.ndim == 1 else math.prod(array.shape[:-1]) for array in arrays]
         return whole_runs(lengths, self._max_rows, self._max_rows if pages is None else pages)
 
     def _check_sequences(self, sequences: list[CachedSequence], arrays: list[np.ndarray]) -> None:
@@ -145,24 +147,21 @@ class Runner:
         cancel: core.CancelFlag | None = None,
     ) -> dict[str, np.ndarray]:
         """One run over whole sequences. What it writes of sources goes to the sequences `kept`, or is forgotten."""
-        forgotten = [self.caches.tables(PASS, *(() if kept else (SOURCE,))) for _ in arrays]
-        tables = [own | kept[index].tables if kept else own for index, own in enumerate(forgotten)]
-        written = [spec.name for spec in program.recipe.caches]
+        tables = [sequence.tables for sequence in kept] or [self.caches.tables(SOURCE) for _ in arrays]
         try:
             for own, array in zip(tables, arrays, strict=True):
-                for name in written:
-                    own[name].extend(len(array))
-            parts = [
-                Part(array, 0, own, token_types=None if types is None else types[index])
-                for index, (array, own) in enumerate(zip(arrays, tables, strict=True))
-            ]
+                for table in self.caches.of_lifetime(own, SOURCE):
+                    table.extend(len(array))
+            each = zip(arrays, tables, types or repeat(None), strict=False)
+            parts = [Part(ids, 0, own, 0, token_types) for ids, own, token_types in each]
             return self._run(program, batch_of(parts, program.recipe.caches), cancel)
         except BaseException:
             for sequence in kept:
                 sequence.free()
             raise
         finally:
-            release(table for own in forgotten for table in own.values())
+            if not kept:
+                release(table for own in tables for table in own.values())
 
     def features(
         self, program: Program, samples: list[np.ndarray], cancel: core.CancelFlag | None = None

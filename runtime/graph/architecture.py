@@ -61,7 +61,7 @@ class Architecture:
         """The program that writes what the stepper reads of a source: the encoder before a decoder."""
         return next(iter(self._readers), None)
 
-    @property
+    @cached_property
     def whole(self) -> list[str]:
         """The programs that run over whole sequences."""
         return [name for name in self.programs if name != self.stepper]

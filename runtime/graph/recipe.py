@@ -9,7 +9,7 @@ from typing import NamedTuple
 import numpy as np
 
 from .._kernels import core
-from .domains import OUTPUTS, ROWS, Domain, Features, Grids, Index, as_grids
+from .domains import OUTPUTS, ROWS, Domain, Features, Grids, Index, PerSegment, as_grids
 from .graph import CacheSpec
 
 ALIGNMENT, TILE = core.ALIGNMENT, core.TILE
@@ -126,6 +126,18 @@ class Recipe:
     def has_grids(self) -> bool:
         """Whether a run has to know where segments lie: some rows follow from others."""
         return any(domain.parents for domain in self.domains)
+
+    @property
+    def has_columns(self) -> bool:
+        """Whether all rows are those of text: columns, and one row for each; none are numbered after others."""
+        return (
+            all(
+                not domain.parents or (isinstance(domain, PerSegment) and not domain.rows.parents)
+                for domain in self.domains
+            )
+            and all(index.is_given for index in self.indices)
+            and not self.features
+        )
 
     def grids(self, given: Mapping[Domain, Grids]) -> dict[Domain, Grids]:
         """The grids of all domains from those that a run gives."""

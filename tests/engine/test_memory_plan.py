@@ -45,9 +45,9 @@ def test_weights_and_pages_are_what_was_planned(name: str, kv_type: str, golden_
     path = golden_gguf(name, "q8_0")
     plan, session = plan_memory(path, kv_type=kv_type), Session.open(path, kv_type=kv_type)
     assert plan.weights == session.memory["weights"]
-    pools = session._runner.caches.pools
-    pages = {name: pool.num_free if name == "pass" else -(-plan.n_ctx // 16) for name, pool in pools.items()}
-    assert plan.cache == sum(pages[name] * pool.memory.page_bytes for name, pool in pools.items())
+    caches = session._runner.caches.memories
+    pages = {name: cache.num_pages if name == "pass" else -(-plan.n_ctx // 16) for name, cache in caches.items()}
+    assert plan.cache == sum(pages[name] * cache.page_bytes for name, cache in caches.items())
 
 
 @pytest.mark.parametrize("threads", [1, 3])
