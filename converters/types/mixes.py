@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from ...quants import I8_ROW, TYPES
+from ...quants import TYPES
 
 __all__ = ["MIXES", "Matrix", "Mix"]
 
@@ -123,7 +123,6 @@ MIXES: dict[str, Mix] = {
         Mix("f16", 1, "f16", output=None),
         Mix("bf16", 32, "bf16", output=None),
         Mix("q8_0", 7, "q8_0", output="q8_0"),
-        Mix(TYPES[I8_ROW].name, I8_ROW, TYPES[I8_ROW].name, output=None),
         Mix("q4_0", 2, "q4_0", rules=(Rule("ffn_down", "q4_1", _first_weighted),)),
         Mix("q4_1", 3, "q4_1"),
         Mix("q5_0", 8, "q5_0", rules=(Rule("ffn_down", "q5_1", _first_weighted),)),
@@ -174,4 +173,7 @@ MIXES: dict[str, Mix] = {
 }
 """Mixes by name."""
 
+# A type that no mix begins with is one of ours: every matrix has it, and its own number is the file's.
+MIXES |= {kind.name: Mix(kind.name, kind.id, kind.name, output=None) for kind in TYPES.values()
+          if kind.name not in {mix.type for mix in MIXES.values()}}  # fmt: skip
 MIXES |= {"q3_k": MIXES["q3_k_m"], "q4_k": MIXES["q4_k_m"], "q5_k": MIXES["q5_k_m"]}
