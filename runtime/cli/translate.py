@@ -43,34 +43,57 @@ def translate(
     """
     batches: Iterator[Sequence[str | bytes]] = _batches(texts) if texts else line_batches(BATCH_SIZE)
     choices = {"num_beams": num_beams, "truncate": "left" if truncate else None}
-    documents: list[dict[str, Any]] = []
-    refused = 0
+    answers = _Answers("text" if texts else "line", keep_going, json)
     with load_model(file, threads=threads, n_ctx=n_ctx) as model, progress("translating") as report:
         try:
             for batch in batches:
                 for source, answer in zip(*_translated(model, batch, choices), strict=True):
-                    document = {"source": source, "text": answer if isinstance(answer, str) else None}
-                    if not isinstance(answer, str):
-                        refused += 1
-                        document["error"] = in_flags(answer)
-                        message = f"{'text' if texts else 'line'} {len(documents) + 1}: {in_flags(answer)}"
-                        if not keep_going:
-                            raise InvalidInputError(message) from answer
-                        complain(message)
-                    documents.append(document)
-                    if not json:
-                        print(document["text"] or "")
+                    answers.add(source, answer)
                 sys.stdout.flush()
                 if not sys.stdout.isatty():
-                    report(len(documents), len(texts) if texts else None)
+                    report(len(answers.documents), len(texts) if texts else None)
         finally:
-            if json and documents:
-                print_json(documents)
-            sys.stdout.flush()
-    if not documents:
+            answers.end()
+    if not answers.documents:
         raise no_text()
-    if refused:
+    if any("error" in document for document in answers.documents):
         raise typer.Exit(1)
+
+
+class _Answers:
+    """Prints answers: lines at once, or one JSON document at the end, whatever ends the work.
+
+    Parameters
+    ----------
+    what : str
+        What a source is called in errors, before its number.
+    keep_going : bool
+        A refusal is complained of and not raised.
+    json : bool
+    """
+
+    def __init__(self, what: str, keep_going: bool, json: bool) -> None:
+        self.documents: list[dict[str, str | None]] = []
+        self._what, self._keep_going, self._json = what, keep_going, json
+
+    def add(self, source: str, answer: str | Refusal) -> None:
+        """Take the next one. Raises `InvalidInputError`, with its number, for a refusal that shall not be left out."""
+        if isinstance(answer, str):
+            self.documents.append({"source": source, "text": answer})
+        else:
+            message = f"{self._what} {len(self.documents) + 1}: {in_flags(answer)}"
+            if not self._keep_going:
+                raise InvalidInputError(message) from answer
+            complain(message)
+            self.documents.append({"source": source, "text": None, "error": in_flags(answer)})
+        if not self._json:
+            print(self.documents[-1]["text"] or "")
+
+    def end(self) -> None:
+        """Print what is still to be printed."""
+        if self._json and self.documents:
+            print_json(self.documents)
+        sys.stdout.flush()
 
 
 def _batches(texts: list[str]) -> Iterator[list[str]]:
