@@ -199,11 +199,13 @@ def prune(steps: list[Step], views: Views, outputs: Sequence[Value]) -> list[Ste
 
 def part(steps: list[Step], views: Views, outputs: Sequence[Value]) -> list[Step]:
     """Rotations work in place, so a value that somebody reads later as it was is copied before it is rotated."""
-    readers: dict[int, list[tuple[int, Value]]] = {}
-    for position, value in [(i, v) for i, step in enumerate(steps) for v in step.reads] + [
-        (len(steps), v) for v in outputs
-    ]:
-        readers.setdefault(views.root(value).index, []).append((position, value))
+    readers: dict[int, list[tuple[int, Value]]] = {
+        views.root(step.inputs[0]).index: [] for step in steps if step.kind == "rope"
+    }
+    for position, values in enumerate([*(step.reads for step in steps), outputs]):
+        for value in values:
+            if (root := views.root(value).index) in readers:
+                readers[root].append((position, value))
     result: list[Step] = []
     for position, step in enumerate(steps):
         if step.kind == "rope":

@@ -73,6 +73,7 @@ class _Placer:
         self.last_use = {views.root(v).index: i for i, step in enumerate(steps) for v in step.reads}
         self.last_use |= {views.root(graph.outputs[name]).index: len(steps) for name in outputs}
         self.owners: dict[int, int] = {}  # buffer -> how many values live in it
+        self.stacks: dict[Stack, int] = {}  # -> its matrix, which ops share
         self.biases: dict[PositionBias, int] = {}  # -> its vector, which layers share
 
     def emit(self, position: int, step: Step) -> None:
@@ -92,7 +93,7 @@ class _Placer:
         """Where a value's floats are."""
         root, first = self.views.place(value)
         whole = self.operands[root.index]
-        return Operand(whole.buffer, whole.column + first)
+        return Operand(whole.buffer, whole.column + first) if first else whole
 
     def _read(self, position: int, step: Step, value: Value) -> Operand:
         quantized = step.reads_quantized and value is step.inputs[0]
@@ -125,7 +126,7 @@ class _Placer:
         """The operand that the result may overwrite: a rope's input, or a summand that nobody reads later."""
         if step.kind == "rope":
             operand = self.operand(step.inputs[0])
-            self.owners[operand.buffer] += self.views.root(step.inputs[0]) != step.inputs[0]
+            self.owners[operand.buffer] += self.views.root(step.inputs[0]) is not step.inputs[0]
             return operand
         summand = step.residual or (step.inputs[0] if step.kind in ("add", "embed") and step.inputs else None)
         if summand is None or len(step.outputs) != 1 or self.last_use.get(summand.index) != position:
@@ -148,9 +149,10 @@ class _Placer:
         return len(self.recipe.vectors) - 1
 
     def _matrix(self, stack: Stack) -> int:
-        if stack not in self.recipe.matrices:
+        number = self.stacks.setdefault(stack, len(self.stacks))
+        if number == len(self.recipe.matrices):
             self.recipe.matrices.append(stack)
-        return self.recipe.matrices.index(stack)
+        return number
 
     def _fields(self, step: Step) -> dict[str, int | float]:
         """The op's own fields, as plan/op_list.h names them, from the attributes of the same names."""
@@ -173,8 +175,9 @@ class _Placer:
 
     def _domain(self, domain: Domain) -> int:
         """Its number, after those of all that it follows from."""
-        for one in with_parents([domain]):
-            _place(one, self.recipe.domains)
+        if domain not in self.recipe.domains:
+            for one in with_parents([domain]):
+                _place(one, self.recipe.domains)
         return self.recipe.domains.index(domain)
 
     # -- weights and vectors, of the kinds that have them --

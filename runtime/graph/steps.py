@@ -6,27 +6,26 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from .graph import Graph
-from .values import Node, Value
+from .values import Value
 
 
 class Views:
     """Values that are columns of others. No op makes them: they are read where they lie."""
 
     def __init__(self, graph: Graph) -> None:
-        self._made = {node.output.index: node for node in graph.nodes if node.kind == "columns" and node.output}
+        self._places: dict[int, tuple[Value, int]] = {}
+        for node in graph.nodes:
+            if node.kind == "columns" and node.output is not None:
+                root, first = self.place(node.inputs[0])
+                self._places[node.output.index] = root, first + node.attributes["first"]
 
     def place(self, value: Value) -> tuple[Value, int]:
         """The value that some op makes, and the first column in it."""
-        first = 0
-        while value.index in self._made:
-            node: Node = self._made[value.index]
-            first += node.attributes["first"]
-            value = node.inputs[0]
-        return value, first
+        return self._places.get(value.index) or (value, 0)
 
     def root(self, value: Value) -> Value:
         """The value that some op makes."""
-        return self.place(value)[0]
+        return self._places[value.index][0] if value.index in self._places else value
 
     def overlap(self, one: Value, other: Value) -> bool:
         """Whether some columns are in both."""
