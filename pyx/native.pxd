@@ -223,6 +223,12 @@ cdef extern from "edgeformer/host/memory.h" nogil:
     void ef_memory_trim_heap()
     void ef_memory_unmap(void *memory, size_t bytes)
 
+cdef extern from "edgeformer/plan/experts.h" nogil:
+    enum:
+        EF_MAX_EXPERTS
+        EF_SCORING_COUNT
+        EF_ROUTE_COLUMNS
+
 cdef extern from "edgeformer/plan/memory.h" nogil:
     int64_t ef_plan_most_scratch(const ef_cache *cache)
 

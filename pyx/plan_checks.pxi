@@ -3,6 +3,7 @@
 cdef object FLOATS = "floats"
 cdef object QUANTIZED = "quantized rows"
 cdef object ROW_SCALED = "quantized rows of one scale each"
+cdef object ROUTES = "routes"
 
 
 cdef enum:
@@ -10,6 +11,7 @@ cdef enum:
     PADDED = 2    # the kernel may write up to the next multiple of sixteen columns: it must start on one
     BLOCKS = 4    # quantized rows, not floats
     ROW_SCALE = 8 # quantized rows, and every row has one scale
+    ROUTED = 16   # what ROUTE leaves, not floats
 
 
 cdef enum CacheUse:
@@ -59,7 +61,7 @@ cdef class OpChecker:
             return self.require(how & OPTIONAL, f"{name} is missing")
         self.require(operand.buffer < self.plan.buffers.count, f"{name} is buffer {operand.buffer} of {self.plan.buffers.count}")
         cdef const ef_buffer *buffer = &self.plan.native.buffers[operand.buffer]
-        holds = ROW_SCALED if how & ROW_SCALE else QUANTIZED if quantized else FLOATS
+        holds = ROW_SCALED if how & ROW_SCALE else QUANTIZED if quantized else ROUTES if how & ROUTED else FLOATS
         self.require(self.plan.domains[operand.buffer] == domain, f"{name}: buffer {operand.buffer} has rows of another domain")
         found = self.contents.setdefault(operand.buffer, holds)
         self.require(found == holds or (found, holds) == (ROW_SCALED, QUANTIZED), f"{name}: buffer {operand.buffer} does not hold {holds}")
@@ -246,6 +248,39 @@ cdef class OpChecker:
     def quantize(self):
         self.operand("input", self.op.input[0], self.op.width, self.op.domain)
         self.quantized(self.op.width)
+
+    def route(self):
+        cdef int64_t used = self.field("used"), experts = self.field("num_experts")
+        self.require(1 <= used <= experts <= EF_MAX_EXPERTS, f"{used} of {experts} experts, at most {EF_MAX_EXPERTS}")
+        self.one_of("scoring", EF_SCORING_COUNT)
+        self.one_of("normalized", 2)
+        self.vector(0, experts, True)
+        self.plan.row_counts.append((self.op.domain, self.other_domain("rows"), used))
+        self.operand("logits", self.op.input[0], experts, self.field("rows"))
+        self.operand("routes", self.op.output, EF_ROUTE_COLUMNS, self.op.domain, ROUTED | PADDED)
+
+    def dispatch(self):
+        self.operand("input", self.op.input[0], self.op.width, self.other_domain("rows"))
+        self.operand("routes", self.op.input[1], EF_ROUTE_COLUMNS, self.op.domain, ROUTED | PADDED)
+        self.operand("output", self.op.output, self.op.width, self.op.domain)
+
+    def expert_linear(self):
+        cdef const ef_matrix *weight = self.matrix()
+        cdef int64_t experts = self.field("num_experts"), rows = ef_pad16(self.op.width)
+        self.require(1 <= experts <= EF_MAX_EXPERTS, f"{experts} experts")
+        self.require((experts - 1) * rows + self.op.width == weight.num_rows, f"{experts} times {self.op.width} rows of a matrix of {weight.num_rows}")
+        self.vector(0, experts * rows, True)
+        self.operand("input", self.op.input[0], weight.num_columns, self.op.domain, self.input_of(weight.type))
+        self.operand("routes", self.op.input[1], EF_ROUTE_COLUMNS, self.op.domain, ROUTED | PADDED)
+        self.operand("output", self.op.output, self.op.width, self.op.domain, PADDED)
+
+    def combine(self):
+        cdef int64_t used = self.field("used")
+        self.require(1 <= used <= EF_MAX_EXPERTS, f"{used} choices")
+        self.plan.row_counts.append((self.other_domain("rows"), self.op.domain, used))
+        self.operand("input", self.op.input[0], self.op.width, self.field("rows"))
+        self.operand("routes", self.op.input[1], EF_ROUTE_COLUMNS, self.field("rows"), ROUTED | PADDED)
+        self.operand("output", self.op.output, self.op.width, self.op.domain, PADDED)
 
     def copy(self):
         self.inputs(1)

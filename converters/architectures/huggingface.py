@@ -259,6 +259,24 @@ class TensorPlan:
 
         self.tensors.append(PlannedTensor(target, tuple(shape), str(dtype), read))
 
+    def take_together(self, target: str, sources: Sequence[str], shape: Sequence[int]) -> None:
+        """Plan `target` from tensors of the checkpoint of this shape, one after the other along a new first axis.
+
+        Raises
+        ------
+        ConversionError
+            As for `take`.
+        """
+        for source in sources:
+            self.take(target, source, shape)
+        parts = self.tensors[-len(sources) :]
+        del self.tensors[-len(sources) :]
+
+        def read() -> Float32:
+            return np.stack([part.read() for part in parts])
+
+        self.tensors.append(PlannedTensor(target, (len(sources), *shape), parts[0].dtype, read))
+
     def make(self, target: str, shape: Sequence[int], compute: Callable[[], Float32]) -> None:
         """Plan a tensor that is computed, not read: when its turn comes, for it may be large."""
         self.tensors.append(PlannedTensor(target, tuple(shape), "computed", compute))

@@ -1,4 +1,4 @@
-"""Llama and its kin: Hugging Face's `LlamaForCausalLM` to llama.cpp's keys and tensor names."""
+"""Llama and its kin, Mistral and Mixtral: Hugging Face's `LlamaForCausalLM` to llama.cpp's keys and tensor names."""
 
 from __future__ import annotations
 
@@ -26,6 +26,7 @@ from .parts import (
 __all__ = ["plan"]
 
 Float32 = NDArray[np.float32]
+ROUTER_TRAINING = frozenset({"router_jitter_noise", "output_router_logits", "router_aux_loss_coef"})
 
 
 def plan(source: Source) -> Plan:
@@ -49,7 +50,7 @@ def plan(source: Source) -> Plan:
     plan_rows(tensors, rows(config, metadata), metadata["block_count"])
     head = linear("output", "lm_head", metadata["vocab_size"], metadata["embedding_length"])
     plan_head(tensors, config, head, tied=False)
-    config.finish(HARMLESS)
+    config.finish(HARMLESS | ROUTER_TRAINING if "expert_count" in metadata else HARMLESS)
     return Plan(metadata, tensors.finish(), vocabularies)
 
 
@@ -65,11 +66,10 @@ def sliding_window(config: Config) -> int:
 
 def rows(config: Config, metadata: dict[str, Any]) -> list[Row]:
     """Every tensor but the head's."""
-    width, hidden_width = metadata["embedding_length"], metadata["feed_forward_length"]
+    width = metadata["embedding_length"]
     heads, kv_heads = metadata["attention.head_count"], metadata["attention.head_count_kv"]
     queries, values = heads * metadata["attention.key_length"], kv_heads * metadata["attention.key_length"]
     in_attention = Bias.given(config.get("attention_bias", bool, False))
-    in_mlp = Bias.given(config.get("mlp_bias", bool, False))
     block, layer = "blk.{}", "model.layers.{}"
     query = linear(f"{block}.attn_q", f"{layer}.self_attn.q_proj", queries, width, in_attention)
     key = linear(f"{block}.attn_k", f"{layer}.self_attn.k_proj", values, width, in_attention)
@@ -81,11 +81,36 @@ def rows(config: Config, metadata: dict[str, Any]) -> list[Row]:
         linear(f"{block}.attn_v", f"{layer}.self_attn.v_proj", values, width, in_attention),
         linear(f"{block}.attn_output", f"{layer}.self_attn.o_proj", width, queries, in_attention),
         rms_norm(f"{block}.ffn_norm", f"{layer}.post_attention_layernorm", width),
-        linear(f"{block}.ffn_gate", f"{layer}.mlp.gate_proj", hidden_width, width, in_mlp),
-        linear(f"{block}.ffn_up", f"{layer}.mlp.up_proj", hidden_width, width, in_mlp),
-        linear(f"{block}.ffn_down", f"{layer}.mlp.down_proj", width, hidden_width, in_mlp),
+        *(experts if "num_local_experts" in config.values else feed_forward)(config, metadata, block, layer),
         rms_norm("output_norm", "model.norm", width),
     ]
+
+
+def feed_forward(config: Config, metadata: dict[str, Any], block: str, layer: str) -> list[Row]:
+    """The gated feed-forward of a layer."""
+    width, hidden_width = metadata["embedding_length"], metadata["feed_forward_length"]
+    bias = Bias.given(config.get("mlp_bias", bool, False))
+    return [
+        linear(f"{block}.ffn_gate", f"{layer}.mlp.gate_proj", hidden_width, width, bias),
+        linear(f"{block}.ffn_up", f"{layer}.mlp.up_proj", hidden_width, width, bias),
+        linear(f"{block}.ffn_down", f"{layer}.mlp.down_proj", width, hidden_width, bias),
+    ]
+
+
+def experts(config: Config, metadata: dict[str, Any], block: str, layer: str) -> list[Row]:
+    """Mixtral's: a gated feed-forward for each expert, and the router's matrix."""
+    width, hidden_width = metadata["embedding_length"], metadata["feed_forward_length"]
+    count, used = config.count("num_local_experts"), config.count("num_experts_per_tok")
+    if used > count:
+        raise config.fail("num_experts_per_tok", f"is more than the {count} experts")
+    metadata |= {"expert_count": count, "expert_used_count": used}
+    mixture = f"{layer}.block_sparse_moe"
+    wide, narrow = (hidden_width, width), (width, hidden_width)
+    each = [
+        Row(f"{block}.ffn_{part}_exps", f"{mixture}.experts.{{{{}}}}.{name}", shape, together=count)
+        for part, name, shape in (("gate", "w1", wide), ("up", "w3", wide), ("down", "w2", narrow))
+    ]
+    return [linear(f"{block}.ffn_gate_inp", f"{mixture}.gate", count, width), *each]
 
 
 def pair_neighbours(array: Float32, num_heads: int) -> Float32:

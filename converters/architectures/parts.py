@@ -82,6 +82,8 @@ class Row:
         From the checkpoint's array to the file's, of the weights and of the bias.
     joint : str or None
         Between the source's name and ``weight``; None where the source's name is whole.
+    together : int
+        So many tensors of the checkpoint, numbered by ``{{}}`` in the source's name, become one of an axis more.
     """
 
     target: str
@@ -92,6 +94,7 @@ class Row:
     stored_bias: tuple[int, ...] | None = None
     transform: Transform | None = None
     joint: str | None = "."
+    together: int = 0
 
 
 def table(target: str, source: str, rows: int, columns: int) -> Row:
@@ -167,6 +170,9 @@ def plan_rows(tensors: TensorPlan, rows: Iterable[Row], num_layers: int = 0) -> 
 
 def _plan_row(tensors: TensorPlan, row: Row, target: str, source: str) -> None:
     name = source if row.joint is None else f"{source}{row.joint}weight"
+    if row.together:
+        tensors.take_together(f"{target}.weight", [name.format(number) for number in range(row.together)], row.shape)
+        return
     tensors.take(f"{target}.weight", name, row.shape, row.transform, row.stored)
     if row.bias is Bias.NONE:
         return

@@ -22,6 +22,7 @@ _EXACT = (
     "*token_types.weight",
     "rope_freqs.weight",
     "*attn_rel_b.weight",
+    "*ffn_gate_inp.weight",
 )
 
 _BLOCK = re.compile(r"^(?P<stack>.*?)blk\.(?P<layer>\d{1,6})\.")

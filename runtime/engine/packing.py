@@ -134,7 +134,7 @@ def _write(
 
 def _panels(file: GGUFFile, info: TensorInfo, pool: core.Pool) -> Iterator[np.ndarray]:
     """A tensor's panels, some megabytes at a time."""
-    rows, columns = info.shape
+    rows, columns = info.num_rows, info.shape[-1]
     row_bytes = TYPES[info.type].row_bytes(columns)
     step = min(padded(max(STEP_BYTES // row_bytes, 1)), rows)
     matrix = core.Matrix(info.type, step, columns)

@@ -25,6 +25,8 @@ from .recipe import BLOCK_COLUMNS, Recipe
 from .steps import Step, Views
 from .values import Node, Value
 
+PRODUCTS = frozenset({"linear", "expert_linear"})
+
 
 def compile_graph(
     graph: Graph, outputs: Sequence[str], is_quantized: Callable[[str], bool], type_of: Callable[[str], int]
@@ -155,7 +157,7 @@ def quantize(
     wanted: dict[int, Value] = {}
     row_scaled: set[int] = set()
     for step in steps:
-        step.reads_quantized = step.kind == "linear" and is_quantized(step.tensors[0][0])
+        step.reads_quantized = step.kind in PRODUCTS and is_quantized(step.tensors[0][0])
         if step.reads_quantized:
             wanted[step.inputs[0].index] = step.inputs[0]
             if type_of(step.tensors[0][0]) == I8_ROW:

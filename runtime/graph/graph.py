@@ -18,6 +18,7 @@ from .._kernels import core
 from ..errors import ModelFormatError, UnsupportedModelError, quote
 from ..host.exact import power
 from .domains import POSITIONS, ROWS, TOKENS, Domain, Features, Index
+from .expert_ops import ExpertOps
 from .position_bias import PositionBias
 from .row_functions import RowFunctions
 from .row_ops import RowOps
@@ -49,7 +50,7 @@ def rotary_frequencies(rotary_dim: int, base: float) -> np.ndarray:
     return np.array(powers, np.float64).astype(np.float32)
 
 
-class Graph(RowOps, RowFunctions):
+class Graph(RowOps, RowFunctions, ExpertOps):
     """Builder and container of one program.
 
     Parameters

@@ -245,6 +245,40 @@ class _Run:
         rows = [x] if more is None else [x, more]
         return np.concatenate([*rows, np.zeros_like(x[:1])])[self.numbers(node.attributes["source"])]
 
+    def _route(self, node: Node, logits: Array) -> Array:
+        """[row, expert, weight] of every choice, in the order of the rows: nothing needs to be sorted here."""
+        a = node.attributes
+        scores = logits
+        if a["scoring"] != "chosen_softmax":
+            scores = _softmax(logits, 1.0) if a["scoring"] == "softmax" else ACTIVATIONS["sigmoid"](logits)
+        compared = scores + self.tensors[node.tensors[0]].reshape(-1) if node.tensors else scores
+        chosen = np.argsort(-compared, axis=1, kind="stable")[:, : a["used"]]
+        weights = np.take_along_axis(scores, chosen, axis=1)
+        if a["scoring"] == "chosen_softmax":
+            weights = _softmax(weights, 1.0)
+        if a["normalized"]:
+            weights = weights / weights.sum(1, keepdims=True)
+        rows = np.repeat(np.arange(len(logits)), a["used"])
+        return np.stack([rows, chosen.reshape(-1), weights.reshape(-1) * a["scale"]], axis=1)
+
+    def _dispatch(self, node: Node, x: Array, routes: Array) -> Array:
+        return x[routes[:, 0].astype(int)]
+
+    def _expert_linear(self, node: Node, x: Array, routes: Array) -> Array:
+        experts = routes[:, 1].astype(int)
+        y = np.empty((len(x), self.tensors[node.tensors[0]].shape[1]))
+        for expert in np.unique(experts):
+            mine = experts == expert
+            if self.observe is not None:
+                self.observe(node.tensors[0], x[mine])
+            y[mine] = x[mine] @ self.tensors[node.tensors[0]][expert].T
+            if len(node.tensors) > 1:
+                y[mine] += self.tensors[node.tensors[1]][expert]
+        return y
+
+    def _combine(self, node: Node, y: Array, routes: Array) -> Array:
+        return (y * routes[:, 2:3]).reshape(-1, node.attributes["used"], y.shape[1]).sum(1)
+
     def _unfold(self, node: Node, x: Array) -> Array:
         a, output = node.attributes, node.output
         assert output is not None

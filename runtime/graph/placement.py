@@ -8,6 +8,7 @@ from typing import Any
 
 from .._kernels import core
 from .domains import Domain, Features, Index, with_parents
+from .expert_ops import SCORINGS
 from .graph import ACTIVATIONS, PAIRINGS, POOLINGS, Graph
 from .position_bias import PositionBias
 from .recipe import (
@@ -29,9 +30,9 @@ from .steps import Step, Views
 from .values import Value
 
 # Fields that number a name; the names stand in the order of the C enums.
-NUMBERED = {"activation": ACTIVATIONS, "pairing": PAIRINGS, "pooling": POOLINGS}
+NUMBERED = {"activation": ACTIVATIONS, "pairing": PAIRINGS, "pooling": POOLINGS, "scoring": SCORINGS}
 ABSENT = -1  # in place of a vector's number
-WITH_WEIGHTS = frozenset({"attention", "embed", "linear", "rotary", "row_function"})
+WITH_WEIGHTS = frozenset({"attention", "embed", "expert_linear", "linear", "rotary", "route", "row_function"})
 
 
 def place(steps: list[Step], graph: Graph, views: Views, outputs: Sequence[str]) -> Recipe:
@@ -194,6 +195,18 @@ class _Placer:
         if any(len(names) > 1 for names in step.tensors):
             parts = [VectorPart(names[1] if len(names) > 1 else None, width, first) for names, first, width in rows]
             op.vectors = (self._vector(VectorSpec(tuple(parts))),)
+
+    def _expert_linear(self, op: Op, step: Step) -> None:
+        firsts = [expert * op.width for expert in range(step.attributes["num_experts"])]
+        weight, *bias = step.tensors[0]
+        op.weight = self._matrix(tuple(MatrixPart(weight, first, op.width) for first in firsts))
+        if bias:
+            op.vectors = (self._vector(VectorSpec(tuple(VectorPart(bias[0], op.width, first) for first in firsts))),)
+
+    def _route(self, op: Op, step: Step) -> None:
+        if step.tensors[0]:
+            bias = VectorPart(step.tensors[0][0], step.attributes["num_experts"])
+            op.vectors = (self._vector(VectorSpec((bias,))),)
 
     def _row_function(self, op: Op, step: Step) -> None:
         op.width //= step.attributes["groups"]

@@ -176,6 +176,20 @@ def gated_feed_forward(graph: Graph, x: Value, block: str, sizes: Sizes, activat
     return graph.linear(graph.gate(gate, up, activation), f"{block}.ffn_down", sizes.hidden_size)
 
 
+def routed_feed_forward(
+    graph: Graph, x: Value, block: str, sizes: Sizes, activation: str, *, num_experts: int, used: int
+) -> Value:
+    """`gated_feed_forward` of the `used` experts that each row chooses, weighted by the softmax of their logits."""
+    routes = graph.route(graph.linear(x, f"{block}.ffn_gate_inp", num_experts), used)
+    rows, width = graph.dispatch(x, routes), sizes.feed_forward_size
+    gate = graph.expert_linear(rows, routes, f"{block}.ffn_gate_exps", width, num_experts)
+    up = graph.expert_linear(rows, routes, f"{block}.ffn_up_exps", width, num_experts)
+    h = graph.gate(gate, up, activation)
+    return graph.combine(
+        graph.expert_linear(h, routes, f"{block}.ffn_down_exps", sizes.hidden_size, num_experts), routes
+    )
+
+
 def language_head(graph: Graph, x: Value, embedding: str, sizes: Sizes) -> Value:
     """Logits: the product with `output`, or with the token embeddings where the file has no matrix of its own."""
     head = "output" if graph.has("output.weight") else embedding

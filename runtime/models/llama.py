@@ -1,5 +1,5 @@
 """Llama (Touvron et al. 2023): decoder-only, RMSNorm first, rotary positions, grouped-query attention, gated SiLU
-feed-forward.
+feed-forward. With experts, Mixtral (Jiang et al. 2024): every row's feed-forward is that of the experts it chooses.
 
 Metadata keys and tensor names are llama.cpp's, so the files are exchanged both ways. Query and key rows are stored in
 the order that pairs neighbouring columns for the rotation.
@@ -7,7 +7,9 @@ the order that pairs neighbouring columns for the rotation.
 
 from __future__ import annotations
 
-from ..errors import UnsupportedModelError
+from functools import partial
+
+from .._kernels import core
 from ..graph.architecture import Architecture
 from ..graph.domains import TOKENS
 from ..graph.graph import Graph
@@ -21,18 +23,20 @@ from .blocks import (
     query_key_value,
     read_sizes,
     rotary,
+    routed_feed_forward,
     sequence_cache,
 )
 
 
 def build(metadata: Metadata, tensors: Shapes) -> Architecture:
     """The model's one program, "decode": token ids to logits."""
-    if metadata.integer("expert_count", 0, low=0):
-        raise UnsupportedModelError(f"{metadata.path}: mixture-of-experts models are not supported")
     check_causal(metadata)
     sizes = read_sizes(metadata, tensors)
     window = metadata.integer("attention.sliding_window", 0, low=0, high=MAX_CONTEXT)  # Mistral's
     epsilon = metadata.number("attention.layer_norm_rms_epsilon", low=0.0, high=1.0)
+    experts = metadata.integer("expert_count", 0, low=0, high=core.EF_MAX_EXPERTS)
+    used = metadata.integer("expert_used_count", high=experts) if experts else 0
+    feed_forward = partial(routed_feed_forward, num_experts=experts, used=used) if experts else gated_feed_forward
     graph = Graph(tensors, metadata.path)
     cache, angles = sequence_cache(graph, sizes), rotary(graph, metadata, sizes)
     x = graph.embed(TOKENS, "token_embd", sizes.vocab_size, sizes.hidden_size)
@@ -46,7 +50,7 @@ def build(metadata: Metadata, tensors: Shapes) -> Architecture:
         graph.store_kv(key, value, cache, layer)
         x = graph.add(x, attend(graph, query, cache, layer, f"{block}.attn", sizes, causal=True, window=window))
         h = graph.rms_norm(x, f"{block}.ffn_norm", epsilon)
-        x = graph.add(x, gated_feed_forward(graph, h, block, sizes, "silu"))
+        x = graph.add(x, feed_forward(graph, h, block, sizes, "silu"))
         graph.tap("layers", x)
     graph.output("hidden", graph.rms_norm(x, "output_norm", epsilon))
     last = graph.rms_norm(graph.select(x), "output_norm", epsilon)

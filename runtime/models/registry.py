@@ -31,7 +31,11 @@ class ArchitectureRow:
 
 
 ARCHITECTURES = (
-    ArchitectureRow("llama", ("llama", "mistral"), ("LlamaForCausalLM", "MistralForCausalLM")),
+    ArchitectureRow(
+        "llama",
+        ("llama", "mistral", "mixtral"),
+        ("LlamaForCausalLM", "MistralForCausalLM", "MixtralForCausalLM"),
+    ),
     ArchitectureRow("gpt2", ("gpt2",), ("GPT2LMHeadModel",)),
     ArchitectureRow("olmo2", ("olmo2",), ("Olmo2ForCausalLM",)),
     ArchitectureRow("qwen3", ("qwen3",), ("Qwen3ForCausalLM",)),

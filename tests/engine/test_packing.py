@@ -235,8 +235,9 @@ def test_another_layout_is_refused(tmp_path: Path, layout: object, error: type[E
     (struct.pack("<IQQIQ", 2, 32, 32, PACKED | 31, 0), "no known type"),
     (struct.pack("<IQQIQ", 2, 32, 32, PACKED << 1, 0), "no known type"),
     (struct.pack("<IQQIQ", 2, 32, 32, PACKED | PACKED << 1, 0), "no known type"),
-    (struct.pack("<IQIQ", 1, 32, PACKED, 0), "packed tensors have two axes"),
-    (struct.pack("<IQQQIQ", 3, 32, 16, 2, PACKED, 0), "packed tensors have two axes"),
+    (struct.pack("<IQIQ", 1, 32, PACKED, 0), "packed tensors have two or three axes"),
+    (struct.pack("<IQQQQIQ", 4, 32, 16, 1, 2, PACKED, 0), "packed tensors have two or three axes"),
+    (struct.pack("<IQQQIQ", 3, 32, 16, 1, PACKED, 0), "bytes follow the last tensor"),
     (struct.pack("<IQQIQ", 2, 32, 33, PACKED, 0), "cut short"),
     (struct.pack("<IQQIQ", 2, 32, 16, PACKED, 0), "bytes follow the last tensor"),
     (struct.pack("<IQQIQ", 2, 33, 32, PACKED | 8, 0), "not whole q8_0 blocks"),
@@ -265,8 +266,8 @@ def test_packed_weights_must_be_aligned_in_the_file(tmp_path: Path) -> None:
         GGUFFile(path)
 
 
-def test_the_writer_takes_packed_tensors_of_two_axes_only(tmp_path: Path) -> None:
-    for alignment, shape in ((64, (32,)), (64, (1, 2, 32)), (32, (16, 32))):
+def test_the_writer_takes_packed_tensors_of_two_or_three_axes_only(tmp_path: Path) -> None:
+    for alignment, shape in ((64, (32,)), (64, (1, 1, 2, 32)), (32, (16, 32))):
         writer = GGUFWriter(tmp_path / "a.gguf", "llama", alignment=alignment)
         with pytest.raises(edgeformer.InvalidInputError, match="packed"):
             writer.declare("w", shape, 0, packed=True)

@@ -18,6 +18,11 @@ CASES: dict[str, Case] = {path.parent.name: json.loads(path.read_text()) for pat
 ALL = tuple(CASES)
 
 
+def with_caches(names: tuple[str, ...]) -> list[tuple[str, str]]:
+    """Each case with every element type of the cache that keeps its numbers: rounding may change chosen experts."""
+    return [(name, kv_type) for name in names for kv_type in CASES[name].get("kv_types", TOLERANCE)]
+
+
 def of_kind(kind: str) -> tuple[str, ...]:
     """The cases whose numbers are of that kind."""
     return tuple(name for name, case in CASES.items() if case["kind"] == kind)

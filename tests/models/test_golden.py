@@ -1,8 +1,6 @@
 """Converted models give the numbers that torch and transformers gave for the checkpoints in golden/."""
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import edgeformer
 import numpy as np
 import pytest
@@ -17,13 +15,7 @@ def golden_gguf(tmp_path_factory: pytest.TempPathFactory) -> cases.GoldenPath:
     return cases.converter(tmp_path_factory.mktemp("golden"))
 
 
-@pytest.fixture(params=TOLERANCE)
-def kv_type(request: pytest.FixtureRequest) -> Iterator[str]:
-    """Both element types of the cache."""
-    yield request.param
-
-
-@pytest.mark.parametrize("name", DECODERS)
+@pytest.mark.parametrize(("name", "kv_type"), cases.with_caches(DECODERS))
 def test_decoder_gives_torchs_logits(name: str, kv_type: str, golden_gguf: cases.GoldenPath) -> None:
     numbers = cases.expected(name)
     with edgeformer.load(golden_gguf(name), kv_type=kv_type, threads=2) as model:
@@ -36,7 +28,7 @@ def test_decoder_gives_torchs_logits(name: str, kv_type: str, golden_gguf: cases
         assert relative_error(hidden, numbers["hidden"]) < TOLERANCE[kv_type]
 
 
-@pytest.mark.parametrize("name", DECODERS)
+@pytest.mark.parametrize(("name", "kv_type"), cases.with_caches(DECODERS))
 def test_decoder_takes_torchs_greedy_path(name: str, kv_type: str, golden_gguf: cases.GoldenPath) -> None:
     numbers = cases.expected(name)
     with edgeformer.load(golden_gguf(name), kv_type=kv_type, threads=2) as model:
@@ -78,7 +70,7 @@ def test_sentence_transformers_folder_gives_unit_means(golden_gguf: cases.Golden
     assert relative_error(plain, numbers["mean"]) < TOLERANCE["f32"]
 
 
-@pytest.mark.parametrize("name", ENCODER_DECODERS)
+@pytest.mark.parametrize(("name", "kv_type"), cases.with_caches(ENCODER_DECODERS))
 def test_encoder_decoder_gives_torchs_logits(name: str, kv_type: str, golden_gguf: cases.GoldenPath) -> None:
     wanted = cases.expected(name)["logits"]
     sources, targets = cases.sources_and_targets(name)
@@ -90,7 +82,7 @@ def test_encoder_decoder_gives_torchs_logits(name: str, kv_type: str, golden_ggu
     assert np.array_equal(together, alone)
 
 
-@pytest.mark.parametrize("name", ENCODER_DECODERS)
+@pytest.mark.parametrize(("name", "kv_type"), cases.with_caches(ENCODER_DECODERS))
 def test_encoder_decoder_takes_torchs_greedy_path(name: str, kv_type: str, golden_gguf: cases.GoldenPath) -> None:
     wanted = cases.expected(name)["greedy_ids"]
     sources, _ = cases.sources_and_targets(name)

@@ -55,6 +55,8 @@ def test_the_models_themselves_work(tmp_path: Path, name: str) -> None:
     ("llama.feed_forward_length", [64, 64], "not of kind int"),
     ("llama.feed_forward_length", 63, "ffn_gate"),
     ("llama.block_count", 0, "block_count"),
+    ("llama.expert_count", 8, "expert_used_count"),
+    ("llama.expert_count", 2**20, "expert_count"),
     ("llama.block_count", 3, r"blk\.2"),
     ("llama.block_count", 2**32 - 1, "block_count"),
     ("llama.block_count", None, "missing"),
@@ -164,7 +166,6 @@ def refused(folder: Path, model: SmallModel, message: str) -> None:
 
 
 @pytest.mark.parametrize(("model", "message"), [
-    (llama().with_metadata(llama__expert_count=8), "mixture-of-experts"),
     (llama().with_metadata(llama__block_count=1), r"blk\.1\.\w+\.weight' is part of a layer"),
     (llama().with_shape("blk.0.attn_q_norm.weight", (HEAD,)), "attn_q_norm"),
     (llama().with_metadata(llama__rope__scaling__type="yarn"), "yarn"),

@@ -30,7 +30,9 @@ class ArrayWeights:
 
     def matrix(self, stack: Stack) -> core.Matrix:
         """The parts stacked, each from a whole tile on."""
-        parts = [self.tensors[name][first : first + rows] for name, first, rows in stack]
+        tensors = [self.tensors[part.name] for part in stack]
+        flat = [tensor.reshape(-1, tensor.shape[-1]) for tensor in tensors]
+        parts = [rows[part.first : part.first + part.rows] for rows, part in zip(flat, stack, strict=True)]
         rows = [np.pad(part, ((0, padded(len(part)) - len(part)), (0, 0))) for part in parts[:-1]]
         stacked = np.concatenate([*rows, parts[-1]]).astype(np.float32)
         matrix = core.Matrix(core.EF_F32, *stacked.shape)

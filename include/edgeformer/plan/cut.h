@@ -37,6 +37,10 @@ static inline double ef_op_nanoseconds(const ef_plan *plan, const ef_batch *batc
         double bytes = (double)ef_linear_panels(op) * (double)ef_linear_panel_bytes(plan, op);
         return products / (ef_type_is_quantized(weight->type) ? 300 : 50) + bytes / 30;
     }
+    case EF_OP_EXPERT_LINEAR: {
+        const ef_matrix *weight = &plan->matrices[op->weight];
+        return rows * op->width * weight->num_columns / (ef_type_is_quantized(weight->type) ? 100 : 25);
+    }
     case EF_OP_ATTENTION: return ef_attention_products(plan, batch, op) / 30;
     case EF_OP_ROW_FUNCTION: return values * op->row_function.groups * 0.4;
     case EF_OP_ROPE: return rows * op->rope.num_heads * op->rope.head_dim * 0.3;
@@ -136,6 +140,14 @@ static inline ef_cut ef_chain_cut(const ef_plan *plan, const ef_batch *batch, in
     }
     if (op->kind == EF_OP_ATTENTION)
         return ef_attention_cut(plan, batch, op, wanted);
+    if (op->kind == EF_OP_ROUTE) /* sorts all rows */
+        return (ef_cut){.rows_a_chunk = rows, .panel_chunks = 1, .num_chunks = 1};
+    if (op->kind == EF_OP_EXPERT_LINEAR) { /* panels of all rows, whatever experts they came to */
+        const int32_t panels = ef_linear_panels(op), blocks = ef_divide_up(panels, EF_PANEL_BLOCK);
+        const int32_t panels_a_chunk = ef_divide_up(blocks, wanted < blocks ? wanted : blocks) * EF_PANEL_BLOCK;
+        const int32_t chunks = ef_divide_up(panels, panels_a_chunk);
+        return (ef_cut){.rows_a_chunk = rows, .panels_a_chunk = panels_a_chunk, .panel_chunks = chunks, .num_chunks = chunks};
+    }
     /* Positions of one page lie side by side for each column of the keys: one thread writes them all. */
     for (int32_t i = first; i < end; i++)
         if (plan->ops[i].kind == EF_OP_STORE_KV)
@@ -152,6 +164,10 @@ static inline int64_t ef_op_scratch_bytes(const ef_plan *plan, const ef_op *op)
     int64_t floats = 0;
     if (op->kind == EF_OP_LINEAR)
         return ef_linear_scratch(plan, op);
+    if (op->kind == EF_OP_EXPERT_LINEAR)
+        return ef_matmul_scratch(&plan->matrices[op->weight]);
+    if (op->kind == EF_OP_ROUTE)
+        return ef_route_scratch(op);
     if (op->kind == EF_OP_ATTENTION)
         floats = ef_attention_scratch(&plan->caches[op->attention.cache]);
     else if (op->quantized.buffer >= 0 && op->output.buffer < 0)

@@ -52,6 +52,19 @@
                                 padding_left, dilation_height, dilation_width))                                        \
     /* output[m] = columns [m % parts * width, ...) of row m / parts of input[0]. rows: domain of input[0] */          \
     OP(SPLIT, split, 0, 0.2, (int32_t rows, parts))                                                                    \
+    /* Chooses `used` of the experts for each row of `rows`, from its logits, input[0], and sorts the choices by expert:  \
+     * an ef_route for each row of the op's domain, `used` rows for each of `rows`. scoring: enum ef_scoring;          \
+     * normalized: weights are divided by their sum, then multiplied by scale. vectors[vector[0]], where present, is   \
+     * added to the scores that are compared, not to the weights */                                                    \
+    OP(ROUTE, route, 0, 10, (int32_t rows, num_experts, used, scoring, normalized; float scale))                       \
+    /* output[m] = the row of input[0] that came to place m of the routes, input[1]. rows: domain of input[0] */       \
+    OP(DISPATCH, dispatch, 0, 0.2, (int32_t rows))                                                                     \
+    /* output[m] = W input[0][m] + b, W the matrix and b the vector of the expert at place m of the routes, input[1]:  \
+     * matrices[weight] and vectors[vector[0]] hold those of all experts, each from a whole tile on */                 \
+    OP(EXPERT_LINEAR, expert_linear, 0, 0, (int32_t num_experts))                                                      \
+    /* output[m] = sum over the choices of row m, in their order, of the choice's weight * its row of input[0];        \
+     * input[1]: the routes. rows: domain of both */                                                                   \
+    OP(COMBINE, combine, 0, 1, (int32_t rows, used))                                                                   \
     /* output = input[0], to columns of a wider buffer */                                                              \
     OP(COPY, copy, 1, 0.2, ())                                                                                         \
     /* output[s] = pool of the rows of segment s of input[0]. rows: domain of input[0] */                              \

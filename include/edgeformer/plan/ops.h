@@ -7,6 +7,7 @@
 #include <string.h>
 
 #include "edgeformer/kernels/attention/attention_scratch.h"
+#include "edgeformer/plan/experts.h"
 #include "edgeformer/plan/grid.h"
 #include "edgeformer/plan/linear.h"
 
@@ -313,6 +314,15 @@ static inline void ef_op_chunk(const ef_plan *plan, const ef_batch *batch, const
     case EF_OP_GATHER: ef_op_gather(plan, batch, op, begin, end); break;
     case EF_OP_UNFOLD: ef_op_unfold(plan, batch, op, begin, end); break;
     case EF_OP_SPLIT: ef_op_split(plan, op, begin, end); break;
+    case EF_OP_ROUTE: ef_op_route(plan, batch, op, ef_worker_scratch(state)); break;
+    case EF_OP_DISPATCH: ef_op_dispatch(plan, batch, op, begin, end); break;
+    case EF_OP_EXPERT_LINEAR: {
+        const int32_t panels = ef_linear_panels(op), first = chunk * cut->panels_a_chunk;
+        const int32_t last = first + cut->panels_a_chunk < panels ? first + cut->panels_a_chunk : panels;
+        ef_op_expert_linear(plan, batch, op, first, last, (uint8_t *)ef_worker_scratch(state));
+        break;
+    }
+    case EF_OP_COMBINE: ef_op_combine(plan, batch, op, begin, end); break;
     case EF_OP_COPY: ef_op_copy(plan, op, begin, end); break;
     case EF_OP_POOL: ef_op_pool(plan, batch, op, begin, end); break;
     case EF_OP_COUNT: break;

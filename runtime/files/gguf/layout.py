@@ -315,8 +315,8 @@ def _read_tensor(cursor: _Cursor, index: int) -> tuple[int, TensorInfo]:
     if extents[0] % stored.block_size:
         what = f"rows of {extents[0]} are not whole {stored.name} blocks of {stored.block_size}"
         raise cursor.error(f"{field} shape", what, start)
-    if packed and rank != 2:
-        raise cursor.error(f"{field} rank", f"is {rank}, and packed tensors have two axes", start)
+    if packed and rank not in (2, 3):
+        raise cursor.error(f"{field} rank", f"is {rank}, and packed tensors have two or three axes", start)
     num_rows = math.prod(extents[1:])
     nbytes = (packed_rows(num_rows) if packed else num_rows) * stored.row_bytes(extents[0])
     return start, TensorInfo(name, tuple(reversed(extents)), stored.id, offset, nbytes, packed=packed)

@@ -130,10 +130,12 @@ class GGUFWriter:
             raise InvalidInputError(f"tensor {quote(name)}: shape {tuple(shape)} is not 1 to {MAX_RANK} extents > 0")
         if type not in STORED_TYPES:
             raise InvalidInputError(f"tensor {quote(name)}: there is no type {type}")
-        if packed and (len(shape) != 2 or self._alignment % PACKED_ALIGNMENT):
-            raise InvalidInputError(f"tensor {quote(name)}: packed ones have two axes and an alignment of 64 or more")
-        num_rows = packed_rows(shape[0]) if packed else math.prod(shape[:-1])
-        nbytes = num_rows * STORED_TYPES[type].row_bytes(shape[-1])
+        if packed and (len(shape) not in (2, 3) or self._alignment % PACKED_ALIGNMENT):
+            raise InvalidInputError(
+                f"tensor {quote(name)}: packed ones have two or three axes and an alignment of 64 or more"
+            )
+        num_rows = math.prod(shape[:-1])
+        nbytes = (packed_rows(num_rows) if packed else num_rows) * STORED_TYPES[type].row_bytes(shape[-1])
         extents = tuple(int(n) for n in shape)
         self._tensors[name] = TensorInfo(name, extents, type, self._data_bytes, nbytes, packed=packed)
         self._data_bytes += -(-nbytes // self._alignment) * self._alignment
