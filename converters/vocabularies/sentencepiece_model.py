@@ -142,6 +142,9 @@ class _Reader:
                 if value not in _MODEL_NAMES:
                     raise UnsupportedModelError(f"{self.path}: SentencePiece model type {value} is not supported")
                 result.model = _MODEL_NAMES[value]
+            elif number == 24 and value:
+                what = "treat_whitespace_as_suffix, marks of spaces behind the words"
+                raise UnsupportedModelError(f"{self.path}: {what}, is not supported")
             elif number in roles and isinstance(value, int):
                 result.roles[roles[number]] = value if value < 1 << 31 else -1  # negative numbers fill 64 bits
 

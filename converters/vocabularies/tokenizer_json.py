@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from ...text.checks import Spec
-from ...text.specification import PHANTOM_SPACE, PRE_TOKENIZERS, WHOLE_WORDS, TokenType
+from ...text.pre_tokenizers import PRE_TOKENIZERS, WHOLE_WORDS
+from ...text.specification import PHANTOM_SPACE, TokenType
 from .record import Vocabulary
 from .sentencepiece_model import SentencePieceModel, read_sentencepiece_model
 

@@ -110,6 +110,9 @@ def _from_sentencepiece_file(path: Path, settings: Mapping[str, Any]) -> Vocabul
         "add_eos_token": bool(settings.get("add_eos_token", source.model == "t5")),
     }
     vocabulary.flags["remove_extra_whitespaces"] = source.remove_extra_whitespaces
+    if TokenType.USER_DEFINED in source.types:
+        what = "texts are cut at user-defined pieces before they are normalized, as llama.cpp does"
+        vocabulary.notes.append(f"{what}; SentencePiece's ids beside such a piece may differ")
     _add_tokens(vocabulary, settings.get("added_tokens_decoder") or {}, path)
     if source.model == "llama" and (source.charsmap or source.remove_extra_whitespaces):
         arrays = VocabularyArrays(vocabulary.metadata(""), "", str(path))

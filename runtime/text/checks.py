@@ -13,7 +13,8 @@ from dataclasses import dataclass, field
 from typing import Any, NoReturn
 
 from ..errors import ModelFormatError, UnsupportedModelError, quote
-from .pattern import check_charsmap, check_pattern
+from .charsmap import Charsmap, CharsmapError
+from .pattern import check_pattern
 from .pattern_cost import STEP_LIMIT, UnevenPart, steps_over, steps_over_any, uneven_parts
 
 __all__ = ["ADDED_TOKEN_FLAGS", "PIECE_LIMIT", "Patience", "Spec", "seal"]
@@ -216,9 +217,10 @@ class _Checker:
         if node.get("type") == "TemplateProcessing":
             self.template(node, where, vocabulary_size)
         if node.get("type") == "Precompiled":
-            problem = check_charsmap(node.get("precompiled_charsmap"))
-            if problem:
-                self.fail(f"{where}.precompiled_charsmap", problem)
+            try:
+                Charsmap(node.get("precompiled_charsmap"))
+            except CharsmapError as error:
+                self.fail(f"{where}.precompiled_charsmap", str(error))
         for role in ("sep", "cls"):
             if role in node and not _is_piece_and_id(node[role], vocabulary_size):
                 self.fail(f"{where}.{role}", f"{quote(node[role])} is not a token and its id")

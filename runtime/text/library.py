@@ -13,6 +13,7 @@ from weakref import WeakValueDictionary
 from ..errors import InvalidInputError, ModelFormatError, quote
 from ..host.forks import ForkSafeLock
 from ..host.packages import required
+from .charsmap import Charsmap
 from .checks import ADDED_TOKEN_FLAGS, Spec, seal
 from .pattern_cost import STEP_LIMIT
 
@@ -119,6 +120,11 @@ def _library(description: dict[str, Any]) -> tokenizers.Tokenizer:
     with required("tokenizers"):
         import tokenizers
 
+    steps = _steps(description["normalizer"])
+    if any(step.get("type") == "Precompiled" for step in steps):
+        library = _library({**description, "normalizer": None})
+        library.normalizer = tokenizers.normalizers.Sequence([_normalizer(step) for step in steps])
+        return library
     model = description["model"]
     if model["type"] != "BPE":
         return tokenizers.Tokenizer.from_str(json.dumps(description))
@@ -129,6 +135,37 @@ def _library(description: dict[str, Any]) -> tokenizers.Tokenizer:
     library.model = tokenizers.models.BPE(vocab=model["vocab"], merges=merges, **options)
     library.add_tokens([_added_token(token) for token in description["added_tokens"]])
     return library
+
+
+def _steps(normalizer: dict[str, Any] | None) -> list[dict[str, Any]]:
+    """The steps of a normalizer, sequences dissolved."""
+    if normalizer is None or normalizer.get("type") != "Sequence":
+        return [] if normalizer is None else [normalizer]
+    return [step for item in normalizer.get("normalizers") or [] for step in _steps(item)]
+
+
+def _normalizer(step: dict[str, Any]) -> tokenizers.normalizers.Normalizer:
+    """A step as the library has it, but SentencePiece's tables, which it does not follow as SentencePiece does."""
+    import tokenizers
+
+    if step.get("type") == "Precompiled":
+        return tokenizers.normalizers.Normalizer.custom(_CharsmapStep(Charsmap(step["precompiled_charsmap"])))
+    alone = {"model": {"type": "WordLevel", "vocab": {}, "unk_token": ""}, "normalizer": step}
+    return tokenizers.Tokenizer.from_str(json.dumps(alone)).normalizer
+
+
+class _CharsmapStep:
+    """What the library calls for a part of a text."""
+
+    def __init__(self, charsmap: Charsmap) -> None:
+        self._charsmap = charsmap
+
+    def normalize(self, part: Any) -> None:
+        """Put the normalized text in place of the whole part."""
+        text = part.normalized
+        normalized = self._charsmap.normalize(text)
+        if normalized != text:
+            part.replace(text, normalized)
 
 
 def _added_token(token: dict[str, Any]) -> tokenizers.AddedToken:

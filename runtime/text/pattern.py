@@ -1,17 +1,13 @@
-"""Tables and patterns from a file that a text will be run through: are they safe to follow?"""
+"""Patterns from a file that a text will be run through: are they safe to follow?"""
 
 from __future__ import annotations
 
-import base64
 import re
 from dataclasses import dataclass
-from typing import Any
-
-import numpy as np
 
 from .pattern_cost import CHOICES_LIMIT, choices_of
 
-__all__ = ["check_charsmap", "check_pattern"]
+__all__ = ["check_pattern"]
 
 PATTERN_LIMIT = 1 << 16
 REPEAT_LIMIT = 1024
@@ -20,37 +16,6 @@ UNBOUNDED_LIMIT = 2  # unbounded quantifiers in one alternative; the published p
 
 _GROUP_PREFIX = re.compile(r"\?(?:[:=!>]|<[=!]|<\w{1,32}>|[a-zA-Z-]{1,8}[:)])")
 _BRACE = re.compile(r"(\d{0,6})(,?)(\d{0,6})\}")
-
-
-def check_charsmap(encoded: Any) -> str | None:
-    """What is wrong with SentencePiece's compiled normalization, or None.
-
-    The blob is the size of a double-array trie, the trie (units of 32 bits: label in bits 0-7, leaf flag in bit 8,
-    offset in bits 10-30, shifted by eight more if bit 9 is set; bit 31 marks values), and the replacements, each ended
-    by a NUL. The library follows offsets and values without looking, so all that it may follow are checked.
-    """
-    try:
-        blob = base64.b64decode(encoded, validate=True)
-    except (TypeError, ValueError):
-        return "not a base64 string"
-    size = int.from_bytes(blob[:4], "little")
-    if len(blob) < 4 or size % 1024 or not 0 < size <= len(blob) - 4:
-        return "the trie has an impossible size"
-    units = np.frombuffer(blob, dtype="<u4", count=size // 4, offset=4)
-    replacements = np.frombuffer(blob, dtype=np.uint8, offset=4 + size)
-    indices = np.arange(len(units), dtype=np.uint32)
-    offsets = (units >> 10) << ((units & 0x200) >> 6)
-    inner = (units >> 31) == 0
-    if (((indices ^ offsets) | 0xFF)[inner] >= len(units)).any():
-        return "an offset of the trie leads outside it"
-    values = (units & 0x7FFFFFFF)[~inner]
-    if (values >= len(replacements)).any() or ((replacements[values] & 0xC0) == 0x80).any():
-        return "a value of the trie is not the start of a replacement"
-    try:
-        str(replacements.tobytes(), "utf-8")
-    except UnicodeDecodeError:
-        return "the replacements are not UTF-8"
-    return None
 
 
 def check_pattern(pattern: str) -> str | None:

@@ -17,11 +17,11 @@ import numpy as np
 
 from ..errors import ModelFormatError, UnsupportedModelError, quote
 from .checks import PIECE_LIMIT
+from .pre_tokenizers import PRE_TOKENIZERS, WHOLE_WORDS
 
 __all__ = [
+    "END_PIECES",
     "PHANTOM_SPACE",
-    "PRE_TOKENIZERS",
-    "WHOLE_WORDS",
     "TokenType",
     "VocabularyArrays",
     "description_of",
@@ -37,33 +37,10 @@ class TokenType:
     UNDEFINED, NORMAL, UNKNOWN, CONTROL, USER_DEFINED, UNUSED, BYTE = range(7)
 
 
-_CONTRACTIONS = "(?:'[sS]|'[tT]|'[rR][eE]|'[vV][eE]|'[mM]|'[lL][lL]|'[dD])"
-_GPT2 = r"'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+"
-_TIKTOKEN = (
-    _CONTRACTIONS + r"|[^\r\n\p{{L}}\p{{N}}]?\p{{L}}+|\p{{N}}{digits}"
-    r"| ?[^\s\p{{L}}\p{{N}}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
+# Control tokens that end a turn in the published chat models; llama.cpp knows them by their text as well.
+END_PIECES = frozenset(
+    ("<|eot_id|>", "<|eom_id|>", "<|im_end|>", "<|end|>", "<end_of_turn>", "<|endoftext|>", "<|end_of_text|>", "</s>")
 )
-_UPPER = r"[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]"
-_LOWER = r"[\p{Ll}\p{Lm}\p{Lo}\p{M}]"
-_CASED = (
-    rf"[^\r\n\p{{L}}\p{{N}}]?{_UPPER}*{_LOWER}+%s|[^\r\n\p{{L}}\p{{N}}]?{_UPPER}+{_LOWER}*%s|\p{{N}}%s"
-    r"| ?[^\s\p{L}\p{N}]+[\r\n/]*|\s*[\r\n]+|\s+(?!\S)|\s+"
-)
-_DIGIT_THEN_GPT2 = (r"\p{N}", _GPT2)
-_QWEN2 = (_TIKTOKEN.format(digits=""),)
-_LLAMA3 = (_TIKTOKEN.format(digits="{1,3}"),)
-
-PRE_TOKENIZERS: dict[str, tuple[str, ...]] = {
-    "default": (r"[\p{P}\$\+<=>\^~\|]+", _GPT2, r"\p{N}+", "[0-9][0-9][0-9]"),
-    **dict.fromkeys(("gpt-2", "phi-2", "mpt", "olmo", "jais", "exaone4", "roberta-bpe", "mellum"), (_GPT2,)),
-    **dict.fromkeys(("smollm", "starcoder", "refact", "command-r", "codeshell", "exaone"), _DIGIT_THEN_GPT2),
-    **dict.fromkeys(("qwen2", "stablelm2", "deepseek-r1-qwen", "megrez"), _QWEN2),
-    **dict.fromkeys(("llama-bpe", "llama-v3", "llama3", "dbrx", "smaug-bpe", "glm4", "chatglm-bpe"), _LLAMA3),
-    "falcon": (r"[\p{P}\$\+<=>\^~\|`]+", _GPT2, "[0-9][0-9][0-9]"),
-    "tekken": (_CASED % ("", "", ""),),
-    **dict.fromkeys(("gpt-4o", "llama4"), (_CASED % (_CONTRACTIONS + "?", _CONTRACTIONS + "?", "{1,3}"),)),
-}
-WHOLE_WORDS = ("llama-bpe", "llama-v3", "llama3", "tekken", "gpt-4o", "llama4")  # a known word needs no merges
 _BOS_BY_DEFAULT = ("llama-bpe", "llama-v3", "llama3", "tekken")
 _SEPARATED = ("roberta-bpe",)
 
@@ -81,6 +58,9 @@ class VocabularyArrays:
         self.pre = self.get("pre", str, "default")
         self.tokens = self.checked_tokens()
         self.types = self.checked_types()
+        # Some files say that these are ordinary; llama.cpp overrules them as well.
+        for token in [token for token, piece in enumerate(self.tokens) if piece in END_PIECES]:
+            self.types[token] = TokenType.CONTROL
 
     def fail(self, key: str, what: str) -> NoReturn:
         raise ModelFormatError(self.path, None, self.prefix + key, what)
@@ -244,9 +224,7 @@ def sentencepiece_bpe(arrays: VocabularyArrays, normalized: bool = False) -> dic
     unknown = arrays.token_id("unknown_token_id", 0)
     prefix = arrays.get("add_space_prefix", bool, True)
     normalizers = _normalizers(arrays) if normalized else []
-    if prefix:
-        normalizers.append({"type": "Prepend", "prepend": PHANTOM_SPACE})
-    normalizers.append({"type": "Replace", "pattern": {"String": " "}, "content": PHANTOM_SPACE})
+    normalizers += _escaped_spaces(prefix)
     decoders: list[dict[str, Any]] = [
         {"type": "Replace", "pattern": {"String": PHANTOM_SPACE}, "content": " "},
         {"type": "ByteFallback"},
@@ -304,8 +282,12 @@ def _unigram(arrays: VocabularyArrays) -> dict[str, Any]:
         0.0 if kind == TokenType.USER_DEFINED else score
         for score, kind in zip(arrays.scores(), arrays.types, strict=True)
     ]
-    scheme = "always" if arrays.get("add_space_prefix", bool, True) else "never"
-    metaspace = {"type": "Metaspace", "replacement": PHANTOM_SPACE, "prepend_scheme": scheme, "split": True}
+    prefix = arrays.get("add_space_prefix", bool, True)
+    metaspace = {"type": "Metaspace", "replacement": PHANTOM_SPACE, "split": True}
+    splits: list[dict[str, Any]] = [{**metaspace, "prepend_scheme": "never"}]
+    if TokenType.BYTE in arrays.types:
+        splits.append(_byte_spelling(arrays))
+    decoder = {**metaspace, "prepend_scheme": "always" if prefix else "never"}
     return {
         "model": {
             "type": "Unigram",
@@ -313,10 +295,33 @@ def _unigram(arrays: VocabularyArrays) -> dict[str, Any]:
             "vocab": [[piece, score] for piece, score in zip(arrays.tokens, scores, strict=True)],
             "byte_fallback": TokenType.BYTE in arrays.types,
         },
-        "normalizer": {"type": "Sequence", "normalizers": _normalizers(arrays)},
-        "pre_tokenizer": metaspace,
-        "decoder": {"type": "Sequence", "decoders": [{"type": "ByteFallback"}, metaspace]},
+        # Metaspace itself puts no mark before a text that begins with a space; SentencePiece does.
+        "normalizer": {"type": "Sequence", "normalizers": [*_normalizers(arrays), *_escaped_spaces(prefix)]},
+        "pre_tokenizer": {"type": "Sequence", "pretokenizers": splits},
+        "decoder": {"type": "Sequence", "decoders": [{"type": "ByteFallback"}, decoder]},
     }
+
+
+def _byte_spelling(arrays: VocabularyArrays) -> dict[str, Any]:
+    """A cut through every text such as ``<0x0A>``, so that it is spelled out and is not the byte token: where the
+    fewest pieces would be cut in two.
+    """
+    digit = "[0-9A-Fa-f]"
+    parts = ("<", "0", "x", digit, digit, ">")
+    plain = [p for p, kind in zip(arrays.tokens, arrays.types, strict=True) if kind == TokenType.NORMAL]
+
+    def pieces_across(cut: int) -> int:
+        return sum(re.search(parts[cut - 1] + parts[cut], piece) is not None for piece in plain)
+
+    cut = min(range(1, 6), key=pieces_across)
+    pattern = f"(?<={''.join(parts[:cut])})(?={''.join(parts[cut:])})"
+    return {"type": "Split", "pattern": {"Regex": pattern}, "behavior": "Isolated", "invert": False}
+
+
+def _escaped_spaces(prefix: bool) -> list[dict[str, Any]]:
+    """The mark for spaces, also before the text where the model asks for a `prefix`."""
+    escape = {"type": "Replace", "pattern": {"String": " "}, "content": PHANTOM_SPACE}
+    return [*([{"type": "Prepend", "prepend": PHANTOM_SPACE}] if prefix else []), escape]
 
 
 def _normalizers(arrays: VocabularyArrays) -> list[dict[str, Any]]:

@@ -17,7 +17,7 @@ from ..errors import InvalidInputError, ModelFormatError, UnsupportedModelError,
 from ..files.json_file import parse_json
 from .checks import Spec
 from .library import LibraryEncoder
-from .specification import PHANTOM_SPACE, TokenType, VocabularyArrays, description_of
+from .specification import END_PIECES, PHANTOM_SPACE, TokenType, VocabularyArrays, description_of
 
 __all__ = ["PieceDecoder", "StreamDecoder", "Tokenizer"]
 
@@ -25,10 +25,6 @@ __all__ = ["PieceDecoder", "StreamDecoder", "Tokenizer"]
 # ask for more than a gigabyte and ten seconds; no context holds as many tokens.
 TEXT_LIMIT = 4 << 20
 
-# Control tokens that end a turn in the published chat models; llama.cpp knows them by their text as well.
-_END_PIECES = frozenset(
-    ("<|eot_id|>", "<|eom_id|>", "<|im_end|>", "<|end|>", "<end_of_turn>", "<|endoftext|>", "<|end_of_text|>", "</s>")
-)
 _WORDPIECE_CLEANUP = (" .", " ?", " !", " ,", " ' ", " n't", " 'm", " 's", " 've", " 're")
 
 
@@ -219,7 +215,7 @@ class Tokenizer:
         self.pad_token_id = roles["padding"]
         self.unk_token_id = roles["unknown"]
         ends = {roles["eos"], roles["eot"], roles["eom"]}
-        ends |= {token for token in self.control_token_ids if pieces[token] in _END_PIECES}
+        ends |= {token for token in self.control_token_ids if pieces[token] in END_PIECES}
         self.end_token_ids = frozenset(token for token in ends if token is not None)
 
     @classmethod

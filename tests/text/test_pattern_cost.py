@@ -9,7 +9,7 @@ import pytest
 from edgeformer.errors import InvalidInputError
 from edgeformer.text.pattern import check_pattern
 from edgeformer.text.pattern_cost import choices_of, steps_over, steps_over_any, uneven_parts
-from edgeformer.text.specification import PRE_TOKENIZERS
+from edgeformer.text.pre_tokenizers import PRE_TOKENIZERS
 from support.descriptions import changed, made
 
 PUBLISHED = {pattern for patterns in PRE_TOKENIZERS.values() for pattern in patterns} | {

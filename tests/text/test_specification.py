@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from edgeformer.errors import ModelFormatError, UnsupportedModelError
 from edgeformer.text.pattern import check_pattern
-from edgeformer.text.specification import PRE_TOKENIZERS
+from edgeformer.text.pre_tokenizers import PRE_TOKENIZERS
 from edgeformer.text.tokenizer import Tokenizer
 from hypothesis import given
 from hypothesis import strategies as st
@@ -89,6 +89,17 @@ def test_text_that_spells_a_control_piece_is_plain_text() -> None:
     assert tokenizer.encode("</s>", add_special_tokens=False, parse_special=True) == [2]
 
 
+def test_an_end_piece_is_a_control_piece_whatever_the_file_says() -> None:
+    """Phi-3's file says that ``</s>`` is a user's; a user's text must not end the turn."""
+    types = [*SENTENCEPIECE["token_type"]]
+    for kind in (1, 4):
+        types[2] = kind
+        tokenizer = from_arrays(**{**SENTENCEPIECE, "token_type": types})
+        assert 2 not in tokenizer.encode("a</s>", add_special_tokens=False)
+        assert tokenizer.encode("</s>", add_special_tokens=False, parse_special=True) == [2]
+        assert 2 in tokenizer.control_token_ids
+
+
 # Unigram
 UNIGRAM: dict[str, Any] = {
     "model": "t5",
@@ -114,8 +125,7 @@ def test_unigram_finds_the_best_segmentation(text: str) -> None:
     tokenizer = from_arrays(**UNIGRAM)
     ids = tokenizer.encode(text, add_special_tokens=False)
     pieces = [tokenizer.token(token) for token in ids]
-    marked = text.replace(" ", "\u2581")
-    marked = marked if marked.startswith("\u2581") else "\u2581" + marked
+    marked = "\u2581" + text.replace(" ", "\u2581")  # before a text that begins with a space, too
     assert "".join(pieces) == marked
     assert sum(UNIGRAM["scores"][token] for token in ids) == pytest.approx(best_segmentation(marked))
 

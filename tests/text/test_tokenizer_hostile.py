@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import base64
+import contextlib
 import copy
 from typing import Any
 
 import pytest
 import tokenizers
 from edgeformer.errors import EdgeformerError, InvalidInputError, ModelFormatError, UnsupportedModelError
+from edgeformer.text.charsmap import Charsmap, CharsmapError
 from edgeformer.text.library import library_errors
-from edgeformer.text.pattern import check_charsmap, check_pattern
+from edgeformer.text.pattern import check_pattern
 from edgeformer.text.tokenizer import TEXT_LIMIT
 from hypothesis import given
 from hypothesis import strategies as st
@@ -176,7 +179,17 @@ def test_safe_patterns(pattern: str) -> None:
 
 @pytest.mark.parametrize("blob", [None, 5, "!", "", "AAAA", "AAQAAA=="])
 def test_charsmaps_that_lead_nowhere(blob: Any) -> None:
-    assert check_charsmap(blob) is not None
+    with pytest.raises(CharsmapError):
+        Charsmap(blob)
+
+
+@given(st.binary(max_size=1024), st.binary(max_size=64))
+def test_any_charsmap_is_read_or_refused(start: bytes, replacements: bytes) -> None:
+    """Tries that lead in circles among them."""
+    trie = (start * 1024)[:1024] if start else bytes(1024)
+    blob = base64.b64encode((1024).to_bytes(4, "little") + trie + replacements).decode()
+    with contextlib.suppress(CharsmapError):
+        Charsmap(blob).normalize("a text \u00e9")
 
 
 NODES: list[tuple[Any, ...]] = [
