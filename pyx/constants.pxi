@@ -21,6 +21,7 @@ for prefix, names in (("ACT", ACTIVATIONS), ("PAIR", PAIRINGS), ("POOL", POOLING
     globals().update({f"{prefix}_{name.upper()}": number for number, name in enumerate(names)})
 
 ALIGNMENT, TILE, PAGE, WEIGHT_CHUNK = EF_ALIGNMENT, EF_TILE, EF_PAGE, EF_WEIGHT_CHUNK
+SPAN = EF_ATTENTION_SPAN
 BLOCK_COLUMNS, BLOCK_BYTES, ROW_TOTAL_BYTES = EF_BLOCK, sizeof(ef_block_activation), sizeof(int32_t)
 
 

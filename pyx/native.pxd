@@ -288,6 +288,8 @@ cdef extern from "edgeformer/kernels/kernels.h" nogil:
     int64_t ef_matmul_scratch(const ef_matrix *weight)
 
 cdef extern from "edgeformer/kernels/attention/attention_scratch.h" nogil:
+    enum:
+        EF_ATTENTION_SPAN
     int64_t ef_attention_scratch(const ef_cache *cache)
     int64_t ef_attention_part(const ef_cache *cache)
     int32_t ef_attention_tiles(int32_t num_queries)

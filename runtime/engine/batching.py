@@ -37,6 +37,9 @@ def batch_of(parts: Sequence[Part], caches: Sequence[CacheSpec]) -> Batch:
         else:
             tables = [part.tables[spec.name] for part in parts]
             pages, seen = [table.pages for table in tables], [table.length for table in tables]
+            if any(table.first for table in tables):  # spans begin where they did, so results do not change
+                begins = [begin - table.first for begin, table in zip(begins, tables, strict=True)]
+                seen = [table.length - table.first for table in tables]
         segments[spec.name, ROWS], page_tables[spec.name] = core.segment_rows(pages, lengths, begins, seen)
     ends = zip(parts, accumulate(lengths), strict=True)
     outputs = [row for part, end in ends for row in range(end - part.num_outputs, end)]

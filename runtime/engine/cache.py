@@ -1,7 +1,8 @@
 """The paged key-value cache's books: which page holds which positions of which sequence.
 
 Pages hold sixteen positions and are counted: a fork shares them, and a sequence that writes into a shared page gets a
-copy of it first. The pages' memory is `core.Cache`.
+copy of it first. Where all attention looks back through a window, pages that no later row sees are given back. The
+pages' memory is `core.Cache`.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ import numpy as np
 from .._kernels import core
 from ..errors import NotEnoughMemoryError
 
-PAGE = core.PAGE  # positions
+PAGE, SPAN = core.PAGE, core.SPAN  # positions; spans, whose borders results depend on, are whole pages
 KV_TYPES = {"f32": core.EF_F32, "f16": core.EF_F16, "q8_0": core.EF_Q8_0}  # of keys and values
 
 
@@ -93,45 +94,103 @@ class PagePool:
         return bool(self._references[page] > 1)
 
 
-class PageTable:
-    """The pages of one sequence in one cache."""
+def windowed_pages(n_ctx: int, window: int, rows: int) -> int:
+    """The most pages that one sequence of `n_ctx` positions holds of a cache with a window, fed `rows` at a time.
 
-    def __init__(self, pool: PagePool) -> None:
-        self.pool = pool
-        self.pages: list[int] = []
-        self.length = 0
+    A window and the rest of a span before the rows of a run; the same again before a call of several runs, for its
+    undoing; and a page of which both have a copy.
+    """
+    return pages_of(min(n_ctx, rows + 2 * (window + SPAN + PAGE))) + 1
+
+
+class PageTable:
+    """The pages of one sequence in one cache.
+
+    Parameters
+    ----------
+    pool : PagePool
+    window : int
+        A row sees so many positions at most, its own the last of them; 0: all.
+    """
+
+    def __init__(self, pool: PagePool, window: int = 0) -> None:
+        self.pool, self.window, self.length = pool, window, 0
+        self._held: tuple[int, list[int]] = 0, []  # one object, so that Ctrl-C finds both changed or neither
+
+    @property
+    def first(self) -> int:
+        """The first position that is kept, where a span begins."""
+        return self._held[0]
+
+    @property
+    def pages(self) -> list[int]:
+        """The pages from there on."""
+        return self._held[1]
+
+    @property
+    def least_length(self) -> int:
+        """What it can be truncated to, beside nothing: from there on rows see positions that are kept."""
+        return self.first + self.window - 1 if self.first else 0
 
     def extend(self, count: int) -> None:
-        """Makes room for `count` more positions, which become part of the length; on failure nothing has changed."""
-        before = len(self.pages)
+        """Makes room for `count` more positions, which become part of the length; on failure nothing has changed.
+
+        Gives back what they do not see, which they would not if they were forgotten and others came.
+        """
+        if self.window:
+            self._drop()
+        first, pages = self._held
+        before = len(pages)
         try:
-            while len(self.pages) * PAGE < self.length + count:
-                self.pages.append(self.pool.allocate())
-            self._own_page_of(self.length, before)
+            while first + len(pages) * PAGE < self.length + count:
+                pages.append(self.pool.allocate())
+            self._own_page_of(self.length - first, before)
         except BaseException:  # Ctrl-C, too
             self._keep(before)
             raise
         self.length += count
 
-    def _own_page_of(self, position: int, num_old: int) -> None:
-        index = position // PAGE
-        if index < num_old and self.pool.is_shared(self.pages[index]):
-            shared, mine = self.pages[index], self.pool.allocate()
+    def _drop(self) -> None:
+        first, pages = self._held
+        count = max(self.length + 1 - self.window - first, 0) // SPAN * (SPAN // PAGE)
+        if count:
+            self._held = first + count * PAGE, pages[count:]
+            self.pool.release(pages[:count])
+
+    def _own_page_of(self, offset: int, num_old: int) -> None:
+        index, pages = offset // PAGE, self.pages
+        if index < num_old and self.pool.is_shared(pages[index]):
+            shared, mine = pages[index], self.pool.allocate()
             self.pool.memory.copy_page(shared, mine)
-            self.pages[index] = mine
+            pages[index] = mine
             self.pool.release([shared])
 
     def fork(self) -> PageTable:
         """A table of the same positions, every page shared."""
-        other = PageTable(self.pool)
-        other.pages, other.length = list(self.pages), self.length
+        other = PageTable(self.pool, self.window)
+        other._held, other.length = (self.first, list(self.pages)), self.length
         self.pool.share(other.pages)
         return other
 
     def truncate(self, length: int) -> None:
-        """Forgets the positions from `length` on."""
+        """Forgets the positions from `length` on, which is 0 or not below `least_length`."""
         self.length = length
-        self._keep(pages_of(length))
+        self._keep(pages_of(length - self.first) if length else 0)
+        if length == 0:
+            self._held = 0, []
+
+    def restore(self, other: PageTable) -> None:
+        """Becomes what `other`, a fork from before, is; that has nothing afterwards."""
+        gone = self.pages
+        self.length, self._held = other.length, other._held
+        other.length, other._held = 0, (0, [])
+        self.pool.release(gone)
+
+    def clear(self) -> list[int]:
+        """Forgets everything, and leaves it to the caller to give these pages back."""
+        pages = self.pages
+        self.length, self._held = 0, (0, [])
+        return pages
 
     def _keep(self, count: int) -> None:
         """Gives all but the first `count` pages back: once they are no longer listed here, so that none which is listed

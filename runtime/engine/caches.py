@@ -19,6 +19,8 @@ class Caches:
     memories : mapping of str to core.Cache
     contexts : int
         Whole contexts that all caches which outlive a run have pages for.
+    windows : mapping of str to int
+        How many positions rows see of those that all attention sees a window of.
 
     Attributes
     ----------
@@ -26,10 +28,16 @@ class Caches:
         Pages that the sequences of one run share in a cache that is forgotten after it; None where there is none.
     """
 
-    def __init__(self, specs: Mapping[str, CacheSpec], memories: Mapping[str, core.Cache], contexts: int) -> None:
+    def __init__(
+        self,
+        specs: Mapping[str, CacheSpec],
+        memories: Mapping[str, core.Cache],
+        contexts: int,
+        windows: Mapping[str, int],
+    ) -> None:
         self.lock = fork_safe_lock()
         self.contexts = contexts
-        self.memories = dict(memories)
+        self.memories, self.windows = dict(memories), dict(windows)
         self._lifetimes = {name: spec.lifetime for name, spec in specs.items()}
         of_runs = [memory.num_pages for name, memory in memories.items() if self._lifetimes[name] == PASS]
         self.run_pages = min(of_runs, default=None)
@@ -37,7 +45,11 @@ class Caches:
 
     def tables(self, *lifetimes: str) -> dict[str, PageTable]:
         """An empty page table in each cache of these lifetimes."""
-        return {name: PageTable(pool) for name, pool in self.pools.items() if self._lifetimes[name] in lifetimes}
+        return {
+            name: PageTable(pool, self.windows.get(name, 0))
+            for name, pool in self.pools.items()
+            if self._lifetimes[name] in lifetimes
+        }
 
     def of_lifetime(self, tables: Mapping[str, PageTable], lifetime: str) -> list[PageTable]:
         """Those of `tables` whose cache has this lifetime."""

@@ -26,7 +26,7 @@ from .memory_plan import (
     plan_recipes,
 )
 from .program import Program
-from .programs import ProgramKey, cache_specs, compile_programs, largest_run, weight_stacks
+from .programs import ProgramKey, cache_specs, cache_windows, compile_programs, largest_run, weight_stacks
 from .threads import Threads, threads_for
 from .weights import Weights
 
@@ -114,7 +114,7 @@ def _caches(recipes: Mapping[ProgramKey, Recipe], n_ctx: int, rows: int, kv_type
         name: core.Cache(pages[name], s.num_layers, s.num_heads, s.key_dim, s.value_dim, cache_element(s, kv_type))
         for name, s in specs.items()
     }
-    return Caches(specs, memories, contexts)
+    return Caches(specs, memories, contexts, cache_windows(recipes))
 
 
 def _plan_within(

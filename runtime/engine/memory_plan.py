@@ -14,8 +14,8 @@ from ..graph.graph import PASS, CacheSpec
 from ..graph.recipe import ALIGNMENT, Recipe
 from ..host.limits import default_threads
 from ..models.registry import build_architecture
-from .cache import KV_TYPES, pages_of
-from .programs import ProgramKey, cache_specs, compile_programs, largest_run, rows_per_run, weight_stacks
+from .cache import KV_TYPES, pages_of, windowed_pages
+from .programs import ProgramKey, cache_specs, cache_windows, compile_programs, largest_run, rows_per_run, weight_stacks
 from .weights import stack_bytes
 
 MAX_SEQUENCES = 64  # contexts that the page pools may hold where memory allows
@@ -146,8 +146,12 @@ def plan_recipes(
 
 
 def pages_for(recipes: Mapping[ProgramKey, Recipe], n_ctx: int, rows: int, contexts: int) -> dict[str, int]:
-    """Pages of every cache: `contexts` whole contexts, or the rows of one run where they are forgotten after it."""
+    """Pages of every cache: what `contexts` whole contexts keep, or the rows of one run where they are forgotten after
+    it.
+    """
     pages = dict.fromkeys(cache_specs(recipes), pages_of(n_ctx) * contexts)
+    for name, window in cache_windows(recipes).items():
+        pages[name] = windowed_pages(n_ctx, window, rows) * contexts
     for recipe in recipes.values():
         capacities = recipe.capacities(rows, segments=max(1, rows // 8))
         for use in recipe.cache_uses:

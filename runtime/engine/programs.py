@@ -10,7 +10,7 @@ from ..errors import UnsupportedModelError
 from ..files.gguf.reader import GGUFFile
 from ..graph.architecture import Architecture
 from ..graph.compiler import compile_graph
-from ..graph.graph import CacheSpec, Graph
+from ..graph.graph import SEQUENCE, CacheSpec, Graph
 from ..graph.recipe import Recipe, Stack
 from ..quants import TYPES
 from .weights import supported_type
@@ -59,6 +59,18 @@ def compile_program(graph: Graph, outputs: tuple[str, ...], type_of: Callable[[s
 def cache_specs(recipes: Mapping[ProgramKey, Recipe]) -> dict[str, CacheSpec]:
     """The caches of all programs by name."""
     return {spec.name: spec for recipe in recipes.values() for spec in recipe.caches}
+
+
+def cache_windows(recipes: Mapping[ProgramKey, Recipe]) -> dict[str, int]:
+    """The caches of sequences that all attention sees a window of, and the widest: what is older need not be kept."""
+    seen: dict[str, set[int]] = {}
+    for recipe in recipes.values():
+        for op in recipe.ops:
+            if op.kind == "attention":
+                spec, fields = recipe.caches[int(op.fields["cache"])], op.fields
+                bounded = spec.lifetime == SEQUENCE and fields["causal"] and not fields.get("bias_rows")
+                seen.setdefault(spec.name, set()).add(int(fields["window"]) if bounded else 0)
+    return {name: max(windows) for name, windows in seen.items() if 0 not in windows}
 
 
 def weight_stacks(recipes: Mapping[ProgramKey, Recipe]) -> set[Stack]:

@@ -37,7 +37,7 @@ class Runner:
 
     def close(self) -> None:
         """Forgets weights, caches and programs."""
-        self.programs, self.caches = {}, Caches({}, {}, 0)
+        self.programs, self.caches = {}, Caches({}, {}, 0, {})
         self._binder.clear()
         self._threads = None
 
@@ -195,8 +195,10 @@ class Runner:
             row_bytes = 4 * sum(width for _, width, _ in program.recipe.outputs.values())
             max_outputs = max(1, min(max_outputs, MAX_OUTPUT_BYTES // row_bytes))
         results: list[dict[str, np.ndarray]] = []
+        runs = cut_runs([len(array) for array in arrays], asked, program.max_rows, max_outputs)
+        kept = [sequence.keep() if len(runs) > 1 else {} for sequence in sequences]
         try:
-            for run in cut_runs([len(array) for array in arrays], asked, program.max_rows, max_outputs):
+            for run in runs:
                 parts = []
                 for feed, begin, end, num_outputs in run:
                     sequence = sequences[feed]
@@ -204,9 +206,11 @@ class Runner:
                     parts.append(Part(arrays[feed][begin:end], before[feed] + begin, sequence.tables, num_outputs))
                 results.append(self._run(program, batch_of(parts, program.recipe.caches), cancel))
         except BaseException:
-            for sequence, length in zip(sequences, before, strict=True):
-                sequence.cut(length)
+            for sequence, length, tables in zip(sequences, before, kept, strict=True):
+                sequence.cut(length, tables)
             raise
+        finally:
+            release(table for tables in kept for table in tables.values())
         return _joined(results, program)
 
     def _run(self, program: Program, batch: Batch, cancel: core.CancelFlag | None) -> dict[str, np.ndarray]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import weakref
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 from ..errors import InvalidInputError
 from ..graph.graph import SEQUENCE, SOURCE
@@ -59,11 +59,17 @@ class CachedSequence:
             self.cut(before)
             raise
 
-    def cut(self, length: int) -> None:
-        """Forgets the rows from `length` on, under the session's lock."""
+    def cut(self, length: int, kept: Mapping[str, PageTable] | None = None) -> None:
+        """Forgets the rows from `length` on, under the session's lock. `kept`: what `keep` gave at that length."""
+        for name, table in (kept or {}).items():
+            self.tables[name].restore(table)
         for table in self._growing:
             table.truncate(min(table.length, length))
         self.length = length
+
+    def keep(self) -> dict[str, PageTable]:
+        """Forks of the tables with windows, for `cut` after several runs, which move the windows on."""
+        return {name: table.fork() for name, table in self.tables.items() if table.window}
 
     def fork(self) -> CachedSequence:
         """A sequence with the same past; pages are shared until one of the two writes.
@@ -86,12 +92,19 @@ class CachedSequence:
         Raises
         ------
         InvalidInputError
-            The sequence has fewer rows, or was freed.
+            The sequence has fewer rows, or was freed, or the windows of the model's attention have moved on: what rows
+            after `length` would see is no longer there. To 0 it can always be truncated.
         """
         with self.caches.lock:
             self._check()
             if not 0 <= length <= self.length:
                 raise InvalidInputError(f"cannot truncate a sequence of {self.length} positions to {length}")
+            least = max((table.least_length for table in self._growing), default=0)
+            if 0 < length < least:
+                raise InvalidInputError(
+                    f"cannot truncate a sequence of {self.length} positions to {length}: its cache keeps a window, and "
+                    f"{least} is the least; truncate to 0 and feed the beginning again, or fork before"
+                )
             self.cut(length)
 
     def free(self) -> None:
@@ -106,5 +119,4 @@ class CachedSequence:
 def release(tables: Iterable[PageTable]) -> None:
     """Empties page tables, from any thread and from finalizers."""
     for table in tables:
-        pages, table.pages, table.length = table.pages, [], 0
-        table.pool.release_later(pages)
+        table.pool.release_later(table.clear())

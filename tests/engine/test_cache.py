@@ -11,7 +11,7 @@ from types import FrameType
 
 import pytest
 from edgeformer.engine import cache
-from edgeformer.engine.cache import PAGE, PagePool, PageTable
+from edgeformer.engine.cache import PAGE, SPAN, PagePool, PageTable, pages_of
 from edgeformer.engine.sequence import release
 from edgeformer.errors import NotEnoughMemoryError
 from hypothesis import settings
@@ -48,12 +48,22 @@ class Books(RuleBasedStateMachine):
         try:
             table.extend(count)
         except NotEnoughMemoryError:
-            assert (table.length, table.pages, self.pool.num_free) == (begin, pages, free)
+            assert table.length == begin
+            if not table.window:
+                assert (table.pages, self.pool.num_free) == (pages, free)
             return
         for position in range(begin, begin + count):
-            self.memory.pages[table.pages[position // PAGE]][position % PAGE] = self.next_value
+            self.page_of(table, position)[position % PAGE] = self.next_value
             content.append(self.next_value)
             self.next_value += 1
+
+    def page_of(self, table: PageTable, position: int) -> list[int]:
+        return self.memory.pages[table.pages[(position - table.first) // PAGE]]
+
+    @rule(window=st.integers(1, 60))
+    def begin_with_a_window(self, window: int) -> None:
+        if len(self.tables) < 6:
+            self.tables.append((PageTable(self.pool, window), []))
 
     @rule(index=st.integers(0, 7))
     def fork(self, index: int) -> None:
@@ -65,8 +75,22 @@ class Books(RuleBasedStateMachine):
     def truncate(self, index: int, fraction: float) -> None:
         table, content = self.tables[index % len(self.tables)]
         length = int(table.length * fraction)
-        table.truncate(length)
-        del content[length:]
+        if not 0 < length < table.least_length:
+            table.truncate(length)
+            del content[length:]
+
+    @rule(index=st.integers(0, 7), count=st.integers(1, 4 * PAGE))
+    def append_and_undo(self, index: int, count: int) -> None:
+        """Several steps, which move a window on."""
+        table, _ = self.tables[index % len(self.tables)]
+        kept, before = table.fork(), (table.length, table.first, list(table.pages))
+        try:
+            for _ in range(4):
+                table.extend(count)
+        except NotEnoughMemoryError:
+            pass
+        table.restore(kept)
+        assert (table.length, table.first, table.pages, kept.pages) == (*before, [])
 
     @rule(index=st.integers(0, 7))
     def free(self, index: int) -> None:
@@ -78,7 +102,15 @@ class Books(RuleBasedStateMachine):
     @invariant()
     def reads_back_what_was_written(self) -> None:
         for table, content in self.tables:
-            assert [self.memory.pages[table.pages[p // PAGE]][p % PAGE] for p in range(table.length)] == content
+            seen = range(table.first, table.length)
+            assert [self.page_of(table, p)[p % PAGE] for p in seen] == content[table.first :]
+            assert len(content) == table.length and len(table.pages) == pages_of(table.length - table.first)
+
+    @invariant()
+    def windows_hold_what_the_next_row_sees_and_little_more(self) -> None:
+        for table, _ in self.tables:
+            next_sees = max(table.length + 1 - table.window, 0) if table.window else 0
+            assert table.first <= next_sees and table.first % SPAN == 0
 
     @invariant()
     def every_page_is_free_or_held(self) -> None:
@@ -125,18 +157,20 @@ def interrupted(call: Callable[[], object], line: int) -> bool:
 OPERATIONS: dict[str, Callable[[PageTable], object]] = {
     "extend": lambda table: table.extend(2 * PAGE),
     "truncate": lambda table: table.truncate(PAGE),
+    "restore": lambda table: table.restore(table.fork()),
     "release": lambda table: (release([table]), table.pool.num_free),
 }
 
 
 @pytest.mark.parametrize("forked", [False, True])
+@pytest.mark.parametrize("window", [0, 20])
 @pytest.mark.parametrize("operation", OPERATIONS)
-def test_ctrl_c_at_any_line_never_leaves_a_page_to_two(operation: str, forked: bool) -> None:
+def test_ctrl_c_at_any_line_never_leaves_a_page_to_two(operation: str, window: int, forked: bool) -> None:
     line, went_on = 1, True
     while went_on:
         pool = PagePool(Memory())  # type: ignore[arg-type]
-        table = PageTable(pool)
-        table.extend(3 * PAGE + 4)
+        table = PageTable(pool, window)
+        table.extend((SPAN + 3 * PAGE if window else 3 * PAGE) + 4)
         holders = [table, table.fork()] if forked else [table]
         went_on = interrupted(partial(OPERATIONS[operation], table), line)
         other = PageTable(pool)
