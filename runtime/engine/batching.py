@@ -53,6 +53,13 @@ def batch_of(parts: Sequence[Part], caches: Sequence[CacheSpec]) -> Batch:
     return Batch({ROWS: lengths, OUTPUTS: [len(outputs)]}, indices, segments, page_tables)
 
 
+def batch_of_samples(samples: Sequence[np.ndarray], source: str) -> Batch:
+    """The run of samples [rows, width] or [height, width of the grid, width] as the float input `source`."""
+    grids = np.array([[*sample.shape[:-1], 1][:2] for sample in samples], np.int32)
+    rows = np.concatenate([sample.reshape(-1, sample.shape[-1]) for sample in samples])
+    return Batch({ROWS: grids, OUTPUTS: []}, {}, {}, {}, {source: rows})
+
+
 def rows_asked(outputs: str | int | Sequence[int], lengths: list[int]) -> list[int]:
     """How many of its last rows each feed is to give results of.
 

@@ -10,10 +10,9 @@ import numpy as np
 
 from .._kernels import core
 from ..errors import ContextOverflowError, InvalidInputError, NumericError, UnsupportedModelError
-from ..graph.domains import OUTPUTS, ROWS
 from ..graph.graph import SOURCE
 from ..graph.values import Value
-from .batching import Part, batch_of, cut_runs, whole_runs
+from .batching import Part, batch_of, batch_of_samples, cut_runs, whole_runs
 from .caches import Caches
 from .loading import LoadedModel
 from .memory_plan import MAX_OUTPUT_BYTES
@@ -170,10 +169,7 @@ class Runner:
         (source,) = program.recipe.features
         results: dict[str, list[np.ndarray]] = {name: [] for name in program.recipe.outputs}
         for begin, end in self._whole_runs(samples):
-            some = samples[begin:end]
-            grids = np.array([[*sample.shape[:-1], 1][:2] for sample in some], np.int32)
-            rows = np.concatenate([sample.reshape(-1, sample.shape[-1]) for sample in some])
-            batch = Batch({ROWS: grids, OUTPUTS: []}, {}, {}, {}, {source.name: rows})
+            batch = batch_of_samples(samples[begin:end], source.name)
             for name, rows_of_all in self._run(program, batch, cancel).items():
                 domain = program.recipe.outputs[name][2]
                 results[name] += np.split(rows_of_all, np.cumsum(program.rows_of(domain, batch.lengths))[:-1])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import edgeformer
 import numpy as np
@@ -118,21 +119,22 @@ def test_a_session_says_how_many_contexts_it_holds(name: str, contexts: int, gol
         session.forward([(new(), longest)])
 
 
-@pytest.mark.parametrize("beams", [1, 2])
+@pytest.mark.parametrize("more", [{}, {"num_beams": 2}, {"temperature": 1.0, "seed": 4}], ids=str)
 @pytest.mark.parametrize(("prompt", "max_tokens"), [(150, 4), (2, 120)], ids=["long prompts", "long texts"])
+@pytest.mark.parametrize("name", [DECODER, ENCODER_DECODER])
 def test_eight_prompts_with_room_for_two(
-    prompt: int, max_tokens: int, beams: int, golden_gguf: cases.GoldenPath
+    name: str, prompt: int, max_tokens: int, more: dict[str, Any], golden_gguf: cases.GoldenPath
 ) -> None:
-    path = golden_gguf(DECODER, "q8_0")
+    path = golden_gguf(name, "q8_0")
     prompts = [[3 + index] * prompt for index in range(8)]
-    options = {"max_tokens": max_tokens, "num_beams": beams}
+    options = {"max_tokens": max_tokens, **more}
     with edgeformer.load(path, threads=2) as roomy:
         wanted = [result.token_ids for result in roomy.generate(prompts, **options)]
     with edgeformer.load(path, threads=2, max_memory=tight_limit(path, 2, threads=2)) as model:
         assert model.session.contexts == 2
         before = free_pages(model.session)
         assert [result.token_ids for result in model.generate(prompts, **options)] == wanted
-        if beams == 1:
+        if "num_beams" not in more:
             with model.generate(prompts, stream=True, **options) as stream:
                 chunks = list(stream)
             for index, ids in enumerate(wanted):
