@@ -211,12 +211,16 @@ class _Job:
         ]
 
     def _room_for(self, waiting: Sequence[TextRun | BeamSearch]) -> int:
-        """How many of the first of these texts the caches have room for, as long as they are now; at least one."""
+        """How many of the first of these texts the caches have room for, at least one.
+
+        They are counted as long as they are now, for most end early; those that were postponed once, at their longest.
+        """
         beams = self._options.num_beams
         pages = self._session.contexts * pages_of(self._session.n_ctx)
         count = 0
         for item in waiting[: max(MAX_SEQUENCES // beams, 1)]:
-            pages -= pages_of(item.to_read + 1) + beams - 1
+            longest = pages_of(self._fitted[item.index].longest)
+            pages -= beams * longest if item.postponed else pages_of(item.to_read + 1) + beams - 1
             if pages < 0:
                 break
             count += 1
@@ -287,6 +291,7 @@ class _Fitted:
         self.feed = feed
         self.max_tokens = max_tokens
         self.truncated = truncated
+        self.longest = max(len(prompt), len(feed) + max_tokens)  # positions of the source, or of prompt and text
 
 
 def end_token_ids(verbs: VerbBase) -> frozenset[int]:
