@@ -25,9 +25,18 @@ def fixed_tokens(vocab_size: int, length: int) -> list[int]:
     return [(7919 * i + 13) % vocab_size for i in range(length)]
 
 
+def fixed_rows(width: int, length: int) -> np.ndarray:
+    """Float rows from -1 to 1 that depend on nothing but their width: float32 [length, width]."""
+    import numpy as np
+
+    return (np.array(fixed_tokens(257, length * width), np.float32).reshape(length, width) - 128) / 128
+
+
 def fixed_outputs(session: Session) -> np.ndarray:
-    """Logits, or an encoder's hidden states, of `fixed_tokens`: float32 [tokens, width]."""
+    """Logits, or the hidden states of what is read whole, for fixed tokens or rows: float32 [tokens, width]."""
     length = min(LENGTH, session.n_ctx)
+    if session.features_taken is not None:
+        return session.features([fixed_rows(session.features_taken.width, length)])[0]
     tokens = fixed_tokens(session.vocab_size, length)
     if not session.step_outputs:
         return session.hidden([tokens])
@@ -74,9 +83,9 @@ def hash_files(
 ) -> None:
     """Show that a model's numbers do not depend on the machine: hashes for each instruction set and thread count.
 
-    Runs a fixed token sequence and prints the SHA-256 of the logits (an encoder's hidden states) for each instruction
-    set, for 1 and 2 threads, with norms by Numba and by C. Compare the hash with another machine's. Exit code 1 if two
-    hashes of a file differ.
+    Runs fixed tokens, or fixed rows of an image or sound, and prints the SHA-256 of the logits, or hidden states, for
+    each instruction set, for 1 and 2 threads, with norms by Numba and by C. Compare the hash with another machine's.
+    Exit code 1 if two hashes of a file differ.
 
     Example: edgeformer hash my-model.gguf
     """

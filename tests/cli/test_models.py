@@ -17,6 +17,7 @@ import pytest
 from edgeformer.cli import main
 from edgeformer.errors import ModelNotFoundError
 from edgeformer.tools.demo import CHECKPOINT
+from golden import cases
 from support.checkpoints import LLAMA, llama_tensors, write_folder
 
 
@@ -291,6 +292,16 @@ def test_hash_finds_the_same_bits_everywhere(dates: str, capsys: pytest.CaptureF
     assert len({row["sha256"] for row in found["rows"]}) == 1
     assert {row["threads"] for row in found["rows"]} == {1, 2}
     assert "all equal" in run(capsys, "hash", dates)
+
+
+@pytest.mark.parametrize("name", cases.FEATURES)
+def test_models_of_images_and_sounds_are_hashed_and_measured(
+    name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = str(cases.converter(tmp_path)(name, "q8_0"))
+    assert run_json(capsys, "hash", path)["equal"]
+    [row] = json.loads(run(capsys, "bench", "-m", path, "-p", "4", "-r", "1", "-o", "json"))
+    assert row["test"] == "pp4" and row["avg_ts"] > 0
 
 
 def test_hash_says_when_bits_differ(
