@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 
 from ..errors import GraphError
+from .domains import Domain
 from .graph import SEQUENCE, SOURCE, CacheSpec, Graph
 from .values import Node
 
@@ -20,8 +21,9 @@ def check_programs(programs: Mapping[str, Graph]) -> None:
     Raises
     ------
     GraphError
-        An attention reads what no program stored before, a layer of a cache is stored twice or is not there, programs
-        do not agree about a cache, rows of a tensor are left over, an output has a name that nobody asks for.
+        An attention reads what no program stored before, or goes by positions of rows that are not in its cache; a
+        layer of a cache is stored twice or is not there, programs do not agree about a cache, rows of a tensor are left
+        over, an output has a name that nobody asks for.
     """
     stored = {name: {layer for _, layer in _layers(graph, "store_kv")} for name, graph in programs.items()}
     caches: dict[str, CacheSpec] = {}
@@ -57,18 +59,25 @@ def _check_caches(program: str, graph: Graph, known: dict[str, CacheSpec]) -> No
 def _check_layers(program: str, graph: Graph, elsewhere: set[Layer]) -> None:
     """Every attention reads a layer that was stored before it, and what is kept is stored once."""
     kept = {spec.name for spec in graph.caches if spec.lifetime in KEPT}
-    seen: set[Layer] = set()
+    seen: dict[Layer, Domain] = {}
     for node in graph.nodes:
         if node.kind not in ("store_kv", "attention"):
             continue
         layer = node.attributes["cache"], node.attributes["layer"]
         place = f"layer {layer[1]} of the cache {layer[0]!r}"
-        if node.kind == "attention" and layer not in seen | elsewhere:
+        if node.kind == "attention" and layer not in seen.keys() | elsewhere:
             raise GraphError(graph.path, program, f"an attention reads {place}, which nothing has stored before it")
+        if node.kind == "attention" and seen.get(layer) != node.inputs[0].domain and _goes_by_positions(node):
+            what = f"an attention over {place} goes by the positions of its rows, which are not stored there"
+            raise GraphError(graph.path, program, f"{what}: it can have no mask, window, prefix or bias")
         if node.kind == "store_kv" and layer in seen and layer[0] in kept:
             raise GraphError(graph.path, program, f"{place} is stored twice: the second overwrites the first")
         if node.kind == "store_kv":
-            seen.add(layer)
+            seen[layer] = node.inputs[0].domain
+
+
+def _goes_by_positions(node: Node) -> bool:
+    return any(node.attributes[name] for name in ("causal", "window", "prefix")) or node.attributes["bias"] is not None
 
 
 def _check_outputs(program: str, graph: Graph) -> None:

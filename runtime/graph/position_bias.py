@@ -98,12 +98,13 @@ def relative_buckets(num_buckets: int, max_distance: int, *, bidirectional: bool
     exact = one_way // 2
     if not 1 <= exact < max_distance:
         raise ValueError(f"{num_buckets} buckets do not go with a distance of {max_distance}")
-    # Bucket exact + i begins at the distance r with log(r / exact) / log(max_distance / exact) = i / growing.
     growing, distances = one_way - exact, range(max_distance + 1)
-    first = [
-        bisect_left(distances, max_distance**i * exact**growing, key=lambda r, i=i: r**growing * exact**i)
-        for i in range(growing)
-    ]
+
+    def beginning(i: int) -> int:
+        """The distance r of bucket exact + i: log(r / exact) / log(max_distance / exact) = i / growing."""
+        return bisect_left(distances, max_distance**i * exact**growing, key=lambda r: r**growing * exact**i)
+
+    first = [beginning(i) for i in range(growing)]
     buckets = np.searchsorted([*range(exact), *first], np.abs(distances), side="right") - 1
     return np.concatenate([buckets[::-1], buckets[1:] + one_way]) if bidirectional else buckets[::-1]
 

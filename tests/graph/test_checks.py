@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import pytest
@@ -10,6 +11,7 @@ from edgeformer.errors import GraphError, UnsupportedModelError
 from edgeformer.graph.architecture import Architecture
 from edgeformer.graph.domains import TOKENS
 from edgeformer.graph.graph import CacheSpec, Graph
+from edgeformer.graph.position_bias import alibi_bias
 from edgeformer.graph.values import Value
 
 WIDTH = 32
@@ -28,8 +30,8 @@ def cache(graph: Graph, lifetime: str = "sequence", layers: int = 2, name: str =
     return graph.cache(name, layers, 2, WIDTH // 2, WIDTH // 2, lifetime)
 
 
-def attend(graph: Graph, x: Value, spec: CacheSpec, layer: int) -> Value:
-    return graph.attention(x, spec, layer, causal=True, scale=0.25)
+def attend(graph: Graph, x: Value, spec: CacheSpec, layer: int, *, causal: bool = True, **rest: Any) -> Value:
+    return graph.attention(x, spec, layer, causal=causal, scale=0.25, **rest)
 
 
 def forgotten_store(graph: Graph, x: Value) -> None:
@@ -111,11 +113,11 @@ def reads_sources(graph: Graph, x: Value) -> None:
     graph.output("hidden", x)
 
 
-def attends_to_sources(layers: int) -> Build:
+def attends_to_sources(layers: int, **options: Any) -> Build:
     def build(graph: Graph, x: Value) -> None:
         own, cross = cache(graph, layers=1), cache(graph, "source", layers, "cross")
         graph.store_kv(x, x, own, 0)
-        x = attend(graph, attend(graph, x, own, 0), cross, 1)
+        x = attend(graph, attend(graph, x, own, 0), cross, 1, **{"causal": False, **options})
         graph.output("logits", x)
 
     return build
@@ -127,6 +129,23 @@ def test_another_program_may_store_what_one_reads() -> None:
         architecture(attends_to_sources(2))
     with pytest.raises(GraphError, match="program1: the cache 'cross' has another shape in another program"):
         architecture(reads_sources, attends_to_sources(3))
+
+
+@pytest.mark.parametrize("options", [{"causal": True}, {"window": 3}, {"bias": alibi_bias(2, 5)}])
+def test_attention_over_a_source_has_no_positions_to_go_by(options: dict[str, Any]) -> None:
+    what = "an attention over layer 1 of the cache 'cross' goes by the positions of its rows"
+    with pytest.raises(GraphError, match=f"{what}, which are not stored there: it can have no mask"):
+        architecture(reads_sources, attends_to_sources(2, **options))
+
+
+def test_attention_by_positions_is_for_the_rows_that_were_stored() -> None:
+    def build(graph: Graph, x: Value) -> None:
+        spec = cache(graph, "pass", 1)
+        graph.store_kv(x, x, spec, 0)
+        graph.output("hidden", attend(graph, graph.select(x), spec, 0))
+
+    with pytest.raises(GraphError, match="goes by the positions of its rows"):
+        architecture(build)
 
 
 @pytest.mark.parametrize(("build", "message"), [
