@@ -26,15 +26,12 @@ cdef class Waiter:
         if self.gate != NULL:
             PyThread_free_lock(self.gate)
 
-    cdef int sleep(self) except -1:
-        """Until the gate opens, or a signal's handler raises."""
+    cdef bint sleep(self):
+        """Until the gate opens: True; or a signal comes: False."""
         cdef PyLockStatus status
-        while True:
-            with nogil:
-                status = PyThread_acquire_lock_timed(self.gate, -1, True)
-            if status == PY_LOCK_ACQUIRED:
-                return 0
-            PyErr_CheckSignals()
+        with nogil:
+            status = PyThread_acquire_lock_timed(self.gate, -1, True)
+        return status == PY_LOCK_ACQUIRED
 
 
 @cython.final
@@ -76,41 +73,36 @@ cdef class ForkSafeLock:
         return self.owner == 0 or self.owner == PyThread_get_thread_ident()
 
     cdef int take(self) except -1:
+        """Waits in line, but not while a signal is handled: the lock is not to come to a handler that waits for a newer one."""
         cdef Waiter waiter
-        if self.can_be_had():
-            self.owner = PyThread_get_thread_ident()
-            self.depth += 1
-            return 0
-        waiter = Waiter()
-        self.waiters.append(waiter)
-        try:
-            waiter.sleep()
-        except:
-            if waiter in self.waiters:
-                self.waiters.remove(waiter)
-            else:  # it was handed over meanwhile
-                self.release()
-            raise
+        cdef bint was_first = False
+        while not self.can_be_had():
+            waiter = Waiter()
+            self.waiters.insert(0 if was_first else len(self.waiters), waiter)
+            if waiter.sleep() or waiter not in self.waiters:  # it was handed over
+                return 0
+            was_first = self.waiters[0] is waiter
+            self.waiters.remove(waiter)
+            PyErr_CheckSignals()
+        self.owner = PyThread_get_thread_ident()
+        self.depth += 1
+        return 0
 
     cdef int release(self) except -1:
-        """Hands the lock over to the next thread, for each time that this waits: a handler may wait where it interrupts.
+        """Hands the lock over to the next thread.
 
         Makes no objects: that may collect garbage, whose finalizers let other threads run.
         """
         cdef Waiter waiter
-        cdef Py_ssize_t i = 0
         self.depth -= 1
         if self.depth:
             return 0
-        self.owner = (<Waiter>self.waiters[0]).thread if self.waiters else 0
-        while i < len(self.waiters):
-            waiter = self.waiters[i]
-            if waiter.thread == self.owner:
-                self.depth += 1
-                del self.waiters[i]
-                PyThread_release_lock(waiter.gate)
-            else:
-                i += 1
+        self.owner = 0
+        if self.waiters:
+            waiter = self.waiters[0]
+            del self.waiters[0]
+            self.owner, self.depth = waiter.thread, 1
+            PyThread_release_lock(waiter.gate)
 
 
 cdef list all_locks():

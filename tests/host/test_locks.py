@@ -210,6 +210,31 @@ def test_a_fork_waits_for_what_is_done_under_a_lock() -> None:
     """)
 
 
+def test_a_lock_does_not_come_to_a_handler_that_waits_for_a_newer_one() -> None:
+    run_script("""
+        older, newer, go = core.ForkSafeLock(), core.ForkSafeLock(), threading.Event()
+        def hold():
+            with older:
+                go.wait()
+        def work():
+            with newer:
+                with older:
+                    pass
+        def handle(*_):
+            threading.Timer(0.2, go.set).start()
+            with newer:
+                pass
+        threading.Timer(0.05, hold).start()
+        threading.Timer(0.25, work).start()
+        signal.signal(signal.SIGUSR1, handle)
+        threading.Timer(0.4, os.kill, (os.getpid(), signal.SIGUSR1)).start()
+        time.sleep(0.15)
+        with older:
+            pass
+        assert can_be_taken(older, newer)
+    """)
+
+
 def test_a_handler_that_interrupts_a_fork_may_fork() -> None:
     run_script("""
         locks, codes = [core.ForkSafeLock() for _ in range(3)], []
