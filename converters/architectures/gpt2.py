@@ -39,7 +39,7 @@ def plan(source: Source) -> Plan:
     vocabularies = vocabulary_of(source, metadata, metadata["vocab_size"])
     prefix = "transformer." if tensors.has("transformer.wte.weight") else ""
     plan_rows(tensors, rows(prefix, metadata), metadata["block_count"])
-    plan_head(tensors, config, linear("output", "lm_head", metadata["vocab_size"], width), tied=True)
+    plan_head(tensors, config, metadata, tied=True)
     tensors.ignore(f"{prefix}h.*.attn.bias", f"{prefix}h.*.attn.masked_bias")  # the causal mask
     config.finish(HARMLESS | {"n_ctx", "reorder_and_upcast_attn"})  # the same length again; for training in float16
     return Plan(metadata, tensors.finish(), vocabularies)

@@ -12,11 +12,13 @@ from .huggingface import HARMLESS, Config, Plan, Source, TensorPlan
 from .parts import (
     Bias,
     Row,
+    attention_output_row,
     decoder_metadata,
-    linear,
+    gated_feed_forward_rows,
     plan_head,
     plan_rotary,
     plan_rows,
+    query_key_value_rows,
     reordered,
     rms_norm,
     table,
@@ -48,8 +50,7 @@ def plan(source: Source) -> Plan:
     vocabularies = vocabulary_of(source, metadata, metadata["vocab_size"])
     plan_rotary(tensors, config, metadata, "default", "linear", "llama3")
     plan_rows(tensors, rows(config, metadata), metadata["block_count"])
-    head = linear("output", "lm_head", metadata["vocab_size"], metadata["embedding_length"])
-    plan_head(tensors, config, head, tied=False)
+    plan_head(tensors, config, metadata, tied=False)
     config.finish(HARMLESS | ROUTER_TRAINING if "expert_count" in metadata else HARMLESS)
     return Plan(metadata, tensors.finish(), vocabularies)
 
@@ -67,50 +68,40 @@ def sliding_window(config: Config) -> int:
 def rows(config: Config, metadata: dict[str, Any]) -> list[Row]:
     """Every tensor but the head's."""
     width = metadata["embedding_length"]
-    heads, kv_heads = metadata["attention.head_count"], metadata["attention.head_count_kv"]
-    queries, values = heads * metadata["attention.key_length"], kv_heads * metadata["attention.key_length"]
     in_attention = Bias.given(config.get("attention_bias", bool, False))
-    block, layer = "blk.{}", "model.layers.{}"
-    query = linear(f"{block}.attn_q", f"{layer}.self_attn.q_proj", queries, width, in_attention)
-    key = linear(f"{block}.attn_k", f"{layer}.self_attn.k_proj", values, width, in_attention)
+    query, key, value = query_key_value_rows(metadata, in_attention)
     return [
         table("token_embd", "model.embed_tokens", metadata["vocab_size"], width),
-        rms_norm(f"{block}.attn_norm", f"{layer}.input_layernorm", width),
-        reordered(query, partial(pair_neighbours, num_heads=heads)),
-        reordered(key, partial(pair_neighbours, num_heads=kv_heads)),
-        linear(f"{block}.attn_v", f"{layer}.self_attn.v_proj", values, width, in_attention),
-        linear(f"{block}.attn_output", f"{layer}.self_attn.o_proj", width, queries, in_attention),
-        rms_norm(f"{block}.ffn_norm", f"{layer}.post_attention_layernorm", width),
-        *(experts if "num_local_experts" in config.values else feed_forward)(config, metadata, block, layer),
+        rms_norm("blk.{}.attn_norm", "model.layers.{}.input_layernorm", width),
+        reordered(query, partial(pair_neighbours, num_heads=metadata["attention.head_count"])),
+        reordered(key, partial(pair_neighbours, num_heads=metadata["attention.head_count_kv"])),
+        value,
+        attention_output_row(metadata, in_attention),
+        rms_norm("blk.{}.ffn_norm", "model.layers.{}.post_attention_layernorm", width),
+        *(experts if "num_local_experts" in config.values else feed_forward)(config, metadata),
         rms_norm("output_norm", "model.norm", width),
     ]
 
 
-def feed_forward(config: Config, metadata: dict[str, Any], block: str, layer: str) -> list[Row]:
+def feed_forward(config: Config, metadata: dict[str, Any]) -> list[Row]:
     """The gated feed-forward of a layer."""
-    width, hidden_width = metadata["embedding_length"], metadata["feed_forward_length"]
-    bias = Bias.given(config.get("mlp_bias", bool, False))
-    return [
-        linear(f"{block}.ffn_gate", f"{layer}.mlp.gate_proj", hidden_width, width, bias),
-        linear(f"{block}.ffn_up", f"{layer}.mlp.up_proj", hidden_width, width, bias),
-        linear(f"{block}.ffn_down", f"{layer}.mlp.down_proj", width, hidden_width, bias),
-    ]
+    return gated_feed_forward_rows(metadata, Bias.given(config.get("mlp_bias", bool, False)))
 
 
-def experts(config: Config, metadata: dict[str, Any], block: str, layer: str) -> list[Row]:
+def experts(config: Config, metadata: dict[str, Any]) -> list[Row]:
     """Mixtral's: a gated feed-forward for each expert, and the router's matrix."""
     width, hidden_width = metadata["embedding_length"], metadata["feed_forward_length"]
     count, used = config.count("num_local_experts"), config.count("num_experts_per_tok")
     if used > count:
         raise config.fail("num_experts_per_tok", f"is more than the {count} experts")
     metadata |= {"expert_count": count, "expert_used_count": used}
-    mixture = f"{layer}.block_sparse_moe"
+    mixture = "model.layers.{}.block_sparse_moe"
     wide, narrow = (hidden_width, width), (width, hidden_width)
     each = [
-        Row(f"{block}.ffn_{part}_exps", f"{mixture}.experts.{{{{}}}}.{name}", shape, together=count)
+        Row(f"blk.{{}}.ffn_{part}_exps", f"{mixture}.experts.{{{{}}}}.{name}", shape, together=count)
         for part, name, shape in (("gate", "w1", wide), ("up", "w3", wide), ("down", "w2", narrow))
     ]
-    return [linear(f"{block}.ffn_gate_inp", f"{mixture}.gate", count, width), *each]
+    return [linear("blk.{}.ffn_gate_inp", f"{mixture}.gate", count, width), *each]
 
 
 def pair_neighbours(array: Float32, num_heads: int) -> Float32:

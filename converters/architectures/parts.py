@@ -26,9 +26,11 @@ __all__ = [
     "ACTIVATION_NAMES",
     "Bias",
     "Row",
+    "attention_output_row",
     "convolution",
     "decoder_metadata",
     "flattened",
+    "gated_feed_forward_rows",
     "is_own_head",
     "linear",
     "norm",
@@ -36,6 +38,7 @@ __all__ = [
     "plan_head",
     "plan_rotary",
     "plan_rows",
+    "query_key_value_rows",
     "reordered",
     "rms_norm",
     "table",
@@ -221,6 +224,33 @@ def decoder_metadata(config: Config, *, head_dim: int | None = None, epsilon: fl
     }
 
 
+def query_key_value_rows(metadata: dict[str, Any], bias: Bias) -> list[Row]:
+    """The projections of a layer's attention in a checkpoint with Llama's names: queries, keys, values."""
+    width, head_dim = metadata["embedding_length"], metadata["attention.key_length"]
+    counts = zip("qkv", [metadata["attention.head_count"], *[metadata["attention.head_count_kv"]] * 2], strict=True)
+    return [
+        linear(f"blk.{{}}.attn_{part}", f"model.layers.{{}}.self_attn.{part}_proj", heads * head_dim, width, bias)
+        for part, heads in counts
+    ]
+
+
+def attention_output_row(metadata: dict[str, Any], bias: Bias) -> Row:
+    """The product after a layer's attention in a checkpoint with Llama's names."""
+    queries = metadata["attention.head_count"] * metadata["attention.value_length"]
+    source = "model.layers.{}.self_attn.o_proj"
+    return linear("blk.{}.attn_output", source, metadata["embedding_length"], queries, bias)
+
+
+def gated_feed_forward_rows(metadata: dict[str, Any], bias: Bias) -> list[Row]:
+    """A layer's gated feed-forward in a checkpoint with Llama's names: gate, up, down."""
+    width, hidden_width = metadata["embedding_length"], metadata["feed_forward_length"]
+    shapes = {"gate": (hidden_width, width), "up": (hidden_width, width), "down": (width, hidden_width)}
+    return [
+        linear(f"blk.{{}}.ffn_{part}", f"model.layers.{{}}.mlp.{part}_proj", *shape, bias)
+        for part, shape in shapes.items()
+    ]
+
+
 def vocabulary_of(source: Source, metadata: dict[str, Any], vocab_size: int) -> dict[str, Vocabulary]:
     """The folder's vocabulary, with a token for every row of the embeddings, under GGUF's prefix.
 
@@ -232,10 +262,10 @@ def vocabulary_of(source: Source, metadata: dict[str, Any], vocab_size: int) -> 
     return {"tokenizer.ggml.": vocabulary}
 
 
-def plan_head(tensors: TensorPlan, config: Config, row: Row, *, tied: bool) -> None:
-    """The output matrix, if it is not the token embeddings'. `tied` is what an absent key means."""
-    if is_own_head(tensors, config, "tie_word_embeddings", tied, f"{row.source}.weight", "token_embd.weight"):
-        plan_rows(tensors, [row])
+def plan_head(tensors: TensorPlan, config: Config, metadata: dict[str, Any], *, tied: bool) -> None:
+    """The output matrix `lm_head`, if it is not the token embeddings'. `tied` is what an absent key means."""
+    if is_own_head(tensors, config, "tie_word_embeddings", tied, "lm_head.weight", "token_embd.weight"):
+        plan_rows(tensors, [linear("output", "lm_head", metadata["vocab_size"], metadata["embedding_length"])])
 
 
 def is_own_head(tensors: TensorPlan, config: Config, key: str, tied: bool, stored: str, embedding: str) -> bool:

@@ -8,11 +8,13 @@ from .huggingface import HARMLESS, Config, Plan, Source, TensorPlan
 from .parts import (
     Bias,
     Row,
+    attention_output_row,
     decoder_metadata,
-    linear,
+    gated_feed_forward_rows,
     plan_head,
     plan_rotary,
     plan_rows,
+    query_key_value_rows,
     rms_norm,
     table,
     vocabulary_of,
@@ -36,8 +38,7 @@ def plan(source: Source) -> Plan:
     vocabularies = vocabulary_of(source, metadata, metadata["vocab_size"])
     plan_rotary(tensors, config, metadata, "default", "linear")
     plan_rows(tensors, rows(config, metadata), metadata["block_count"])
-    head = linear("output", "lm_head", metadata["vocab_size"], metadata["embedding_length"])
-    plan_head(tensors, config, head, tied=False)
+    plan_head(tensors, config, metadata, tied=False)
     config.finish(HARMLESS)
     notes = ["llama.cpp refuses Qwen3 with biases in its attention"] if config.values.get("attention_bias") else []
     return Plan(metadata, tensors.finish(), vocabularies, notes)
@@ -53,24 +54,16 @@ def check_windows(config: Config, num_layers: int) -> None:
 
 def rows(config: Config, metadata: dict[str, Any]) -> list[Row]:
     """Every tensor but the head's."""
-    width, hidden_width, head_dim = (
-        metadata[key] for key in ("embedding_length", "feed_forward_length", "attention.key_length")
-    )
-    queries, values = (metadata[f"attention.{key}"] * head_dim for key in ("head_count", "head_count_kv"))
+    width, head_dim = metadata["embedding_length"], metadata["attention.key_length"]
     bias = Bias.given(config.get("attention_bias", bool, False))
-    block, layer = "blk.{}", "model.layers.{}"
     return [
         table("token_embd", "model.embed_tokens", metadata["vocab_size"], width),
-        rms_norm(f"{block}.attn_norm", f"{layer}.input_layernorm", width),
-        linear(f"{block}.attn_q", f"{layer}.self_attn.q_proj", queries, width, bias),
-        linear(f"{block}.attn_k", f"{layer}.self_attn.k_proj", values, width, bias),
-        linear(f"{block}.attn_v", f"{layer}.self_attn.v_proj", values, width, bias),
-        rms_norm(f"{block}.attn_q_norm", f"{layer}.self_attn.q_norm", head_dim),
-        rms_norm(f"{block}.attn_k_norm", f"{layer}.self_attn.k_norm", head_dim),
-        linear(f"{block}.attn_output", f"{layer}.self_attn.o_proj", width, queries, bias),
-        rms_norm(f"{block}.ffn_norm", f"{layer}.post_attention_layernorm", width),
-        linear(f"{block}.ffn_gate", f"{layer}.mlp.gate_proj", hidden_width, width),
-        linear(f"{block}.ffn_up", f"{layer}.mlp.up_proj", hidden_width, width),
-        linear(f"{block}.ffn_down", f"{layer}.mlp.down_proj", width, hidden_width),
+        rms_norm("blk.{}.attn_norm", "model.layers.{}.input_layernorm", width),
+        *query_key_value_rows(metadata, bias),
+        rms_norm("blk.{}.attn_q_norm", "model.layers.{}.self_attn.q_norm", head_dim),
+        rms_norm("blk.{}.attn_k_norm", "model.layers.{}.self_attn.k_norm", head_dim),
+        attention_output_row(metadata, bias),
+        rms_norm("blk.{}.ffn_norm", "model.layers.{}.post_attention_layernorm", width),
+        *gated_feed_forward_rows(metadata, Bias.NONE),
         rms_norm("output_norm", "model.norm", width),
     ]
