@@ -15,6 +15,7 @@ from .parts import (
     attention_output_row,
     decoder_metadata,
     gated_feed_forward_rows,
+    linear,
     plan_head,
     plan_rotary,
     plan_rows,

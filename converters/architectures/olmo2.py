@@ -39,6 +39,8 @@ def plan(source: Source) -> Plan:
     plan_rows(tensors, rows(config, metadata), metadata["block_count"])
     plan_head(tensors, config, metadata, tied=False)
     config.finish(HARMLESS)
+    if all(tensor.name != "output.weight" for tensor in tensors.tensors):
+        config.notes.append("llama.cpp refuses OLMo 2 without an output matrix of its own")
     return Plan(metadata, tensors.finish(), vocabularies)
 
 

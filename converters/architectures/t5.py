@@ -49,6 +49,8 @@ def read_metadata(config: Config) -> dict[str, Any]:
     width, layers = config.count("d_model"), config.count("num_layers")
     epsilon = config.number("layer_norm_epsilon", 1e-6)
     scaled = config.get("scale_decoder_outputs", bool, config.get("tie_word_embeddings", bool, True))
+    if scaled:
+        config.notes.append(f"llama.cpp does not scale the rows before the head: its logits are {width}^0.5 as large")
     return {
         "context_length": config.count("n_positions", _CONTEXT),
         "embedding_length": width,

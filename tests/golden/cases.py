@@ -32,15 +32,19 @@ DECODERS, ENCODERS, ENCODER_DECODERS, FEATURES = (
     of_kind(kind) for kind in ("decoder", "encoder", "encoder_decoder", "features")
 )
 
-def architectures() -> dict[str, str]:
-    """The case of each architecture that most weight types are tried with, by the architecture's name."""
+def architecture(name: str) -> str:
+    """The name of a case's architecture."""
     from edgeformer.converters.architectures.huggingface import Config
     from edgeformer.converters.architectures.registry import architecture_of
 
+    return architecture_of(Config(json.loads((FOLDER / name / "config.json").read_text()), name)).name
+
+
+def architectures() -> dict[str, str]:
+    """The case of each architecture that most weight types are tried with, by the architecture's name."""
     named: dict[str, str] = {}
     for name in sorted(CASES, key=lambda name: (-len(CASES[name]["types"]), name)):
-        config = Config(json.loads((FOLDER / name / "config.json").read_text()), name)
-        named.setdefault(architecture_of(config).name, name)
+        named.setdefault(architecture(name), name)
     return named
 
 

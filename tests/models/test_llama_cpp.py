@@ -12,17 +12,17 @@ from golden import cases
 from golden.cases import relative_error
 from support.probes import llama_cpp
 
-KNOWN = {name: case for name, case in cases.architectures().items() if name in gguf.MODEL_ARCH_NAMES.values()}
+NUMBERS = {name: number for number, name in gguf.MODEL_ARCH_NAMES.items()}
+KNOWN = [name for name in cases.ALL if cases.architecture(name) in NUMBERS]
 TOLERANCE = 2e-3  # of the range of torch's row: its products of floats add up in other orders, some of them in F16
 
 
 def test_llama_cpp_knows_most_architectures() -> None:
-    assert {"llama", "bert"} <= set(KNOWN)
+    assert {"llama", "bert"} <= {cases.architecture(name) for name in KNOWN}
 
 
-@pytest.mark.parametrize("architecture", KNOWN)
-def test_llama_cpp_gives_torchs_numbers(architecture: str, tmp_path: Path) -> None:
-    name = KNOWN[architecture]
+@pytest.mark.parametrize("name", KNOWN)
+def test_llama_cpp_gives_torchs_numbers_or_a_note_says_what_it_does(name: str, tmp_path: Path) -> None:
     numbers, kind = cases.expected(name), cases.CASES[name]["kind"]
     report = convert(cases.FOLDER / name, tmp_path / "out.gguf", type="f32")
     job = {"path": report.path}
@@ -35,15 +35,19 @@ def test_llama_cpp_gives_torchs_numbers(architecture: str, tmp_path: Path) -> No
         sources, targets = cases.sources_and_targets(name)
         job["ids"], job["target"] = sources[0], targets[0]
         wanted = numbers["logits"][: len(targets[0])]
-    assert relative_error(np.array(llama_cpp("rows", job), np.float32), wanted) < TOLERANCE
+    if any(note.startswith("llama.cpp refuses") for note in report.notes):
+        with pytest.raises(AssertionError, match=r"llama\.cpp refuses it"):
+            llama_cpp("rows", job)
+        return
+    error = relative_error(np.array(llama_cpp("rows", job), np.float32), wanted)
+    assert (error < TOLERANCE) != any(note.startswith("llama.cpp") for note in report.notes)
 
 
-@pytest.mark.parametrize("architecture", KNOWN)
-def test_names_of_tensors_are_those_that_gguf_knows(architecture: str, tmp_path: Path) -> None:
-    report = convert(cases.FOLDER / KNOWN[architecture], tmp_path / "out.gguf", type="f32")
-    number = next(number for number, name in gguf.MODEL_ARCH_NAMES.items() if name == architecture)
-    known = {gguf.TENSOR_NAMES[tensor] for tensor in gguf.MODEL_TENSORS[number]}
+@pytest.mark.parametrize("name", KNOWN)
+def test_names_of_tensors_are_those_that_gguf_knows(name: str, tmp_path: Path) -> None:
+    report = convert(cases.FOLDER / name, tmp_path / "out.gguf", type="f32")
+    known = {gguf.TENSOR_NAMES[tensor] for tensor in gguf.MODEL_TENSORS[NUMBERS[report.architecture]]}
     for tensor in report.tensors:
         stem = tensor.name.removesuffix(".weight").removesuffix(".bias")
         layers = [part for part in stem.split(".") if part.isdigit()]
-        assert any(stem == name.format(bid=layers[0] if layers else 0) for name in known), tensor.name
+        assert any(stem == one.format(bid=layers[0] if layers else 0) for one in known), tensor.name
