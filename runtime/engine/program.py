@@ -78,11 +78,12 @@ class Program:
             self._plan.add_vector(weights.vector(spec))
         for cache in self._caches:
             self._plan.add_cache(cache)
+        names = {op.function for op in recipe.ops if op.function is not None}
+        functions = {name: norms.row_function(name, use_numba) for name in names}
         for op in recipe.ops:
-            self._add(op, use_numba)
+            self._add(op, 0 if op.function is None else functions[op.function])
 
-    def _add(self, op: Op, use_numba: bool | None) -> None:
-        function = 0 if op.function is None else norms.row_function(op.function, use_numba)
+    def _add(self, op: Op, function: int) -> None:
         self._plan.add_op(
             op.kind,
             domain=self.recipe.domains.index(op.domain),
