@@ -127,6 +127,8 @@ class _Checker:
         if kind == "WordPiece" and not (_is_count(longest) and longest <= WORD_LIMIT):
             what = f"{quote(longest)} is not from 1 to {WORD_LIMIT}: a word takes time by the cube of its characters"
             self.fail("model.max_input_chars_per_word", what)
+        if kind == "WordPiece" and not isinstance(model.get("continuing_subword_prefix", "##"), str):
+            self.fail("model.continuing_subword_prefix", f"{quote(model['continuing_subword_prefix'])} is not a string")
         if kind == "BPE":
             self.merges(model.get("merges"), vocabulary, model.get("continuing_subword_prefix") or "")
         return pieces
@@ -226,6 +228,8 @@ class _Checker:
                 self.fail(f"{where}.{role}", f"{quote(node[role])} is not a token and its id")
         for key in ("normalizers", "pretokenizers", "processors", "decoders"):
             if key in node:
+                if not isinstance(node[key], list) or not all(isinstance(part, dict) for part in node[key]):
+                    self.fail(f"{where}.{key}", "is not a list of objects")
                 self.component(node[key], f"{where}.{key}", vocabulary_size, depth + 1)
 
     def replacement(self, node: dict[str, Any], where: str) -> None:

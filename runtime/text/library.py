@@ -141,7 +141,7 @@ def _steps(normalizer: dict[str, Any] | None) -> list[dict[str, Any]]:
     """The steps of a normalizer, sequences dissolved."""
     if normalizer is None or normalizer.get("type") != "Sequence":
         return [] if normalizer is None else [normalizer]
-    return [step for item in normalizer.get("normalizers") or [] for step in _steps(item)]
+    return [step for item in normalizer.get("normalizers", []) for step in _steps(item)]
 
 
 def _normalizer(step: dict[str, Any]) -> tokenizers.normalizers.Normalizer:

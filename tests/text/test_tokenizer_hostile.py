@@ -37,6 +37,12 @@ SPECIAL = ("post_processor", "special_tokens", "</s>", "ids")
         (changed("pre_tokenizer", "pattern", value={"Regex": 5}), "is not a pattern"),
         (changed("normalizer", "content", value="a" * 2000), "times longer"),
         (changed("normalizer", "type", value={}), "is not a name"),
+        (changed("normalizer", value={"type": "Sequence", "normalizers": [5]}), "is not a list of objects"),
+        (changed("pre_tokenizer", value={"type": "Sequence", "pretokenizers": 5}), "is not a list of objects"),
+        (
+            changed("model", value={"type": "WordPiece", "vocab": {"a": 0}, "continuing_subword_prefix": 0.5}),
+            "is not a string",
+        ),
         (changed("model", value={"type": "WordPiece", "vocab": {}, "max_input_chars_per_word": 10**9}), "1 to 200"),
         (changed("pre_tokenizer", value={"type": "FixedLength", "length": 0}), "number of characters"),
         (
