@@ -14,7 +14,15 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ..errors import ConversionError, ModelFormatError, ModelNotFoundError, PathLike, UnsupportedModelError, quote
+from ..errors import (
+    ConversionError,
+    ModelFormatError,
+    ModelNotFoundError,
+    NotEnoughMemoryError,
+    PathLike,
+    UnsupportedModelError,
+    quote,
+)
 from ..files.gguf.encoding import encode_value
 from ..files.gguf.layout import ALIGNMENT_KEY
 from ..files.gguf.reader import GGUFFile, GGUFHead, GGUFWriter, is_gguf
@@ -135,6 +143,8 @@ def convert(
         A file of the source is damaged.
     InvalidOptionError
         A type is unknown, or an override matches nothing.
+    NotEnoughMemoryError
+        There is no memory for one of the tensors.
     OutputError
         The file cannot be written.
     """
@@ -298,7 +308,13 @@ class _Job:
         for index, tensor in enumerate(self.tensors):
             if self.progress is not None:
                 self.progress(tensor.name, index, len(self.tensors))
-            reports.append(self._write(writer, tensor))
+            try:
+                reports.append(self._write(writer, tensor))
+            except NotEnoughMemoryError:
+                raise
+            except MemoryError:
+                nbytes = 4 * math.prod(tensor.shape)
+                raise NotEnoughMemoryError(f"tensor {tensor.name} in float32", nbytes) from None
         notes = [*notes, *self.policy.notes()]
         return ConversionReport(str(self.out), self.architecture, self.policy.mix.name, reports, notes)
 

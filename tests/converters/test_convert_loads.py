@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 import tracemalloc
 from pathlib import Path
 from typing import Any
@@ -122,3 +124,63 @@ def test_the_start_token_of_generation_config_json_goes_before_that_of_config_js
             logits.append(model.generate([3, 4], max_tokens=1, logprobs=1).log_prob)
     assert logits[0] == logits[1] != logits[2]
     assert np.isfinite(logits).all()
+
+
+LIMITED = """
+import resource, sys
+import edgeformer, numpy
+from edgeformer.converters import convert
+used = int(open("/proc/self/statm").read().split()[0]) * resource.getpagesize()
+resource.setrlimit(resource.RLIMIT_AS, (used + (256 << 20), -1))
+try:
+    convert(sys.argv[1], sys.argv[2])
+except edgeformer.NotEnoughMemoryError as error:
+    print(error)
+"""
+
+
+def test_a_table_that_memory_has_no_room_for_is_named(tmp_path: Path) -> None:
+    config = {**TRANSFORMER, "max_length": 1 << 22}  # half a gigabyte, as long as a context may be
+    folder = write_folder(tmp_path / "t", config, transformer_tensors(TRANSFORMER))
+    command = [sys.executable, "-c", LIMITED, str(folder), str(tmp_path / "out.gguf")]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert (done.stderr, "position_embd.weight" in done.stdout, str(32 << 24) in done.stdout) == ("", True, True)
+    assert not (tmp_path / "out.gguf").exists()
+
+
+LIES = (None, 0, -1, 2, 0.5, 1e30, 1e300, 2**24, 2**31, 2**63, True, "", "x", [], [1], [[1]], {}, {"type": "linear"})
+SETTINGS = (
+    *("bos_token_id", "eos_token_id", "do_sample", "temperature", "top_k", "top_p", "min_p", "num_beams"),
+    *("repetition_penalty", "length_penalty", "forced_bos_token_id", "suppress_tokens", "bad_words_ids"),
+)
+ROTARY = ("rope_theta", "rope_scaling", "rope_parameters", "sliding_window", "head_dim", "partial_rotary_factor")
+
+
+def converts_and_loads_or_neither(folder: Path) -> None:
+    out = folder.with_suffix(".gguf")
+    try:
+        convert(folder, out)
+    except edgeformer.EdgeformerError:
+        return
+    edgeformer.load(out, threads=1).close()
+
+
+@pytest.mark.parametrize("key", [*LLAMA, *ROTARY, *SETTINGS])
+def test_any_value_of_a_llamas_configuration_is_refused_or_loads(tmp_path: Path, key: str) -> None:
+    for lie in LIES:
+        converts_and_loads_or_neither(llama_folder(tmp_path, **{key: lie}))
+
+
+@pytest.mark.parametrize("key", TRANSFORMER)
+def test_any_value_of_a_transformers_configuration_is_refused_or_loads(tmp_path: Path, key: str) -> None:
+    tensors = transformer_tensors(TRANSFORMER)
+    for lie in LIES:
+        converts_and_loads_or_neither(write_folder(tmp_path / "t", {**TRANSFORMER, key: lie}, tensors))
+
+
+@pytest.mark.parametrize("key", SETTINGS)
+def test_any_setting_of_generation_is_refused_or_loads(tmp_path: Path, key: str) -> None:
+    folder = llama_folder(tmp_path)
+    for lie in LIES:
+        (folder / "generation_config.json").write_text(json.dumps({key: lie}))
+        converts_and_loads_or_neither(folder)
