@@ -24,6 +24,7 @@ class Part(NamedTuple):
     tables: Mapping[str, PageTable]  # by cache name, of those that outlive the run
     num_outputs: int = 0  # results are asked for of so many of the last rows
     token_types: np.ndarray | None = None
+    prefix: int = 0  # so many first positions of the sequence see one another both ways
 
 
 def batch_of(parts: Sequence[Part], caches: Sequence[CacheSpec]) -> Batch:
@@ -40,7 +41,8 @@ def batch_of(parts: Sequence[Part], caches: Sequence[CacheSpec]) -> Batch:
             if any(table.first for table in tables):  # spans begin where they did, so results do not change
                 begins = [begin - table.first for begin, table in zip(begins, tables, strict=True)]
                 seen = [table.length - table.first for table in tables]
-        segments[spec.name, ROWS], page_tables[spec.name] = core.segment_rows(pages, lengths, begins, seen)
+        prefixes = [part.prefix for part in parts] if spec.lifetime == SEQUENCE else None
+        segments[spec.name, ROWS], page_tables[spec.name] = core.segment_rows(pages, lengths, begins, seen, prefixes)
     ends = zip(parts, accumulate(lengths), strict=True)
     outputs = [row for part, end in ends for row in range(end - part.num_outputs, end)]
     indices = {
@@ -82,11 +84,21 @@ def rows_asked(outputs: str | int | Sequence[int], lengths: list[int]) -> list[i
 
 
 def cut_runs(
-    lengths: Sequence[int], num_outputs: Sequence[int], max_rows: int, max_outputs: int
+    lengths: Sequence[int],
+    num_outputs: Sequence[int],
+    max_rows: int,
+    max_outputs: int,
+    prefixes: Sequence[int] = (),
 ) -> list[list[tuple[int, int, int, int]]]:
     """(feed, begin, end, outputs) of each run's parts: feeds in order, within these bounds of a run.
 
-    The outputs of a feed are its last rows; a part has those of them that lie in it.
+    The outputs of a feed are its last rows; a part has those of them that lie in it. The rows of a feed's prefix, where
+    there are `prefixes`, stand in one part.
+
+    Raises
+    ------
+    InvalidInputError
+        A prefix does not fit in a run.
     """
     if lengths and sum(lengths) <= max_rows and sum(num_outputs) <= max_outputs:  # as in nearly every step
         return [[(feed, 0, length, num_outputs[feed]) for feed, length in enumerate(lengths)]]
@@ -94,9 +106,13 @@ def cut_runs(
     rows, outputs = max_rows, max_outputs
     for feed, (length, asked) in enumerate(zip(lengths, num_outputs, strict=True)):
         begin, first = 0, length - asked  # the first row whose result is asked for
+        prefix = prefixes[feed] if prefixes else 0
+        if prefix > min(max_rows, max(0, first) + max_outputs):
+            most = min(max_rows, max(0, first) + max_outputs)
+            raise InvalidInputError(f"feeds[{feed}]: a prefix of {prefix} rows, of which one run takes {most} at most")
         while begin < length:
             end = min(length, begin + rows, max(begin, first) + outputs)
-            if end > begin:
+            if end > begin and (begin or end >= prefix):
                 count = max(0, end - max(begin, first))
                 runs[-1].append((feed, begin, end, count))
                 rows, outputs, begin = rows - (end - begin), outputs - count, end

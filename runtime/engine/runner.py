@@ -136,6 +136,23 @@ class Runner:
                 needed = sequence.length + len(array)
                 raise ContextOverflowError(needed, self._n_ctx, largest=self._context_length)
 
+    def _check_prefixes(
+        self,
+        program: Program,
+        sequences: list[CachedSequence],
+        arrays: list[np.ndarray],
+        prefixes: Sequence[int],
+    ) -> None:
+        """One for each feed, of its rows, where nothing was before, and the attention takes them."""
+        if not program.recipe.takes_prefix:
+            raise UnsupportedModelError(f"the attention of this {self._name} model takes no prefix")
+        if len(prefixes) != len(arrays):
+            raise InvalidInputError(f"prefixes: {len(prefixes)} for {len(arrays)} feeds")
+        for feed, (sequence, array, prefix) in enumerate(zip(sequences, arrays, prefixes, strict=True)):
+            most = 0 if sequence.length else len(array)
+            if not 0 <= prefix <= most:
+                raise InvalidInputError(f"prefixes[{feed}] is {prefix}; it must be 0 to {most}, rows of a new sequence")
+
     def run_whole(
         self,
         program: Program,
@@ -182,16 +199,19 @@ class Runner:
         arrays: list[np.ndarray],
         asked: list[int],
         cancel: core.CancelFlag | None,
+        prefixes: Sequence[int] = (),
     ) -> dict[str, np.ndarray]:
         """Appends the rows in runs of bounded size; undoes everything on failure."""
         self._check_sequences(sequences, arrays)
+        if any(prefixes):
+            self._check_prefixes(program, sequences, arrays, prefixes)
         before = [sequence.length for sequence in sequences]
         max_outputs = program.max_rows
         if max(asked, default=0) > 1:
             row_bytes = 4 * sum(width for _, width, _ in program.recipe.outputs.values())
             max_outputs = max(1, min(max_outputs, MAX_OUTPUT_BYTES // row_bytes))
         results: list[dict[str, np.ndarray]] = []
-        runs = cut_runs([len(array) for array in arrays], asked, program.max_rows, max_outputs)
+        runs = cut_runs([len(array) for array in arrays], asked, program.max_rows, max_outputs, prefixes)
         kept = [sequence.keep() if len(runs) > 1 else {} for sequence in sequences]
         try:
             for run in runs:
@@ -199,7 +219,8 @@ class Runner:
                 for feed, begin, end, num_outputs in run:
                     sequence = sequences[feed]
                     sequence.extend(end - begin)
-                    parts.append(Part(arrays[feed][begin:end], before[feed] + begin, sequence.tables, num_outputs))
+                    ids, prefix = arrays[feed][begin:end], prefixes[feed] if prefixes else 0
+                    parts.append(Part(ids, before[feed] + begin, sequence.tables, num_outputs, prefix=prefix))
                 results.append(self._run(program, batch_of(parts, program.recipe.caches), cancel))
         except BaseException:
             for sequence, length, tables in zip(sequences, before, kept, strict=True):

@@ -154,6 +154,7 @@ class Session:
         *,
         outputs: str | int | Sequence[int] = "last",
         cancel: core.CancelFlag | None = None,
+        prefixes: Sequence[int] = (),
     ) -> np.ndarray:
         """Appends token ids to sequences, all in one ragged batch.
 
@@ -166,6 +167,9 @@ class Session:
             one for each, 0 for none.
         cancel : core.CancelFlag, optional
             Set from elsewhere, stops the run between two ops.
+        prefixes : list of int, optional
+            How many rows at the beginning of each feed see one another both ways, 0 for none; of new sequences, and of
+            a model whose attention takes that.
 
         Returns
         -------
@@ -180,7 +184,9 @@ class Session:
         asked = rows_asked(outputs, [len(array) for array in arrays])
         with self._lock:
             program = self._runner.program((self._model.stepper or "", ("logits",)))
-            return self._runner.run_steps(program, [s for s, _ in feeds], arrays, asked, cancel)["logits"]
+            return self._runner.run_steps(program, [s for s, _ in feeds], arrays, asked, cancel, list(prefixes))[
+                "logits"
+            ]
 
     def hidden(
         self,

@@ -123,6 +123,11 @@ class Recipe:
         return next(spec for spec in self.caches if spec.name == name)
 
     @property
+    def takes_prefix(self) -> bool:
+        """Whether some attention sees a prefix both ways."""
+        return any(op.fields.get("prefix") for op in self.ops)
+
+    @property
     def has_grids(self) -> bool:
         """Whether a run has to know where segments lie: some rows follow from others."""
         return any(domain.parents for domain in self.domains)
