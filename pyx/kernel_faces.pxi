@@ -142,12 +142,20 @@ def kernel_gate(isa, name, gate, up):
 
 def kernel_add(isa, a, b):
     """a + b of float32 [n, K]."""
-    cdef const ef_kernels *kernels = kernels_of(isa)
+    return of_two(kernels_of(isa).add, a, b)
+
+
+def kernel_maximum(isa, a, b):
+    """The greater of a and b of float32 [n, K]."""
+    return of_two(kernels_of(isa).maximum, a, b)
+
+
+cdef object of_two(ef_of_two function, object a, object b):
     cdef FloatMode mode = FloatMode()
     cdef Rows first = rows_of(a, "a"), second = same_shape(b, "b", first), output = Rows(first.num_rows, first.num_columns)
     cdef Py_ssize_t i
     for i in range(first.num_rows):
-        kernels.add(output.row(i), first.row(i), second.row(i), first.num_columns)
+        function(output.row(i), first.row(i), second.row(i), first.num_columns)
     return output.array()
 
 

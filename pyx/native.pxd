@@ -121,6 +121,7 @@ cdef extern from "edgeformer/kernels/kernels.h" nogil:
         const float *sinks
     ctypedef void (*ef_row_function)(float *output, const float *input, const float *weight, const float *bias,
                                      int64_t n, float number) noexcept nogil
+    ctypedef void (*ef_of_two)(float *output, const float *a, const float *b, int64_t n) noexcept nogil
     ctypedef struct ef_kernels:
         const char *isa
         void (*pack)(uint8_t *panels, int32_t type, int64_t num_columns, const uint8_t *source, int64_t row_begin,
@@ -132,7 +133,8 @@ cdef extern from "edgeformer/kernels/kernels.h" nogil:
         void (*quantize_row)(ef_block_activation *output, const float *input, int64_t n) noexcept nogil
         void (*activate)(float *output, const float *input, int64_t n, int32_t activation) noexcept nogil
         void (*gate)(float *output, const float *gate, const float *up, int64_t n, int32_t activation) noexcept nogil
-        void (*add)(float *output, const float *a, const float *b, int64_t n) noexcept nogil
+        ef_of_two add
+        ef_of_two maximum
         int32_t (*panels_finite)(const ef_matrix *matrix, int32_t panel_begin, int32_t panel_end) noexcept nogil
         void (*rotary)(float *cos_sin, int32_t position, const float *frequency, int64_t half, float scale) noexcept nogil
         void (*rope)(float *row, const float *cos_sin, int32_t num_heads, int32_t head_dim, int32_t half,
@@ -222,6 +224,12 @@ cdef extern from "edgeformer/host/memory.h" nogil:
     void *ef_memory_map_code(const void *code, size_t bytes)
     void ef_memory_trim_heap()
     void ef_memory_unmap(void *memory, size_t bytes)
+
+cdef extern from "edgeformer/plan/grid.h" nogil:
+    enum:
+        EF_WINDOW_UNFOLD
+        EF_WINDOW_WEIGHTED
+        EF_WINDOW_COUNT
 
 cdef extern from "edgeformer/plan/experts.h" nogil:
     enum:

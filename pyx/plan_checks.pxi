@@ -282,8 +282,11 @@ cdef class OpChecker:
         self.operand("routes", self.op.input[1], EF_ROUTE_COLUMNS, self.field("rows"), ROUTED | PADDED)
         self.operand("output", self.op.output, self.op.width, self.op.domain, PADDED)
 
-    def copy(self):
-        self.inputs(1)
+    def concatenate(self):
+        cdef int64_t first = self.field("first")
+        self.require(1 <= first < self.op.width, f"the first {first} of {self.op.width} columns")
+        self.operand("input", self.op.input[0], first, self.op.domain)
+        self.operand("second input", self.op.input[1], self.op.width - first, self.op.domain)
         self.operand("output", self.op.output, self.op.width, self.op.domain)
 
     def gather(self):
@@ -296,16 +299,26 @@ cdef class OpChecker:
             self.operand("second input", self.op.input[1], self.op.width, more)
         self.operand("output", self.op.output, self.op.width, self.op.domain)
 
-    def unfold(self):
+    def window(self):
         cdef int64_t taps = <int64_t>self.field("kernel_height") * self.field("kernel_width")
         for name in ("kernel_height", "kernel_width", "stride_height", "stride_width", "dilation_height", "dilation_width"):
             self.require(1 <= self.field(name) <= 2**16, f"{name} {self.field(name)}")
         for name in ("padding_top", "padding_left"):
             self.require(0 <= self.field(name) <= 2**16, f"{name} {self.field(name)}")
-        self.require(self.op.width % taps == 0, f"width {self.op.width} of {taps} rows side by side")
+        self.one_of("reduction", EF_WINDOW_COUNT)
+        cdef int32_t reduction = self.field("reduction")
+        self.require(taps <= 2**24, f"{taps} rows under a window")
         self.plan.same_segments.append((self.op.domain, self.other_domain("rows")))
-        self.operand("input", self.op.input[0], self.op.width // taps, self.field("rows"))
-        self.operand("output", self.op.output, self.op.width, self.op.domain)
+        if reduction == EF_WINDOW_UNFOLD:
+            self.require(self.op.width % taps == 0, f"width {self.op.width} of {taps} rows side by side")
+            self.operand("input", self.op.input[0], self.op.width // taps, self.field("rows"))
+            self.operand("output", self.op.output, self.op.width, self.op.domain)
+            return
+        if reduction == EF_WINDOW_WEIGHTED:
+            self.vector(0, taps * ef_pad16(self.op.width))
+            self.vector(1, self.op.width, True)
+        self.operand("input", self.op.input[0], self.op.width, self.field("rows"))
+        self.operand("output", self.op.output, self.op.width, self.op.domain, PADDED)
 
     def split(self):
         cdef int64_t parts = self.field("parts")

@@ -279,10 +279,23 @@ class _Run:
     def _combine(self, node: Node, y: Array, routes: Array) -> Array:
         return (y * routes[:, 2:3]).reshape(-1, node.attributes["used"], y.shape[1]).sum(1)
 
-    def _unfold(self, node: Node, x: Array) -> Array:
+    def _window(self, node: Node, x: Array) -> Array:
+        rows, inside = self._under(node, x), self._under(node, np.ones((len(x), 1)))
+        reduction = node.attributes["reduction"]
+        if reduction == "unfold":
+            return rows.reshape(len(rows), rows.shape[1] * rows.shape[2])
+        if reduction == "max":
+            return np.where(inside.any(1), np.where(inside > 0, rows, -np.inf).max(1), 0.0)
+        if reduction == "mean":
+            return rows.sum(1) / np.maximum(inside.sum(1), 1)
+        weight, *bias = (self.tensors[name] for name in node.tensors)
+        return (rows * weight).sum(1) + (bias[0] if bias else 0.0)
+
+    def _under(self, node: Node, x: Array) -> Array:
+        """The rows of x under a window at each place [places, taps, columns], zeros outside of the grid."""
         a, output = node.attributes, node.output
         assert output is not None
-        pieces = [np.empty((0, output.width))]
+        pieces = [np.empty((0, a["kernel_height"] * a["kernel_width"], x.shape[1]))]
         grids, starts = self.grids(node.inputs[0].domain), starts_of(self.grids(node.inputs[0].domain))
         for start, (height, width), places in zip(starts, grids, self.grids(output.domain), strict=False):
             grid = x[start : start + height * width].reshape(height, width, -1)
@@ -292,8 +305,11 @@ class _Run:
             y = y + np.arange(a["kernel_height"]) * a["dilation_height"]
             z = np.arange(places[1])[:, None] * a["stride_width"] + np.arange(a["kernel_width"]) * a["dilation_width"]
             taps = grid[y[:, None, :, None], z[None, :, None, :]]  # [down, across, kernel, kernel, columns]
-            pieces.append(taps.reshape(-1, output.width))
+            pieces.append(taps.reshape(-1, *pieces[0].shape[1:]))
         return np.concatenate(pieces)
+
+    def _concatenate(self, node: Node, a: Array, b: Array) -> Array:
+        return np.concatenate([a, b], axis=1)
 
     def _split(self, node: Node, x: Array) -> Array:
         return x.reshape(len(x) * node.attributes["parts"], -1)

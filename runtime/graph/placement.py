@@ -26,13 +26,20 @@ from .recipe import (
     VectorSpec,
     padded,
 )
+from .row_ops import REDUCTIONS
 from .steps import Step, Views
 from .values import Value
 
 # Fields that number a name; the names stand in the order of the C enums.
-NUMBERED = {"activation": ACTIVATIONS, "pairing": PAIRINGS, "pooling": POOLINGS, "scoring": SCORINGS}
+NUMBERED = {
+    "activation": ACTIVATIONS,
+    "pairing": PAIRINGS,
+    "pooling": POOLINGS,
+    "scoring": SCORINGS,
+    "reduction": REDUCTIONS,
+}
 ABSENT = -1  # in place of a vector's number
-WITH_WEIGHTS = frozenset({"attention", "embed", "expert_linear", "linear", "rotary", "route", "row_function"})
+WITH_WEIGHTS = frozenset({"attention", "embed", "expert_linear", "linear", "rotary", "route", "row_function", "window"})
 
 
 def place(steps: list[Step], graph: Graph, views: Views, outputs: Sequence[str]) -> Recipe:
@@ -202,6 +209,14 @@ class _Placer:
         op.weight = self._matrix(tuple(MatrixPart(weight, first, op.width) for first in firsts))
         if bias:
             op.vectors = (self._vector(VectorSpec(tuple(VectorPart(bias[0], op.width, first) for first in firsts))),)
+
+    def _window(self, op: Op, step: Step) -> None:
+        if step.tensors[0]:
+            weight, *bias = step.tensors[0]
+            taps = step.attributes["kernel_height"] * step.attributes["kernel_width"]
+            weights = VectorSpec(tuple(VectorPart(weight, op.width, tap * op.width) for tap in range(taps)))
+            biases = [self._vector(VectorSpec((VectorPart(name, op.width),))) for name in bias]
+            op.vectors = (self._vector(weights), *biases)
 
     def _route(self, op: Op, step: Step) -> None:
         if step.tensors[0]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import reduce
 from typing import TYPE_CHECKING, Any
 
 from .._kernels import core
@@ -25,6 +26,8 @@ from .domains import (
 )
 from .values import Value
 
+REDUCTIONS = ("unfold", "max", "mean", "weighted")  # in the order of ef_window
+
 
 class RowOps:
     """Part of `Graph`: its ops that move rows from one domain into another."""
@@ -35,7 +38,11 @@ class RowOps:
 
         def _add(self, kind: str, inputs: Sequence[Value], width: int, **rest: Any) -> Value: ...
         def _check_known(self, what: str, name: str, known: Sequence[str]) -> None: ...
+        def _expect(self, name: str, shape: tuple[int, ...]) -> str: ...
+        def _optional(self, name: str, shape: tuple[int, ...]) -> tuple[str, ...]: ...
         def embed(self, source: Index, name: str, rows: int, width: int) -> Value: ...
+        def linear(self, x: Value, name: str, width: int, *, first_row: int, num_rows: int | None) -> Value: ...
+        def columns(self, x: Value, first: int, width: int) -> Value: ...
 
     def features(self, source: Features) -> Value:
         """Float rows that a run gives: patches, frames."""
@@ -78,11 +85,54 @@ class RowOps:
         """For every place of a window over the grid of `x` the rows under it side by side, zeros outside of the grid:
         [window row][window column][column of x]. With `linear` after it, a convolution.
         """
+        return self._window(x, window, "unfold", x.width * window.taps)
+
+    def pool_grid(self, x: Value, window: Window, kind: str) -> Value:
+        """The maximum ("max") or the mean ("mean") of the rows of `x` under a window at each of its places.
+
+        Rows outside of the grid do not count; where there are none at all the result is 0.
+        """
+        self._check_known("reduction", kind, REDUCTIONS[1:3])
+        return self._window(x, window, kind, x.width)
+
+    def depthwise(self, x: Value, name: str, window: Window) -> Value:
+        """A convolution of every column by itself: `name`.weight [window rows * window columns, columns] and, where the
+        file has it, `name`.bias [columns].
+        """
+        weight = self._expect(f"{name}.weight", (window.taps, x.width))
+        tensors = (weight, *self._optional(f"{name}.bias", (x.width,)))
+        return self._window(x, window, "weighted", x.width, tensors=tensors)
+
+    def convolution(self, x: Value, name: str, width: int, window: Window, *, groups: int = 1) -> Value:
+        """A convolution, or `groups` of them over equal parts of the columns (torch.nn.Conv2d).
+
+        `name`.weight is [width, window rows * window columns * columns of a group]: torch's kernel, its inputs last.
+        """
+        if x.width % groups or width % groups:
+            what = f"{groups} groups of {x.width} columns to {width}"
+            raise ModelFormatError(self.path, None, f"{name}.weight", what)
+        columns, outputs = x.width // groups, width // groups
+        parts = []
+        for group in range(groups):
+            mine = x if groups == 1 else self.columns(x, group * columns, columns)
+            taps = self.unfold(mine, window)
+            parts.append(self.linear(taps, name, outputs, first_row=group * outputs, num_rows=width))
+        return reduce(self.concatenate, parts)
+
+    def concatenate(self, first: Value, second: Value) -> Value:
+        """The columns of one value and then those of another, over the same rows."""
+        if first.domain != second.domain:
+            raise ModelFormatError(self.path, None, "concatenate", "the values have rows of two kinds")
+        return self._add("concatenate", [first, second], first.width + second.width, first=first.width)
+
+    def _window(self, x: Value, window: Window, reduction: str, width: int, tensors: tuple[str, ...] = ()) -> Value:
         return self._add(
-            "unfold",
+            "window",
             [x],
-            x.width * window.taps,
+            width,
+            tensors=tensors,
             domain=Unfolded(x.domain, window),
+            reduction=reduction,
             rows=x.domain,
             kernel_height=window.kernel[0],
             kernel_width=window.kernel[1],

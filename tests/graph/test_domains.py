@@ -90,6 +90,46 @@ def test_a_convolution_is_an_unfolding_and_a_product(isa: str) -> None:
             assert np.allclose(result[y * 4 + x], wanted, atol=1e-5)
 
 
+@pytest.mark.parametrize("groups", [1, 2, 6])
+def test_a_convolution_in_groups(isa: str, groups: int) -> None:
+    window, shapes = Window((3, 1), padding=(1, 0)), {"conv.weight": (12, 3 * 6 // groups), "conv.bias": (12,)}
+    graph, tensors = Graph(shapes), random_tensors(shapes)
+    graph.output("y", graph.convolution(graph.features(Features("rows", 6)), "conv", 12, window, groups=groups))
+    x = pixels([(5, 1)], 6)
+    result = run_graph(graph, tensors, {ROWS: [5]}, {"rows": x}, isa=isa)["y"]
+    padded = np.pad(x.astype(np.float64), ((1, 1), (0, 0)))
+    columns, outputs = 6 // groups, 12 // groups
+    for group in range(groups):
+        mine, wanted = slice(group * outputs, (group + 1) * outputs), padded[:, group * columns : (group + 1) * columns]
+        kernel = tensors["conv.weight"][mine].reshape(outputs, 3, columns)
+        taps = np.stack([wanted[i : i + 3] for i in range(5)])
+        sums = np.einsum("rtc,otc->ro", taps, kernel)
+        assert np.allclose(result[:, mine], sums + tensors["conv.bias"][mine], atol=1e-4)
+
+
+@given(grids_of_runs, windows, st.sampled_from(["max", "mean", "weighted"]), st.integers(1, 3))
+def test_windows_over_grids_are_reduced_as_defined(grids: list, window: Window, kind: str, threads: int) -> None:
+    shapes = {"taps.weight": (window.taps, 3), "taps.bias": (3,)}
+    graph, tensors, image = Graph(shapes), random_tensors(shapes), pixels(grids)
+    x = graph.features(PIXELS)
+    graph.output("y", graph.depthwise(x, "taps", window) if kind == "weighted" else graph.pool_grid(x, window, kind))
+    lengths, inputs = {ROWS: np.array(grids, np.int32)}, {"pixels": image}
+    result = run_graph(graph, tensors, lengths, inputs, threads=threads)["y"]
+    assert np.allclose(result, interpret_graph(graph, tensors, lengths, inputs)["y"], atol=1e-5)
+    marks, rows = [], []  # by the definition: what lies under the window, and whether anything does
+    for start, (h, w) in zip(starts_of(lengths[ROWS]), grids, strict=False):
+        rows.append(unfolded(image[start : start + h * w].reshape(h, w, 3), window).reshape(-1, window.taps, 3))
+        marks.append(unfolded(np.ones((h, w, 1), np.float32), window).reshape(-1, window.taps, 1))
+    under, inside = np.concatenate(rows), np.concatenate(marks)
+    count = np.maximum(inside.sum(1), 1)
+    wanted = {
+        "max": np.where(inside.any(1), np.where(inside > 0, under, -np.inf).max(1), 0),
+        "mean": under.sum(1) / count,
+        "weighted": (under * tensors["taps.weight"]).sum(1) + tensors["taps.bias"],
+    }
+    assert np.allclose(result, wanted[kind], atol=1e-5)
+
+
 def test_a_transposed_convolution_is_an_unfolding_a_product_and_a_split() -> None:
     """A stride of two: every place gives two rows, from the rows that reach them."""
     tensors = random_tensors({"up.weight": (2 * 4, 2 * 3)})
@@ -193,6 +233,8 @@ def test_pages_that_do_not_suffice_are_named() -> None:
     [
         (lambda graph, x: graph.split(x, 2), "3 columns in 2 parts"),
         (lambda graph, x: graph.unwindow(x), "in no windows"),
+        (lambda graph, x: graph.convolution(x, "conv", 6, Window((1, 1)), groups=2), "2 groups of 3 columns to 6"),
+        (lambda graph, x: graph.concatenate(x, graph.unfold(x, Window((1, 1)))), "rows of two kinds"),
         (lambda graph, x: graph.join(x, graph.features(Features("more", 4, SEGMENTS))), "rows of 3 and of 4 columns"),
     ],
 )

@@ -30,6 +30,7 @@ KERNELS: dict[str, Callable[[str, Floats], Floats]] = {
         for name in core.ROW_FUNCTIONS
     },
     "add": lambda isa, x: core.kernel_add(isa, x, x[::-1].copy()),
+    "maximum": lambda isa, x: core.kernel_maximum(isa, x, x[::-1].copy()),
     "mean": lambda isa, x: core.kernel_pool(isa, x, core.POOL_MEAN)[None],
     "first": lambda isa, x: core.kernel_pool(isa, x, core.POOL_FIRST)[None],
     "last": lambda isa, x: core.kernel_pool(isa, x, core.POOL_LAST)[None],
@@ -37,7 +38,8 @@ KERNELS: dict[str, Callable[[str, Floats], Floats]] = {
 
 
 @pytest.mark.parametrize("name", KERNELS)
-@walks("activate", "gate", "add", "pool", "layer_norm", "rms_norm", "l2_norm", "affine", "soft_cap", "softmax")
+@walks("activate", "gate", "add", "maximum", "pool")
+@walks("layer_norm", "rms_norm", "l2_norm", "affine", "soft_cap", "softmax")
 def test_same_bits_for_every_length(other_isa: str, name: str) -> None:
     for n in LENGTHS:
         for x in (rows(n, 4, n, scale=3), extreme_rows(n, 4, n)):
@@ -252,3 +254,13 @@ def test_wrong_rows_are_refused() -> None:
         core.kernel_unary("scalar", "relu", np.empty((2, 0), np.float32))
     with pytest.raises(InvalidInputError, match="2 dimensions"):
         core.kernel_unary("scalar", "relu", rows(0, 3))
+
+
+def test_the_maximum_loses_no_fault(isa: str) -> None:
+    a, b = rows(1, 3, 40), rows(2, 3, 40)
+    assert np.array_equal(core.kernel_maximum(isa, a, b), np.maximum(a, b))
+    for bad in (np.nan, np.inf, -np.inf):
+        broken = a.copy()
+        broken[1, 5] = bad
+        assert np.isnan(core.kernel_maximum(isa, broken, b)[1, 5])
+    assert np.isnan(core.kernel_maximum(isa, a, np.full_like(b, np.nan))).all()

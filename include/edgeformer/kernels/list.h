@@ -15,6 +15,9 @@ typedef void (*ef_row_function)(float *output, const float *input, const float *
     kernel(name, void, (float *output, const float *input, const float *weight, const float *bias, int64_t n, \
                         float number))
 
+/* output = a function of a and b, element by element. */
+typedef void (*ef_of_two)(float *output, const float *a, const float *b, int64_t n);
+
 #define EF_KERNELS(kernel) \
     /* Packs GGUF rows [row_begin, row_end) of a matrix into `panels`; row_begin is a multiple of sixteen; source
      * points to row_begin's bytes. Rows from row_end to the next multiple of sixteen are written as zeros. */ \
@@ -36,6 +39,8 @@ typedef void (*ef_row_function)(float *output, const float *input, const float *
     /* activation(gate) * up */ \
     kernel(gate, void, (float *output, const float *gate, const float *up, int64_t n, int32_t activation)) \
     kernel(add, void, (float *output, const float *a, const float *b, int64_t n)) \
+    /* The greater of a and b; NaN where a is not finite or b is NaN. */ \
+    kernel(maximum, void, (float *output, const float *a, const float *b, int64_t n)) \
     EF_ROW_KERNEL(kernel, layer_norm) \
     EF_ROW_KERNEL(kernel, rms_norm) \
     EF_ROW_KERNEL(kernel, l2_norm) \

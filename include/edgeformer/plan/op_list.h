@@ -46,10 +46,13 @@
     /* output[m] = row i of input[0], then of input[1] where there is one, i = index input `source` at m; 0 where i is  \
      * negative. rows, more_rows: their domains (more_rows = -1: no input[1]) */                                       \
     OP(GATHER, gather, 0, 0.2, (int32_t source, rows, more_rows))                                                      \
-    /* output[m] = the rows of input[0] under a window at m, side by side, 0 outside of the grid; as torch.nn.Unfold,  \
-     * but columns in the order [window's row][window's column][column of input[0]]. rows: domain of input[0] */       \
-    OP(UNFOLD, unfold, 0, 0.2, (int32_t rows, kernel_height, kernel_width, stride_height, stride_width, padding_top,    \
-                                padding_left, dilation_height, dilation_width))                                        \
+    /* The rows of input[0] under a window at m, as torch.nn.Unfold places it, become output[m]: side by side, 0       \
+     * outside of the grid, columns in the order [window's row][window's column][column of input[0]]; or their         \
+     * maximum, or their mean, of those within the grid; or, column by column, their sum times vectors[vector[0]]      \
+     * [window's row][window's column][column, padded] plus vectors[vector[1]]. reduction: enum ef_window; rows: domain \
+     * of input[0] */                                                                                                  \
+    OP(WINDOW, window, 0, 0.5, (int32_t reduction, rows, kernel_height, kernel_width, stride_height, stride_width,      \
+                                padding_top, padding_left, dilation_height, dilation_width))                           \
     /* output[m] = columns [m % parts * width, ...) of row m / parts of input[0]. rows: domain of input[0] */          \
     OP(SPLIT, split, 0, 0.2, (int32_t rows, parts))                                                                    \
     /* Chooses `used` of the experts for each row of `rows`, from its logits, input[0], and sorts the choices by expert:  \
@@ -65,8 +68,8 @@
     /* output[m] = sum over the choices of row m, in their order, of the choice's weight * its row of input[0];        \
      * input[1]: the routes. rows: domain of both */                                                                   \
     OP(COMBINE, combine, 0, 1, (int32_t rows, used))                                                                   \
-    /* output = input[0], to columns of a wider buffer */                                                              \
-    OP(COPY, copy, 1, 0.2, ())                                                                                         \
+    /* output = input[0], the first `first` columns, and input[1] beside it */                                         \
+    OP(CONCATENATE, concatenate, 1, 0.2, (int32_t first))                                                              \
     /* output[s] = pool of the rows of segment s of input[0]. rows: domain of input[0] */                              \
     OP(POOL, pool, 0, 0, (int32_t pooling, rows))
 

@@ -160,11 +160,14 @@ static inline void ef_op_add(const ef_plan *plan, const ef_op *op, int32_t begin
                            ef_operand_row(plan, op->input[1], row), op->width);
 }
 
-static inline void ef_op_copy(const ef_plan *plan, const ef_op *op, int32_t begin, int32_t end)
+static inline void ef_op_concatenate(const ef_plan *plan, const ef_op *op, int32_t begin, int32_t end)
 {
-    for (int32_t row = begin; row < end; row++)
-        memcpy(ef_operand_row(plan, op->output, row), ef_operand_row(plan, op->input[0], row),
-               (size_t)op->width * sizeof(float));
+    const int32_t first = op->concatenate.first;
+    for (int32_t row = begin; row < end; row++) {
+        float *output = ef_operand_row(plan, op->output, row);
+        memcpy(output, ef_operand_row(plan, op->input[0], row), (size_t)first * sizeof(float));
+        memcpy(output + first, ef_operand_row(plan, op->input[1], row), (size_t)(op->width - first) * sizeof(float));
+    }
 }
 
 static inline void ef_op_pool(const ef_plan *plan, const ef_batch *batch, const ef_op *op, int32_t begin, int32_t end)
@@ -312,7 +315,7 @@ static inline void ef_op_chunk(const ef_plan *plan, const ef_batch *batch, const
     case EF_OP_ADD: ef_op_add(plan, op, begin, end); break;
     case EF_OP_FEATURES: ef_op_features(plan, batch, op, begin, end); break;
     case EF_OP_GATHER: ef_op_gather(plan, batch, op, begin, end); break;
-    case EF_OP_UNFOLD: ef_op_unfold(plan, batch, op, begin, end); break;
+    case EF_OP_WINDOW: ef_op_window(plan, batch, op, begin, end); break;
     case EF_OP_SPLIT: ef_op_split(plan, op, begin, end); break;
     case EF_OP_ROUTE: ef_op_route(plan, batch, op, ef_worker_scratch(state)); break;
     case EF_OP_DISPATCH: ef_op_dispatch(plan, batch, op, begin, end); break;
@@ -323,7 +326,7 @@ static inline void ef_op_chunk(const ef_plan *plan, const ef_batch *batch, const
         break;
     }
     case EF_OP_COMBINE: ef_op_combine(plan, batch, op, begin, end); break;
-    case EF_OP_COPY: ef_op_copy(plan, op, begin, end); break;
+    case EF_OP_CONCATENATE: ef_op_concatenate(plan, op, begin, end); break;
     case EF_OP_POOL: ef_op_pool(plan, batch, op, begin, end); break;
     case EF_OP_COUNT: break;
     }

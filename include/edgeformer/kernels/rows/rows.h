@@ -110,6 +110,15 @@ static void EF_NAME(add)(float *output, const float *a, const float *b, int64_t 
     }
 }
 
+/* output = the greater of a and b. a - a is 0, or NaN where a is not finite, so that no fault is lost. */
+static void EF_NAME(maximum)(float *output, const float *a, const float *b, int64_t n)
+{
+    for (int64_t i = 0; i < n; i += 16) {
+        const ef_f32x16 x = EF_NAME(load_row)(a + i, n - i), y = EF_NAME(load_row)(b + i, n - i);
+        EF_NAME(store_row)(output + i, ef_f32x16_add(ef_f32x16_max(x, y), ef_f32x16_sub(x, x)), n - i);
+    }
+}
+
 /* Sum over a row of x - shift (squared: its square), missing lanes adding +0: sixteen lanes, then the fixed tree. */
 EF_INLINE float EF_NAME(sum_row)(const float *input, int64_t n, float shift, const int squared)
 {
