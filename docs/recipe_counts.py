@@ -103,14 +103,14 @@ def main() -> None:
     parser = argparse.ArgumentParser(description="Count the files that each recipe touches.")
     parser.add_argument("--files", action="store_true", help="name the files, thing by thing")
     show_files = parser.parse_args().files
-    print(f"{'recipe':22}{'things':>8}{'files':>8}{'most':>6}{'tests':>7}")
+    print(f"{'recipe':22}{'things':>8}{'least':>7}{'median':>8}{'most':>6}{'tests':>7}")
     for recipe in recipes():
         files = {thing: recipe.files(thing) for thing in recipe.things}
         product = {thing: len(found) for thing, (found, _) in files.items()}
-        most = max(product, key=lambda thing: product[thing])
-        tests = median(len(found) for _, found in files.values())
-        middle = median(product.values())
-        print(f"{recipe.name:22}{len(files):8}{middle:8g}{product[most]:6}{tests:7g}  most: {most}")
+        least, most = (choose(product, key=lambda thing: product[thing]) for choose in (min, max))
+        middle, tests = median(product.values()), median(len(found) for _, found in files.values())
+        line = f"{recipe.name:22}{len(files):8}{product[least]:7}{middle:8g}{product[most]:6}{tests:7g}"
+        print(f"{line}  least {least}, most {most}")
         for thing, (found, tested) in files.items() if show_files else ():
             print(f"    {thing}: {len(found)} and {len(tested)}")
             for path in (*found, *tested):
