@@ -115,9 +115,29 @@ enum { EF_NAME(AHEAD) = EF_SIMD == EF_SIMD_NEON ? 0 : 8704 };
 EF_FLOAT_TYPES(EF_FLOAT_FUNCTION)
 #undef EF_FLOAT_FUNCTION
 
+enum { EF_NAME(LONG_PANEL) = 16 * 1024 };
+
 static void EF_NAME(tile_i8_row)(const ef_matmul *args, int32_t row, int32_t panel, int rows, int panels)
 {
-    EF_SIZES(EF_NAME(row_tile), args, row, panel)
+    EF_SIZES(EF_NAME(row_tile), args, row, panel, 0)
+}
+
+/* Whether so few rows by a matrix wait for memory: one does always, up to four where panels are so short that the hardware
+ * would foresee two of them as two streams too late. */
+static inline int EF_NAME(streams_rows)(const ef_matrix *weight, int32_t rows)
+{
+    return weight->type == EF_I8_ROW && (rows == 1 || (rows <= 4 && weight->panel_bytes < EF_NAME(LONG_PANEL)));
+}
+
+/* 1 <= rows <= 4 */
+static void EF_NAME(stream_i8_row)(const ef_matmul *args, int32_t row, int32_t panel, int32_t end, int rows)
+{
+    switch (rows) {
+    case 1: EF_NAME(row_stream)(args, row, panel, end, 1); break;
+    case 2: EF_NAME(row_stream)(args, row, panel, end, 2); break;
+    case 3: EF_NAME(row_stream)(args, row, panel, end, 3); break;
+    case 4: EF_NAME(row_stream)(args, row, panel, end, 4); break;
+    }
 }
 
 /* Unpacked tiles have as many rows as there can be, or one less: EF_UNPACK_ROWS rows and more can always be cut so. */
@@ -306,6 +326,10 @@ static void EF_NAME(matmul)(const ef_matmul *args, int32_t row_begin, int32_t ro
 {
     if (ef_type_has_blocks(args->weight.type) && row_end - row_begin < EF_UNPACK_ROWS) {
         EF_NAME(matmul_stream)(args, row_begin, row_end, panel_begin, panel_end);
+        return;
+    }
+    if (EF_NAME(streams_rows)(&args->weight, row_end - row_begin)) {
+        EF_NAME(stream_i8_row)(args, row_begin, panel_begin, panel_end, row_end - row_begin);
         return;
     }
     const int32_t least = 4 * EF_TILE_ROWS;
