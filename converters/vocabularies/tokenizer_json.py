@@ -132,3 +132,6 @@ def _describe_sentencepiece(
     vocabulary.flags["add_space_prefix"] = prepends or (
         metaspace is not None and metaspace.get("prepend_scheme", "always") != "never"
     )
+    if vocabulary.flags["add_space_prefix"] and not prepends:
+        what = "llama.cpp puts a mark before a text that begins with a space, too"
+        vocabulary.notes.append(f"{what}; its ids of such texts differ")

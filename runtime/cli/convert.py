@@ -70,7 +70,8 @@ def convert(
     _print_types(out, result)
     reasons = [tensor.reason for tensor in result.tensors if tensor.reason]
     for reason in dict.fromkeys(reasons):
-        print(f"note: {reasons.count(reason)} tensors: {reason}")
+        count = reasons.count(reason)
+        print(f"note: {count} tensor{'s' if count > 1 else ''}: {reason}")
     for note in result.notes:
         print(f"note: {note}")
     summary = f"{human_bytes(result.nbytes)}, {_bits_a_weight(result.tensors)} bits a weight"
