@@ -2,14 +2,14 @@
 
 Passes, in order:
 
-1. `fuse`      bias, activation and residual sum move into the matrix product that feeds them;
-2. `gate`      gate and up become one product, which multiplies them;
-3. `merge`     products of the same input become one (query, key and value; all cross keys and values);
-4. `quantize`  an input of quantized weights is quantized once, by the op that makes it where that op can;
-5. `prune`     what the asked outputs do not need is dropped;
-6. `part`      a value that is rotated and also read as it was is copied;
-7. `place`     (placement.py) every value gets a buffer, sums reuse their residual's; what row-wise ops in a row touch
-               lives through all of them; `Recipe.layout` packs the buffers by lifetime.
+1. `fuse`          bias, activation and residual sum move into the matrix product that feeds them;
+2. `gate`          gate and up become one product, which multiplies them;
+3. `merge`         products of the same input become one (query, key and value; all cross keys and values);
+4. `quantize`      an input of quantized weights is quantized once, by the op that makes it where that op can;
+5. `prune`         what the asked outputs do not need is dropped;
+6. `copy_rotated`  a value that is rotated and also read as it was is copied;
+7. `place`         (placement.py) every value gets a buffer, sums reuse their residual's; what row-wise ops in a row
+                   touch lives through all of them; `Recipe.layout` packs the buffers by lifetime.
 
 Nothing here changes a bit of any result.
 """
@@ -44,7 +44,7 @@ def compile_graph(
     views, wanted = Views(graph), [graph.outputs[name] for name in outputs]
     steps = merge(gate(fuse(graph), graph, type_of), type_of)
     steps = quantize(steps, graph, views, is_quantized, type_of)
-    steps = part(prune(steps, views, wanted), views, wanted)
+    steps = copy_rotated(prune(steps, views, wanted), views, wanted)
     return place(steps, graph, views, outputs)
 
 
@@ -199,7 +199,7 @@ def prune(steps: list[Step], views: Views, outputs: Sequence[Value]) -> list[Ste
     return kept[::-1]
 
 
-def part(steps: list[Step], views: Views, outputs: Sequence[Value]) -> list[Step]:
+def copy_rotated(steps: list[Step], views: Views, outputs: Sequence[Value]) -> list[Step]:
     """Rotations work in place, so a value that somebody reads later as it was is copied before it is rotated."""
     readers: dict[int, list[tuple[int, Value]]] = {
         views.root(step.inputs[0]).index: [] for step in steps if step.kind == "rope"
