@@ -1,4 +1,5 @@
 """Mechanical rules of the source tree: what must not be in it, and what importing the package must not bring in."""
+
 from __future__ import annotations
 
 import ast
@@ -156,8 +157,11 @@ def test_no_file_stands_between_the_floors() -> None:
 def test_files_fit_in_the_head() -> None:
     folders = ("include", "pyx", "runtime", "converters", "tests", "bench")
     paths = [path for folder in folders for path in (ROOT / folder).rglob("*")]
-    lengths = {str(path.relative_to(ROOT)): len(path.read_text().splitlines())
-               for path in paths if path.suffix in SOURCE_SUFFIXES and path.name != "core.c"}
+    lengths = {
+        str(path.relative_to(ROOT)): len(path.read_text().splitlines())
+        for path in paths
+        if path.suffix in SOURCE_SUFFIXES and path.name != "core.c"
+    }
     assert not {name: length for name, length in lengths.items() if length > MOST_LINES}
 
 

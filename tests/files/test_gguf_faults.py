@@ -229,9 +229,7 @@ BOMBS = {
     "small keys": gguf_file([gguf_key(f"{i:05}", 0, b"\0") for i in range(50000)]),
     "small arrays": gguf_file([gguf_key(f"{i:05}", 9, array(0, 20, bytes(20))) for i in range(20000)]),
     "arrays of a thousand": gguf_file([gguf_key(f"{i:05}", 9, array(0, 1025, bytes(1025))) for i in range(2000)]),
-    "small tensors": gguf_file(
-        [], [gguf_tensor(f"{i:05}", [1], 0, 32 * i) for i in range(20000)], bytes(32 * 20000)
-    ),
+    "small tensors": gguf_file([], [gguf_tensor(f"{i:05}", [1], 0, 32 * i) for i in range(20000)], bytes(32 * 20000)),
     "one long string": key("k", 8, gguf_string("x" * LARGE)),
     "one long array": key("k", 9, array(0, LARGE, bytes(LARGE))),
 }

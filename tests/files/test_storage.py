@@ -49,9 +49,7 @@ def test_failing_reads_are_named(file: InputFile, monkeypatch: pytest.MonkeyPatc
 
 
 @pytest.mark.parametrize("method", ["read", "read_array"])
-def test_memory_that_cannot_be_had_is_named(
-    file: InputFile, method: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_memory_that_cannot_be_had_is_named(file: InputFile, method: str, monkeypatch: pytest.MonkeyPatch) -> None:
     def fail(*_: object, **__: object) -> bytes:
         raise MemoryError
 

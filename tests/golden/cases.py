@@ -32,6 +32,7 @@ DECODERS, ENCODERS, ENCODER_DECODERS, FEATURES = (
     of_kind(kind) for kind in ("decoder", "encoder", "encoder_decoder", "features")
 )
 
+
 def architecture(name: str) -> str:
     """The name of a case's architecture."""
     from edgeformer.converters.architectures.huggingface import Config
@@ -95,8 +96,10 @@ def split(ids: np.ndarray, lengths: np.ndarray) -> list[list[int]]:
 def sources_and_targets(name: str) -> tuple[list[list[int]], list[list[int]]]:
     """Source and target ids of an encoder-decoder's expected logits."""
     numbers = expected(name)
-    return (split(numbers["source_ids"], numbers["source_lengths"]),
-            split(numbers["target_ids"], numbers["target_lengths"]))
+    return (
+        split(numbers["source_ids"], numbers["source_lengths"]),
+        split(numbers["target_ids"], numbers["target_lengths"]),
+    )
 
 
 def relative_error(actual: np.ndarray, wanted: np.ndarray) -> float:

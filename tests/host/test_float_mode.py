@@ -77,7 +77,10 @@ def test_threads_that_start_while_the_host_rounds_upward_do_not() -> None:
 def test_the_hosts_traps_are_not_sprung() -> None:
     """NaN, infinities and overflow in the work of a host that wants SIGFPE for its own."""
     done = subprocess.run(
-        [sys.executable, "-c", textwrap.dedent("""
+        [
+            sys.executable,
+            "-c",
+            textwrap.dedent("""
             import ctypes, ctypes.util, numpy
             from edgeformer._kernels import core
             from support.plan_models import Decoder
@@ -101,7 +104,8 @@ def test_the_hosts_traps_are_not_sprung() -> None:
             decoder.run(pool, [(list(range(40)), 0, [0, 1, 2])])
             libm.fedisableexcept(0x1 | 0x4 | 0x8)
             print("done")
-        """)],
+        """),
+        ],
         capture_output=True,
         text=True,
         cwd=Path(__file__).parents[1],

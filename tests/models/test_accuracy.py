@@ -100,9 +100,7 @@ def test_cached_types_cost_little(test_models: Path, tmp_path: Path) -> None:
         assert (np.abs(logits[kind] - logits["f32"]).max(axis=1) / spread).max() < logit_bound
 
 
-def test_quantized_embeddings_rank_sentences_as_well(
-    test_models: Path, minilm_folder: Path, tmp_path: Path
-) -> None:
+def test_quantized_embeddings_rank_sentences_as_well(test_models: Path, minilm_folder: Path, tmp_path: Path) -> None:
     numbers = np.load(test_models / "minilm-expected" / "expected.npz")
     correlations = {}
     for kind in ("f32", "q8_0", "i8_row"):

@@ -1,4 +1,5 @@
 """Converted models give the numbers that torch and transformers gave for the checkpoints in golden/."""
+
 from __future__ import annotations
 
 import edgeformer
@@ -46,7 +47,7 @@ def test_encoder_gives_torchs_hidden_states_of_ragged_sentences(name: str, golde
     assert np.array_equal(rows, alone)
     kept = len(numbers["hidden"])
     assert relative_error(rows[:kept], numbers["hidden"]) < TOLERANCE["f32"]
-    assert relative_error(rows[-len(numbers["long_hidden"]):], numbers["long_hidden"]) < TOLERANCE["f32"]
+    assert relative_error(rows[-len(numbers["long_hidden"]) :], numbers["long_hidden"]) < TOLERANCE["f32"]
 
 
 @pytest.mark.parametrize("name", [name for name in ENCODERS if "typed_hidden" in cases.expected(name)])

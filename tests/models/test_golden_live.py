@@ -1,4 +1,5 @@
 """The golden models with other seeds, made and computed on the spot where torch and transformers are installed."""
+
 from __future__ import annotations
 
 from pathlib import Path

@@ -259,6 +259,7 @@ VALUES = st.one_of(
     st.none(),
 )
 
+
 @settings(max_examples=150, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.sampled_from(KEYS), st.lists(st.tuples(st.sampled_from(KEYS), VALUES), max_size=2), VALUES)
 @example(("llama", "llama.context_length"), [], 1 << 22)

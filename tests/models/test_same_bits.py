@@ -1,4 +1,5 @@
 """One file and one input give the same bits on every instruction set, thread count, batch mix and way of feeding."""
+
 from __future__ import annotations
 
 import hashlib
@@ -152,7 +153,9 @@ def test_forked_and_truncated_sequences(golden_gguf: cases.GoldenPath) -> None:
     forked = session.forward([(base, first), (fork, second)], outputs="all")
     base.truncate(len(prefix))
     again = session.forward([(base, second)], outputs="all")
-    fresh = [session.forward([(session.new_sequence(), prefix + rest)], outputs="all")[len(prefix) :]
-             for rest in (first, second)]
+    fresh = [
+        session.forward([(session.new_sequence(), prefix + rest)], outputs="all")[len(prefix) :]
+        for rest in (first, second)
+    ]
     assert digest(forked) == digest(np.concatenate(fresh))
     assert digest(again) == digest(fresh[1])

@@ -24,9 +24,7 @@ class Products:
         table = core.Matrix(core.EF_F32, count, COLUMNS)
         table.pack(rows(count, count, COLUMNS).tobytes(), 0, count)
         self.x = self.floats = self.builder.floats(COLUMNS)
-        self.plan.add_op(
-            "embed", output=(self.x, 0), weight=self.plan.add_matrix(table), width=COLUMNS, scale=1.0
-        )
+        self.plan.add_op("embed", output=(self.x, 0), weight=self.plan.add_matrix(table), width=COLUMNS, scale=1.0)
         if kind != core.EF_F32:
             self.x = self.builder.blocks(COLUMNS)
             self.plan.add_op("quantize", input=((self.floats, 0),), quantized=(self.x, 0), width=COLUMNS)
@@ -134,7 +132,11 @@ def test_attention_leaves_quantized_rows(heads: int, kv_heads: int, head_dim: in
         input=((x, 0),),
         output=(y, 0),
         quantized=(blocks, 0),
-        cache=0, layer=0, num_heads=heads, causal=1, window=0,
+        cache=0,
+        layer=0,
+        num_heads=heads,
+        causal=1,
+        window=0,
         scale=1.0,
         width=width,
     )

@@ -177,7 +177,10 @@ def test_rotary_and_rope(pool: core.Pool) -> None:
         input=((bench.x, 0), (angles, 0)),
         output=(bench.x, 0),
         width=WIDTH,
-        num_heads=2, head_dim=32, half=9, pairing=core.PAIR_HALVES,
+        num_heads=2,
+        head_dim=32,
+        half=9,
+        pairing=core.PAIR_HALVES,
     )
     bench.run(pool)
     cos_sin = core.kernel_rotary(None, np.arange(ROWS, dtype=np.int32) * 3, frequency, 0.5)

@@ -96,9 +96,7 @@ class Decoder:
             width=width,
             scale=1.5,
         )
-        add(
-            "rotary", output=(self.angles, 0), vector=(frequency,), width=self.head_dim, source=POSITIONS, scale=1.0
-        )
+        add("rotary", output=(self.angles, 0), vector=(frequency,), width=self.head_dim, source=POSITIONS, scale=1.0)
         for layer in range(num_layers):
             self._attention(layer)
             self._gated(core.EF_Q4_0 if layer % 2 else core.EF_F16)
@@ -163,14 +161,21 @@ class Decoder:
                 input=((qkv, column), (self.angles, 0)),
                 output=(qkv, column),
                 width=heads * head_dim,
-                num_heads=heads, head_dim=head_dim, half=head_dim // 2, pairing=core.PAIR_NEIGHBOURS,
+                num_heads=heads,
+                head_dim=head_dim,
+                half=head_dim // 2,
+                pairing=core.PAIR_NEIGHBOURS,
             )
         add("store_kv", input=((qkv, width), (qkv, width + head_dim)), cache=0, layer=layer, width=head_dim)
         add(
             "attention",
             input=((qkv, 0),),
             output=(mixed, 0),
-            cache=0, layer=layer, num_heads=2, causal=1, window=0,
+            cache=0,
+            layer=layer,
+            num_heads=2,
+            causal=1,
+            window=0,
             scale=head_dim**-0.5,
             width=width,
         )

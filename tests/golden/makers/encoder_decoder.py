@@ -91,9 +91,7 @@ class Translator(torch.nn.Module):
         table = getattr(self, positions).weight if self.learned else self.table
         return embed(ids) * self.scale + table[: ids.shape[1]]
 
-    def forward(
-        self, input_ids: torch.Tensor, attention_mask: torch.Tensor, decoder_input_ids: torch.Tensor
-    ) -> Logits:
+    def forward(self, input_ids: torch.Tensor, attention_mask: torch.Tensor, decoder_input_ids: torch.Tensor) -> Logits:
         causal = torch.nn.Transformer.generate_square_subsequent_mask(decoder_input_ids.shape[1]).bool()
         decoded = self.transformer(
             self.place(input_ids, self.src_embed, "src_pos_embed"),
