@@ -10,7 +10,7 @@ import numpy as np
 
 from .._kernels import core
 from ..errors import NotEnoughMemoryError
-from ..graph.domains import Domain, Grids, Index, as_grids, starts_of
+from ..graph.domains import Domain, Grids, as_grids, starts_of
 from ..graph.graph import SEQUENCE
 from ..graph.recipe import Op, Operand, Recipe
 from ..jit import norms
@@ -64,6 +64,7 @@ class Program:
         self._uses, self._has_grids = recipe.cache_uses, recipe.has_grids
         self._has_columns = self._has_grids and recipe.has_columns
         self.steps = recipe.has_cache(SEQUENCE)
+        self._given = [index.name for index in recipe.indices]  # where none follows from the grids
         self._outputs = [
             (name, place, width, recipe.domains.index(domain))
             for name, (place, width, domain) in recipe.outputs.items()
@@ -127,13 +128,13 @@ class Program:
         """
         recipe, segments, page_tables, grids = self.recipe, batch.segments, batch.page_tables, None
         domains: Sequence[int | tuple[np.ndarray, np.ndarray | None]]
-        own = {name for name, domain in self._places.values() if (name, domain) not in segments}
+        own = [key for key in self._places.values() if key not in segments]
         if self._has_columns and not own:
             domains, counts = _columns(recipe.domains, batch.lengths)
         elif own or self._has_grids:
             grids, segments, page_tables = self._grids(batch), dict(segments), dict(page_tables)
             domains, counts = _domain_rows(grids)
-            for name in own:
+            for name in {name for name, _ in own}:
                 self._add_own(name, grids, segments, page_tables)
         else:
             domains = counts = [sum(batch.lengths[domain]) for domain in recipe.domains]
@@ -141,7 +142,7 @@ class Program:
         self._plan.run(
             pool,
             domains,
-            [_numbers(index, batch, grids) for index in recipe.indices],
+            [batch.indices.get(name) for name in self._given] if grids is None else self._numbers(batch, grids),
             [batch.features[source.name] for source in recipe.features],
             {place: segments[key] for place, key in self._places.items()},
             [page_tables[name] for name in self._names],
@@ -157,6 +158,13 @@ class Program:
         grids = self.recipe.grids({given: as_grids(some) for given, some in lengths.items()})
         rows: list[int] = grids[domain].prod(axis=1).tolist()
         return rows
+
+    def _numbers(self, batch: Batch, grids: Mapping[Domain, Grids]) -> list[np.ndarray | None]:
+        """The index inputs; None, which is all 0, for one that a run gives and was not given."""
+        return [
+            batch.indices.get(index.name) if index.is_given else index.rows(grids.__getitem__)
+            for index in self.recipe.indices
+        ]
 
     def _grids(self, batch: Batch) -> dict[Domain, Grids]:
         return self.recipe.grids({domain: as_grids(lengths) for domain, lengths in batch.lengths.items()})
@@ -197,14 +205,6 @@ def _domain_rows(grids: Mapping[Domain, Grids]) -> tuple[list[tuple[np.ndarray, 
     """Where the segments of every domain start and how wide their grids are, and the rows of every domain."""
     domains = [(starts_of(some), np.maximum(some[:, 1], 1)) for some in grids.values()]
     return domains, [int(starts[-1]) for starts, _ in domains]
-
-
-def _numbers(index: Index, batch: Batch, grids: Mapping[Domain, Grids] | None) -> np.ndarray | None:
-    """An index input of a run; None, which is all 0, where it is given and was not."""
-    if index.is_given:
-        return batch.indices.get(index.name)
-    assert grids is not None  # what follows does so from other domains, and then there are grids
-    return index.rows(grids.__getitem__)
 
 
 def _pair(operand: Operand | None) -> tuple[int, int]:

@@ -129,8 +129,8 @@ class Recipe:
 
     @property
     def has_grids(self) -> bool:
-        """Whether a run has to know where segments lie: some rows follow from others."""
-        return any(domain.parents for domain in self.domains)
+        """Whether a run has to know where segments lie: some rows, or numbers of rows, follow from others."""
+        return any(domain.parents for domain in self.domains) or any(not index.is_given for index in self.indices)
 
     @property
     def has_columns(self) -> bool:

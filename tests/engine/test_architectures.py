@@ -12,7 +12,7 @@ from edgeformer.engine.session import Session
 from edgeformer.errors import ContextOverflowError, GraphError, InvalidInputError, UnsupportedModelError
 from edgeformer.files.gguf.reader import GGUFFile, GGUFWriter
 from edgeformer.graph.architecture import Architecture
-from edgeformer.graph.domains import TOKENS
+from edgeformer.graph.domains import ROWS, TOKENS, Features, Places
 from edgeformer.graph.graph import Graph
 from edgeformer.graph.interpreter import interpret, text_inputs
 from edgeformer.tasks.base import verbs_of
@@ -107,6 +107,20 @@ def test_an_encoder_without_attention(tmp_path: Path) -> None:
     with pytest.raises(UnsupportedModelError, match="no sequences"):
         session.new_sequence()
     session.close()
+
+
+def test_rows_are_numbered_where_no_other_rows_follow_from_them(tmp_path: Path) -> None:
+    """Patches with positions of their own, and nothing else that would ask for grids."""
+
+    def patches(graph: Graph) -> None:
+        x = graph.linear(graph.features(Features("patches", WIDTH)), "0.q", WIDTH)
+        graph.output("hidden", graph.embed(Places(ROWS), "embed", VOCABULARY, WIDTH, add=x))
+
+    opened = Opened(tmp_path / "patches.gguf", SHAPES, {"encode": patches})
+    samples = [np.random.default_rng(count).normal(size=(count, WIDTH)).astype(np.float32) for count in (3, 7)]
+    for sample, rows in zip(samples, opened.session.features(samples), strict=True):
+        wanted = sample @ opened.tensors["0.q.weight"].T + opened.tensors["embed.weight"][: len(sample)]
+        assert np.allclose(rows, wanted, atol=1e-5)
 
 
 def test_two_programs_that_step_are_refused(tmp_path: Path) -> None:
