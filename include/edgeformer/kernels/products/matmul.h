@@ -122,11 +122,12 @@ static void EF_NAME(tile_i8_row)(const ef_matmul *args, int32_t row, int32_t pan
     EF_SIZES(EF_NAME(row_tile), args, row, panel, 0)
 }
 
-/* Whether so few rows by a matrix wait for memory: one does always, up to four where panels are so short that the hardware
- * would foresee two of them as two streams too late. */
+/* Whether so few rows by a matrix wait for memory: one does always, up to four (or a tile) where panels are so short that
+ * the hardware would foresee two of them as two streams too late. */
 static inline int EF_NAME(streams_rows)(const ef_matrix *weight, int32_t rows)
 {
-    return weight->type == EF_I8_ROW && (rows == 1 || (rows <= 4 && weight->panel_bytes < EF_NAME(LONG_PANEL)));
+    const int32_t most = EF_BYTES_ROWS < 4 ? EF_BYTES_ROWS : 4;
+    return weight->type == EF_I8_ROW && (rows == 1 || (rows <= most && weight->panel_bytes < EF_NAME(LONG_PANEL)));
 }
 
 /* 1 <= rows <= 4 */

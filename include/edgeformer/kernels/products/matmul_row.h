@@ -3,7 +3,7 @@
  * scale). */
 
 /* Adds the next thirty-two columns and goes on to those after them. */
-EF_INLINE void EF_NAME(add_block)(ef_i32x16 *sums, const uint8_t **codes, int64_t panel_bytes, const uint8_t **input,
+EF_INLINE void EF_NAME(add_row_block)(ef_i32x16 *sums, const uint8_t **codes, int64_t panel_bytes, const uint8_t **input,
                                   int64_t input_stride, const int ahead_bytes, const int rows, const int panels)
 {
     if (ahead_bytes)
@@ -29,9 +29,9 @@ EF_INLINE void EF_NAME(row_tile)(const ef_matmul *args, int32_t row, int32_t pan
     for (int i = 0; i < turns * rows * panels; i++)
         sums[i] = ef_i32x16_set1(0);
     for (int64_t b = 0; b < num_columns / EF_BLOCK; b++) {
-        EF_NAME(add_block)(sums, &codes, skipped, &input, stride, ahead_bytes, rows, panels);
+        EF_NAME(add_row_block)(sums, &codes, skipped, &input, stride, ahead_bytes, rows, panels);
         if (turns == 2 && ++b < num_columns / EF_BLOCK)
-            EF_NAME(add_block)(sums + rows * panels, &codes, skipped, &input, stride, ahead_bytes, rows, panels);
+            EF_NAME(add_row_block)(sums + rows * panels, &codes, skipped, &input, stride, ahead_bytes, rows, panels);
     }
     EF_UNROLL
     for (int i = 0; i < (turns - 1) * rows * panels; i++)
