@@ -99,7 +99,11 @@ cdef void *allocate(size_t nbytes, bint large_pages, str what) except NULL:
 
 
 cdef int64_t checked(object value, str name, object low, object high) except? -1:
-    """An integer within [low, high]."""
-    if not low <= value <= high:
-        raise InvalidInputError(f"{name} is {value}; it must be {low} to {high}")
-    return value
+    """An integer within [low, high]; what is compared is what is returned, whatever class the value is of."""
+    try:
+        number = PyNumber_Index(value)
+    except TypeError:
+        raise InvalidInputError(f"{name} must be an integer, not {type(value).__name__}") from None
+    if not low <= number <= high:
+        raise InvalidInputError(f"{name} is {number}; it must be {low} to {high}")
+    return number

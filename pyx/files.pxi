@@ -31,10 +31,8 @@ cdef class WeightMemory:
     cdef readonly size_t nbytes
 
     def __cinit__(self, nbytes):
-        if not 0 < nbytes <= 2**62:
-            raise InvalidInputError(f"{nbytes} bytes are not 1 to {2**62}")
-        self.base = <uint8_t *>allocate(nbytes, True, "weights")
-        self.nbytes = nbytes
+        cdef size_t wanted = checked(nbytes, "nbytes", 1, 2**62)
+        self.base, self.nbytes = <uint8_t *>allocate(wanted, True, "weights"), wanted
 
     def __dealloc__(self):
         if self.base != NULL:

@@ -168,6 +168,7 @@ cdef extern from "edgeformer/plan/plan.h" nogil:
         EF_MAX_CACHES
         EF_MAX_DOMAINS
         EF_MAX_INPUTS
+        EF_MAX_ROWS
         EF_OP_SLOTS
         EF_OP_COUNT
     ctypedef struct ef_operand:

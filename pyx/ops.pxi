@@ -36,7 +36,10 @@ cdef int set_fields(ef_op *op, dict fields) except -1:
             raise InvalidInputError(f"{OP_KINDS[op.kind]} has no field {name!r}; it has {', '.join(slots) or 'none'}")
         slot, is_float = slots[name]
         if is_float:
-            real = value
+            try:
+                real = value
+            except (TypeError, OverflowError) as error:
+                raise InvalidInputError(f"{name}: {error}") from None
             memcpy(&op.slot[<int>slot], &real, sizeof(real))
         else:
             op.slot[<int>slot] = checked(value, name, -2**31, INT32_MAX)

@@ -165,12 +165,10 @@ cdef class Plan:
             raise InvalidInputError("an op has at most 2 inputs and 2 vectors")
         op.output, op.quantized = operand_of(output), operand_of(quantized)
         op.row_scale = bool(row_scale)
-        op.vector[0] = op.vector[1] = -1
         cdef int i
         for i in range(2):
             op.input[i] = operand_of(input[i] if i < len(input) else None)
-        for i in range(len(vector)):
-            op.vector[i] = checked(vector[i], "vector", -1, INT32_MAX)
+            op.vector[i] = checked(vector[i] if i < len(vector) else -1, "vector", -1, INT32_MAX)
         set_fields(&op, fields)
         op.function = <ef_row_function><size_t>function
         with self.guard:
@@ -198,20 +196,21 @@ cdef class Plan:
         cdef Py_ssize_t i
         if not offset.size() == stride.size() == domain.size():
             raise InvalidInputError("offsets, strides and domains are of different lengths")
-        limits = tuple(checked(value, "capacity", 0, INT32_MAX) for value in capacities)
-        if not 1 <= len(limits) <= EF_MAX_DOMAINS or not 0 <= arena_bytes <= 2**62:
-            raise InvalidInputError(f"there are 1 to {EF_MAX_DOMAINS} domains and at most {2**62} bytes of arena")
+        limits = tuple(checked(value, "capacity", 0, EF_MAX_ROWS) for value in capacities)
+        cdef object nbytes = checked(arena_bytes, "arena_bytes", 0, 2**62)
+        if not 1 <= len(limits) <= EF_MAX_DOMAINS:
+            raise InvalidInputError(f"there are 1 to {EF_MAX_DOMAINS} domains, not {len(limits)}")
         kinds = []
         for i in range(offset.size()):
             buffer.offset, buffer.stride = (<int64_t *>offset.buffer.buf)[i], (<int64_t *>stride.buffer.buf)[i]
             kinds.append(checked((<int32_t *>domain.buffer.buf)[i], f"domain of buffer {i}", 0, len(limits) - 1))
             if buffer.offset < 0 or buffer.stride <= 0 or buffer.offset % 64 or buffer.stride % 64:
                 raise InvalidInputError(f"buffer {i}: offset {buffer.offset} and stride {buffer.stride} must be multiples of 64")
-            if <object>buffer.offset + <object>buffer.stride * limits[kinds[i]] > arena_bytes:
-                raise InvalidInputError(f"buffer {i} ends past the arena of {arena_bytes} bytes")
+            if <object>buffer.offset + <object>buffer.stride * limits[kinds[i]] > nbytes:
+                raise InvalidInputError(f"buffer {i} ends past the arena of {nbytes} bytes")
             buffers.append(&buffer)
         with self.guard:
-            self.replace_arena(arena_bytes + 64)  # operands that start inside a tile are read up to one tile past their end
+            self.replace_arena(nbytes + 64)  # operands that start inside a tile are read up to one tile past their end
             self.buffers, self.domains, self.capacities, self.checked = buffers, kinds, limits, False
 
     cdef int replace_arena(self, size_t nbytes) except -1:

@@ -5,7 +5,7 @@ cdef class Batch:
     """ef_batch over Python's arrays, which it keeps alive."""
 
     cdef ef_batch native
-    cdef list views
+    cdef list kept
     cdef ef_rows domains[EF_MAX_DOMAINS]
     cdef const int32_t *indices[EF_MAX_INPUTS]
     cdef Py_ssize_t index_sizes[EF_MAX_INPUTS]
@@ -18,13 +18,12 @@ cdef class Batch:
     cdef int num_indices, num_features, num_caches
 
     def __cinit__(self, domains, indices, features, segments, page_tables):
-        self.views = []
+        self.kept = []
         self.native.num_domains = checked(len(domains), "the number of domains", 1, EF_MAX_DOMAINS)
         self.num_caches = checked(len(page_tables), "the number of caches", 0, EF_MAX_CACHES)
-        cdef int i = 0
-        for domain in domains:
-            self.add_domain(i, domain)
-            i += 1
+        cdef int i
+        for i in range(self.native.num_domains):
+            self.add_domain(i, domains[i])
         self.num_indices = checked(len(indices), "the number of index inputs", 0, EF_MAX_INPUTS)
         for i in range(self.num_indices):
             self.add_index(i, indices[i])
@@ -34,8 +33,7 @@ cdef class Batch:
         for (cache, domain), array in segments.items():
             self.add_segments(cache, domain, array)
         for i in range(self.num_caches):
-            view = self.keep(page_tables[i], "page_tables", "i", 1)
-            self.page_table[i], self.table_sizes[i] = <const int32_t *>(<View>view).buffer.buf, (<View>view).size()
+            self.page_table[i] = self.integers(page_tables[i], "page_tables", &self.table_sizes[i])
         self.native.domains, self.native.indices, self.native.features = self.domains, self.indices, self.features
         self.native.segments, self.native.page_table = self.segments, self.page_table
 
@@ -43,26 +41,36 @@ cdef class Batch:
         cdef View view = view_of(array, name, element, ndim)
         if view.buffer.len > INT32_MAX:
             raise InvalidInputError(f"{name}: {view.buffer.len} bytes are too many")
-        self.views.append(view)
+        self.kept.append(view)
         return view
 
+    cdef const int32_t *integers(self, object array, str name, Py_ssize_t *count, Py_ssize_t columns=0) except NULL:
+        """A copy of int32 [count], or [count, columns]: what is checked is what runs, whoever writes to the array then."""
+        cdef View view = self.keep(array, name, "i", 2 if columns else 1)
+        if columns and view.size(1) != columns:
+            raise InvalidInputError(f"{name} have {columns} columns")
+        cdef bytes copied = (<const char *>view.buffer.buf)[:view.buffer.len]
+        self.kept.append(copied)
+        count[0] = view.size()
+        return <const int32_t *><const void *><const char *>copied
+
     cdef int add_domain(self, int index, object domain) except -1:
-        """A number of rows, or (starts, widths or None) as in ef_rows."""
+        """A number of rows, and -1 segments until those of a cache say how many; or (starts, widths or None) as in ef_rows."""
         cdef ef_rows *rows = &self.domains[index]
-        cdef View starts, widths
+        cdef Py_ssize_t count
         if not isinstance(domain, tuple):
-            rows.num_rows = checked(domain, f"rows of domain {index}", 0, INT32_MAX)
+            rows.num_rows, rows.num_segments = checked(domain, f"rows of domain {index}", 0, INT32_MAX), -1
             return 0
-        starts = self.keep(domain[0], "starts", "i", 1)
-        if starts.size() < 1:
+        starts, widths = domain
+        rows.starts = self.integers(starts, "starts", &count)
+        if count < 1:
             raise InvalidInputError(f"domain {index}: starts hold one more element than there are segments")
-        rows.starts, rows.num_segments = <const int32_t *>starts.buffer.buf, starts.size() - 1
+        rows.num_segments = count - 1
         rows.num_rows = rows.starts[rows.num_segments]
-        if domain[1] is not None:
-            widths = self.keep(domain[1], "widths", "i", 1)
-            if widths.size() != rows.num_segments:
-                raise InvalidInputError(f"domain {index}: {widths.size()} widths of {rows.num_segments} segments")
-            rows.widths = <const int32_t *>widths.buffer.buf
+        if widths is not None:
+            rows.widths = self.integers(widths, "widths", &count)
+            if count != rows.num_segments:
+                raise InvalidInputError(f"domain {index}: {count} widths of {rows.num_segments} segments")
         return self.check_domain(index)
 
     cdef int check_domain(self, int index) except -1:
@@ -79,10 +87,8 @@ cdef class Batch:
         return 0
 
     cdef int add_index(self, int index, object array) except -1:
-        cdef View view
         if array is not None:
-            view = self.keep(array, f"index input {index}", "i", 1)
-            self.indices[index], self.index_sizes[index] = <const int32_t *>view.buffer.buf, view.size()
+            self.indices[index] = self.integers(array, f"index input {index}", &self.index_sizes[index])
         return 0
 
     cdef int add_features(self, int index, object array) except -1:
@@ -95,14 +101,13 @@ cdef class Batch:
         """The rows of ef_segment of a cache in a domain, which get their number of segments from it where nobody told."""
         cdef int c = checked(cache, "cache", 0, self.num_caches - 1), d = checked(domain, "domain", 0, self.native.num_domains - 1)
         cdef ef_rows *rows = &self.domains[d]
-        cdef View view = self.keep(array, "segments", "i", 2)
-        if view.size(1) * sizeof(int32_t) != sizeof(ef_segment):
-            raise InvalidInputError("segments have 6 columns")
-        if rows.starts == NULL and rows.num_segments == 0:
-            rows.num_segments = view.size()
-        if view.size() != rows.num_segments:
-            raise InvalidInputError(f"{view.size()} segments of cache {c} in a domain of {rows.num_segments}")
-        self.segments[c * self.native.num_domains + d] = <const ef_segment *>view.buffer.buf
+        cdef Py_ssize_t count
+        cdef const int32_t *fields = self.integers(array, "segments", &count, sizeof(ef_segment) // sizeof(int32_t))
+        if rows.num_segments < 0:
+            rows.num_segments = count
+        if count != rows.num_segments:
+            raise InvalidInputError(f"{count} segments of cache {c} in a domain of {rows.num_segments}")
+        self.segments[c * self.native.num_domains + d] = <const ef_segment *>fields
         return 0
 
 
@@ -220,7 +225,9 @@ cdef int check_segments(Plan plan, Batch batch, int cache, int domain, int looks
 cdef int check_positions(const ef_segment *segment, int looks, int64_t length, tuple sizes, int32_t index, int cache) except -1:
     """Attention that sees `length` positions can do with those of the segment's rows; sizes: of a dense bias, or None."""
     cdef int64_t last = <int64_t>segment.position + segment.num_rows
-    if looks & LOOKS_AROUND and last > segment.kv_length:
+    if max(last, length) > EF_MAX_ROWS:
+        what = f"{max(last, length)} positions; there can be {EF_MAX_ROWS}"
+    elif looks & LOOKS_AROUND and last > segment.kv_length:
         what = f"rows up to position {last}, past the {segment.kv_length} that their windows may see"
     elif segment.prefix < 0 or segment.prefix > (last if looks & TAKES_PREFIX else 0):
         what = f"a prefix of {segment.prefix}, where {last if looks & TAKES_PREFIX else 0} is the most"

@@ -200,10 +200,10 @@ cdef class OpChecker:
     cdef int masks(self) except -1:
         """Which positions a row sees, and the soft cap of its scores."""
         cdef int32_t window = self.field("window")
-        cdef float soft_cap = self.real("soft_cap")
+        cdef float soft_cap = self.real("soft_cap"), least = 1e-6, most = 1e6
         self.require(window >= 0, f"window {window}")
         self.require(self.field("prefix") in (0, self.field("causal")), "only causal attention has a prefix")
-        self.require(soft_cap == 0 or 1e-6 <= soft_cap <= 1e6, f"soft_cap {soft_cap:g} is not 0 or from 1e-6 to 1e6")
+        self.require(soft_cap == 0 or least <= soft_cap <= most, f"soft_cap {soft_cap:g} is not 0 or from 1e-6 to 1e6")
         if not self.field("causal") and window > 0:
             self.uses_cache(LOOKS_AROUND)
         if self.field("prefix"):

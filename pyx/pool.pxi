@@ -89,6 +89,7 @@ cdef int run_on(Pool pool, void (*work)(void *, ef_pool *) noexcept nogil, void 
 
 
 @cython.no_gc_clear  # a flag that is being read keeps its parent
+@cython.trashcan(True)  # a chain of any length is freed without a call for each
 cdef class CancelFlag:
     """A flag that ends a run, settable from any thread. With a parent it is set as well while the parent is set, and
     leaves the parent alone when it is set itself.

@@ -46,7 +46,7 @@ def row_positions(list starts, list lengths):
     cdef View view = view_of(result, "positions", "i", 1)
     cdef int32_t *output = <int32_t *>view.buffer.buf
     cdef Py_ssize_t row = 0, end = 0
-    cdef int32_t first, length
+    cdef int64_t first, length
     for first, length in zip(starts, lengths, strict=True):
         end += length
         while row < end:
@@ -82,7 +82,8 @@ def segment_rows(list tables, list lengths, list positions, list kv_lengths, lis
     cdef View segment_view = view_of(segments, "segments", "i", 2), table_view = view_of(page_table, "page_table", "i", 1)
     cdef ef_segment *segment = <ef_segment *>segment_view.buffer.buf
     cdef int32_t *output = <int32_t *>table_view.buffer.buf
-    cdef int32_t row = 0, page = 0
+    cdef int64_t row = 0
+    cdef int32_t page = 0
     cdef list own
     for i in range(n):
         own = tables[i]

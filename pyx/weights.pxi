@@ -26,27 +26,28 @@ cdef class Matrix:
     cdef MappedFile file  # that place, if it is one
 
     def __cinit__(self, type, num_rows, num_columns, place=None, offset=0):
-        if type not in WEIGHT_TYPES:
+        self.native.type = checked(type, "type", 0, INT32_MAX)
+        if self.native.type not in WEIGHT_TYPES:
             raise InvalidInputError(f"weight type {type} is unknown; there are {WEIGHT_TYPES}")
-        self.native.type = type
         self.native.num_rows = checked(num_rows, "num_rows", 1, INT32_MAX - EF_TILE)
         self.native.num_columns = checked(num_columns, "num_columns", 1, INT32_MAX - EF_TILE)
         cdef int block = ef_traits(self.native.type).block_columns
         if self.native.num_columns % block:
-            raise InvalidInputError(f"num_columns is {num_columns}; {WEIGHT_TYPES[type]} needs a multiple of {block}")
-        if type == EF_I8_ROW and self.native.num_columns > EF_ROW_COLUMNS:
+            raise InvalidInputError(f"num_columns is {num_columns}; {WEIGHT_TYPES[self.native.type]} needs a multiple of {block}")
+        if self.native.type == EF_I8_ROW and self.native.num_columns > EF_ROW_COLUMNS:
             raise InvalidInputError(f"num_columns is {num_columns}; i8_row has sums of at most {EF_ROW_COLUMNS} columns")
         self.native.panel_bytes = ef_panel_bytes(self.native.type, self.native.num_columns)
         self.size = self.native.panel_bytes * ((self.native.num_rows + EF_TILE - 1) // EF_TILE)  # < 2**62
         if place is None:
             place = WeightMemory(self.size)
-        if offset < 0 or offset % EF_ALIGNMENT or offset + <object>self.size > place.nbytes:
-            raise InvalidInputError(f"{self.size} bytes at byte {offset} are not aligned to {EF_ALIGNMENT}, or past the end")
+        cdef size_t begin = checked(offset, "offset", 0, 2**62), end
         if isinstance(place, MappedFile):
             self.file = place
-            self.native.data = self.file.base + <size_t>offset
+            self.native.data, end = self.file.base + begin, self.file.nbytes
         else:
-            self.native.data = (<WeightMemory?>place).base + <size_t>offset
+            self.native.data, end = (<WeightMemory?>place).base + begin, (<WeightMemory>place).nbytes
+        if begin % EF_ALIGNMENT or begin + self.size > end:
+            raise InvalidInputError(f"{self.size} bytes at byte {begin} are not aligned to {EF_ALIGNMENT}, or past the end")
         self.place = place
 
     @property
@@ -187,16 +188,17 @@ cdef class Matrix:
 cdef ef_cache cache_of(num_layers, num_heads, key_dim, value_dim, type) except *:
     """A cache without pages."""
     cdef ef_cache native
-    if type not in (EF_F32, EF_F16, EF_Q8_0):
+    native.pages, native.type = NULL, checked(type, "type", 0, INT32_MAX)
+    if native.type not in (EF_F32, EF_F16, EF_Q8_0):
         raise InvalidInputError(f"cache type {type} is unknown; there are EF_F32, EF_F16 and EF_Q8_0")
-    native.pages, native.type = NULL, type
     native.num_layers = checked(num_layers, "num_layers", 1, 2**16)
     native.num_heads = checked(num_heads, "num_heads", 1, 2**16)
     native.key_dim = checked(key_dim, "key_dim", 1, 2**16)
     native.value_dim = checked(value_dim, "value_dim", 1, 2**16)
-    if num_layers * num_heads * (key_dim + value_dim + 32) * 64 > 2**48:
-        raise NotEnoughMemoryError("one page of a cache", num_layers * num_heads * (key_dim + value_dim) * 64)
-    native.page_bytes = (num_layers * ef_cache_layer_bytes(&native) + 63) // 64 * 64
+    cdef int64_t columns = <int64_t>native.num_layers * native.num_heads * (native.key_dim + native.value_dim + 32)
+    if columns * 64 > 1 << 48:
+        raise NotEnoughMemoryError("one page of a cache", columns * 64)
+    native.page_bytes = (native.num_layers * ef_cache_layer_bytes(&native) + 63) // 64 * 64
     return native
 
 

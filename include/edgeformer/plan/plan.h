@@ -6,7 +6,10 @@
 #include "edgeformer/host/threads.h"
 #include "edgeformer/plan/op_list.h"
 
-enum { EF_MAX_CACHES = 4, EF_MAX_DOMAINS = 24, EF_MAX_INPUTS = 24 /* of each kind */ };
+enum {
+    EF_MAX_CACHES = 4, EF_MAX_DOMAINS = 24, EF_MAX_INPUTS = 24, /* of each kind */
+    EF_MAX_ROWS = 1 << 30 /* of a domain in a run, and positions of a segment: with a chunk or a span more they fit int32_t */
+};
 
 /* buffer < 0: absent. column: the first float (float buffers only; a multiple of sixteen where the op is LINEAR's
  * output). */
