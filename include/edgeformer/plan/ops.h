@@ -260,7 +260,9 @@ static inline void ef_op_attention(const ef_plan *plan, const ef_batch *batch, c
         state->segment++;
     }
     const int32_t kv_head = (chunk - state->segment_chunk) / chunks, within = (chunk - state->segment_chunk) % chunks;
-    const ef_bias bias = op->vector[0] < 0 ? (ef_bias){0} : ef_op_bias(plan, op);
+    ef_bias bias;
+    if (op->vector[0] >= 0)
+        bias = ef_op_bias(plan, op);
     const ef_attention args = {
         .query = ef_operand_row(plan, op->input[0], 0),
         .query_stride = ef_operand_stride(plan, op->input[0]),

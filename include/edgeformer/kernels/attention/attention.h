@@ -11,18 +11,22 @@
 static inline int32_t EF_NAME(min_int)(int32_t a, int32_t b) { return a < b ? a : b; }
 static inline int32_t EF_NAME(max_int)(int32_t a, int32_t b) { return a > b ? a : b; }
 
-/* The positions *first .. *last - 1 that a row of a segment sees; neither falls from one row to the next. */
-static inline void EF_NAME(attention_sees)(const ef_attention *args, const ef_segment *segment, int32_t row,
+/* Positions of a prefix whose rows see one another both ways. */
+static inline int32_t EF_NAME(attention_prefix)(const ef_attention *args, const ef_segment *segment)
+{
+    return args->causal && args->prefix ? segment->prefix : 0;
+}
+
+/* The positions *first .. *last - 1 that the row at position `own` sees; neither falls from one row to the next. */
+static inline void EF_NAME(attention_sees)(const ef_attention *args, int32_t kv_length, int32_t prefix, int32_t own,
                                            int32_t *first, int32_t *last)
 {
-    const int32_t own = segment->position + row;
+    const int32_t all = args->causal ? own + 1 : kv_length, most = own < prefix ? prefix : all;
     *first = 0;
-    *last = args->causal ? own + 1 : segment->kv_length;
-    if (args->prefix && args->causal)
-        *last = EF_NAME(max_int)(*last, own < segment->prefix ? segment->prefix : 0);
+    *last = most;
     if (args->window > 0) {
         *first = EF_NAME(max_int)(own + 1 - args->window, 0);
-        *last = *last - own > args->window ? own + args->window : *last;
+        *last = most - own > args->window ? own + args->window : most;
     }
 }
 
@@ -97,6 +101,12 @@ static void EF_NAME(attention_cap)(float *scores, int32_t first, int32_t last, f
     }
 }
 
+/* The query head of a query of the tile. */
+static inline int32_t EF_NAME(attention_head)(const EF_NAME(attention_tile) *tile, int32_t t)
+{
+    return tile->kv_head * tile->group + (tile->query_begin + t) % tile->group;
+}
+
 /* Adds the bias of a query at `position` to the same scores, of which the first is that of position `start`. */
 static void EF_NAME(attention_bias)(float *scores, int32_t first, int32_t last, const ef_bias *bias, int32_t head,
                                     int32_t position, int32_t start)
@@ -117,10 +127,12 @@ static void EF_NAME(attention_adjust)(const EF_NAME(attention_tile) *tile, const
     for (int32_t t = 0; t < tile->num_queries; t++) {
         float *scores = tile->scores + t * EF_ATTENTION_SPAN;
         const int32_t first = span->first[t], last = span->last[t];
+        const int32_t position = tile->position + (tile->query_begin + t) / tile->group;
         if (first < last && args->soft_cap > 0.0f)
             EF_NAME(attention_cap)(scores, first, last, args->soft_cap);
         if (first < last && args->bias)
-            EF_NAME(attention_bias)(scores, first, last, args->bias, tile->head[t], tile->position[t], span->start);
+            EF_NAME(attention_bias)(scores, first, last, args->bias, EF_NAME(attention_head)(tile, t), position,
+                                    span->start);
     }
 }
 
@@ -208,15 +220,19 @@ EF_INLINE float *EF_NAME(attention_scratch_merged)(const ef_cache *cache, float 
 
 /* The tile of queries (row * group + head of the group, from row_begin's first) from `begin` on, to be merged in
  * `merged`. */
-static void EF_NAME(attention_tile_begin)(EF_NAME(attention_tile) *tile, const ef_attention *args,
-                                          const ef_segment *segment, int32_t kv_head, int32_t row_begin,
-                                          int32_t row_end, int32_t begin, float *scratch, float *merged)
+EF_INLINE void EF_NAME(attention_tile_begin)(EF_NAME(attention_tile) *tile, const ef_attention *args,
+                                             const ef_segment *segment, int32_t kv_head, int32_t row_begin,
+                                             int32_t row_end, int32_t begin, float *scratch, float *merged)
 {
     const ef_cache *cache = args->cache;
     const int32_t group = args->num_heads / cache->num_heads, left = (row_end - row_begin) * group - begin;
+    const int32_t prefix = EF_NAME(attention_prefix)(args, segment);
     tile->args = args;
     tile->pages = args->page_table + segment->first_page;
     tile->kv_head = kv_head;
+    tile->position = segment->position + row_begin;
+    tile->group = group;
+    tile->query_begin = begin;
     tile->num_queries = left == 7 || left == 8 ? 4 : EF_NAME(min_int)(left, EF_ATTENTION_QUERIES);
     tile->num_lanes = tile->num_queries == 5 ? 6 : tile->num_queries;
     tile->first_position = INT32_MAX;
@@ -229,9 +245,8 @@ static void EF_NAME(attention_tile_begin)(EF_NAME(attention_tile) *tile, const e
         char *outputs = (char *)args->output + batch_row * args->output_stride;
         tile->query[t] = (const float *)(const void *)queries + (int64_t)head * cache->key_dim;
         tile->result[t] = (float *)(void *)outputs + (int64_t)head * cache->value_dim;
-        tile->head[t] = head;
-        tile->position[t] = segment->position + row;
-        EF_NAME(attention_sees)(args, segment, row, &tile->first[t], &tile->last[t]);
+        EF_NAME(attention_sees)(args, segment->kv_length, prefix, segment->position + row, &tile->first[t],
+                                &tile->last[t]);
         tile->first_position = EF_NAME(min_int)(tile->first_position, tile->first[t]);
         tile->last_position = EF_NAME(max_int)(tile->last_position, tile->last[t]);
     }
@@ -246,12 +261,12 @@ static void EF_NAME(attention_tile_begin)(EF_NAME(attention_tile) *tile, const e
 }
 
 /* Nothing is merged but sinks, whose weight is 1 and whose value is 0. */
-static void EF_NAME(attention_tile_clear)(const EF_NAME(attention_tile) *tile)
+EF_INLINE void EF_NAME(attention_tile_clear)(const EF_NAME(attention_tile) *tile)
 {
     memset(tile->merged, 0, (size_t)ef_attention_part(tile->args->cache) * sizeof(float));
     ef_f32x16_store(tile->merged, ef_f32x16_set1(-INFINITY));
     for (int32_t t = 0; tile->args->sinks && t < tile->num_queries; t++) {
-        tile->merged[t] = tile->args->sinks[tile->head[t]];
+        tile->merged[t] = tile->args->sinks[EF_NAME(attention_head)(tile, t)];
         tile->merged[EF_ATTENTION_PART_SUM + t] = 1.0f;
     }
 }
@@ -311,9 +326,10 @@ static void EF_NAME(attention)(const ef_attention *args, const ef_segment *segme
                                int32_t row_end, float *scratch)
 {
     const int32_t num_queries = (row_end - row_begin) * (args->num_heads / args->cache->num_heads);
+    const int32_t prefix = EF_NAME(attention_prefix)(args, segment), position = segment->position;
     int32_t first, last, ignored;
-    EF_NAME(attention_sees)(args, segment, row_begin, &first, &ignored);
-    EF_NAME(attention_sees)(args, segment, row_end - 1, &ignored, &last);
+    EF_NAME(attention_sees)(args, segment->kv_length, prefix, position + row_begin, &first, &ignored);
+    EF_NAME(attention_sees)(args, segment->kv_length, prefix, position + row_end - 1, &ignored, &last);
     for (int32_t begin = 0; begin < num_queries;)
         begin = EF_NAME(attention_tiles)(args, segment, kv_head, row_begin, row_end, begin, first / EF_ATTENTION_SPAN,
                                          ef_attention_spans(last), scratch);

@@ -28,7 +28,7 @@ typedef struct {
     float *result[EF_ATTENTION_QUERIES];
     int32_t first[EF_ATTENTION_QUERIES], last[EF_ATTENTION_QUERIES]; /* the positions that a query sees */
     int32_t first_position, last_position;                           /* and that some query sees */
-    int32_t head[EF_ATTENTION_QUERIES], position[EF_ATTENTION_QUERIES]; /* of a query */
+    int32_t position, group, query_begin; /* of row_begin; query heads of a key-value head; the first of the queries */
     int32_t num_queries, num_lanes; /* lanes: the queries and, for a count that has no tile of its own, a spare one */
     float *scores; /* [query][EF_ATTENTION_SPAN] */
     float *merged; /* the part of all spans so far */
