@@ -69,14 +69,14 @@ class Products:
             add("linear", input=((blocks, 0),), output=(output, 0), weight=weight, width=NUM_OUTPUTS)
         strides = np.array([4 * NUM_COLUMNS, NUM_COLUMNS // 32 * BLOCK_BYTES, 4 * NUM_OUTPUTS], np.int64)
         offsets = np.cumsum(np.concatenate([[0], strides[:-1] * NUM_ROWS])).astype(np.int64)
-        domains = np.full(3, core.EF_ROWS, np.int32)
-        self.plan.set_buffers(offsets, strides, domains, int(strides.sum()) * NUM_ROWS, (NUM_ROWS,) * 3)
+        domains = np.zeros(3, np.int32)
+        self.plan.set_buffers(offsets, strides, domains, int(strides.sum()) * NUM_ROWS, (NUM_ROWS,))
         self.plan.finish()
 
     def run(self) -> float:
         """Seconds of this thread, which runs everything."""
-        ids, none = np.arange(NUM_ROWS, dtype=np.int32) % NUM_OUTPUTS, np.empty(0, np.int32)
-        return seconds(lambda: self.plan.run(self.pool, ids, ids, None, none, [], []), time.thread_time)
+        ids = np.arange(NUM_ROWS, dtype=np.int32) % NUM_OUTPUTS
+        return seconds(lambda: self.plan.run(self.pool, [NUM_ROWS], [ids], [], {}, []), time.thread_time)
 
 
 def run(row: Row, settings: Settings) -> Result:
