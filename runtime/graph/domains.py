@@ -7,9 +7,9 @@ some domains; those of the others follow from them, and so do the indices that g
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Hashable, Sequence
 from itertools import pairwise
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -29,11 +29,32 @@ def as_grids(lengths: Sequence[int] | Grids) -> Grids:
     return grids if grids.ndim == 2 else np.stack([grids, np.ones_like(grids)], axis=1)
 
 
-@dataclass(frozen=True)
-class Domain:
+class Keyed:
+    """Equal to others of its class that are made of the same values.
+
+    Fourteen data classes would cost every start of a program some milliseconds, and make their hashes anew at every
+    look-up.
+    """
+
+    def __init__(self, *key: Hashable) -> None:
+        self._key, self._hash = key, hash((type(self), key))
+
+    def __eq__(self, other: object) -> bool:
+        return self is other or (isinstance(other, Keyed) and type(self) is type(other) and self._key == other._key)
+
+    def __hash__(self) -> int:
+        return self._hash
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({', '.join(map(repr, self._key))})"
+
+
+class Domain(Keyed):
     """A kind of rows whose grids every run gives under its name."""
 
-    name: str
+    def __init__(self, name: str) -> None:
+        super().__init__(name)
+        self.name = name
 
     @property
     def parents(self) -> tuple[Domain, ...]:
@@ -45,12 +66,12 @@ class Domain:
         raise TypeError(f"the grids of {self.name} are given with a run")
 
 
-@dataclass(frozen=True)
 class Derived(Domain):
     """A kind of rows whose grids follow from those of `rows`."""
 
-    name: str = field(init=False, default="")
-    rows: Domain
+    def __init__(self, rows: Domain, *key: Hashable) -> None:
+        Keyed.__init__(self, rows, *key)
+        self.rows = rows
 
     @property
     def parents(self) -> tuple[Domain, ...]:
@@ -58,7 +79,6 @@ class Derived(Domain):
         return (self.rows,)
 
 
-@dataclass(frozen=True)
 class PerSegment(Derived):
     """One row for each segment."""
 
@@ -67,8 +87,7 @@ class PerSegment(Derived):
         return np.ones_like(parents[0])
 
 
-@dataclass(frozen=True)
-class Window:
+class Window(NamedTuple):
     """What a convolution or pooling looks at, as torch.nn.Unfold has it; pairs are (vertical, horizontal)."""
 
     kernel: tuple[int, int]
@@ -82,11 +101,12 @@ class Window:
         return self.kernel[0] * self.kernel[1]
 
 
-@dataclass(frozen=True)
 class Unfolded(Derived):
     """One row for each place of a window: floor((n + 2 padding - dilation (kernel - 1) - 1) / stride) + 1 a side."""
 
-    window: Window
+    def __init__(self, rows: Domain, window: Window) -> None:
+        super().__init__(rows, window)
+        self.window = window
 
     def grids(self, *parents: Grids) -> Grids:
         """The places of the window in every grid; none where it does not fit."""
@@ -96,22 +116,24 @@ class Unfolded(Derived):
         return np.maximum(places, 0).astype(np.int32)
 
 
-@dataclass(frozen=True)
 class Split(Derived):
     """Every row becomes `parts` rows, one after the other, as transposed convolutions lengthen a column."""
 
-    parts: int
+    def __init__(self, rows: Domain, parts: int) -> None:
+        super().__init__(rows, parts)
+        self.parts = parts
 
     def grids(self, *parents: Grids) -> Grids:
         """Grids `parts` times as high."""
         return (parents[0] * np.array([self.parts, 1])).astype(np.int32)
 
 
-@dataclass(frozen=True)
 class Joined(Derived):
     """The rows of each segment of `rows`, then those of the same segment of `more`."""
 
-    more: Domain
+    def __init__(self, rows: Domain, more: Domain) -> None:
+        super().__init__(rows, more)
+        self.more = more
 
     @property
     def parents(self) -> tuple[Domain, ...]:
@@ -124,7 +146,6 @@ class Joined(Derived):
         return np.stack([counts, np.ones_like(counts)], axis=1).astype(np.int32)
 
 
-@dataclass(frozen=True)
 class Windowed(Derived):
     """The same rows in segments of their own: windows of `size`, cut from a grid that begins `shift` before each grid.
 
@@ -132,8 +153,9 @@ class Windowed(Derived):
     them (Liu et al. 2021, "Swin Transformer").
     """
 
-    size: tuple[int, int]
-    shift: tuple[int, int] = (0, 0)
+    def __init__(self, rows: Domain, size: tuple[int, int], shift: tuple[int, int] = (0, 0)) -> None:
+        super().__init__(rows, size, shift)
+        self.size, self.shift = size, shift
 
     def grids(self, *parents: Grids) -> Grids:
         """The windows of every grid, row by row."""
@@ -161,12 +183,12 @@ def with_parents(domains: list[Domain]) -> list[Domain]:
     return ordered
 
 
-@dataclass(frozen=True)
-class Index:
+class Index(Keyed):
     """A number for every row of a domain, given with a run under its name."""
 
-    name: str
-    domain: Domain = ROWS
+    def __init__(self, name: str, domain: Domain = ROWS) -> None:
+        super().__init__(name, domain)
+        self.name, self.domain = name, domain
 
     @property
     def is_given(self) -> bool:
@@ -178,11 +200,12 @@ class Index:
         raise TypeError(f"{self.name} is given with a run")
 
 
-@dataclass(frozen=True)
 class Followed(Index):
     """A number for every row of a domain that follows from the grids."""
 
-    name: str = field(init=False, default="")
+    def __init__(self, domain: Domain, *key: Hashable) -> None:
+        Keyed.__init__(self, domain, *key)
+        self.name, self.domain = "", domain
 
     @property
     def is_given(self) -> bool:
@@ -190,7 +213,6 @@ class Followed(Index):
         return False
 
 
-@dataclass(frozen=True)
 class Zeros(Followed):
     """0 for every row: all take the one row of a table."""
 
@@ -199,7 +221,6 @@ class Zeros(Followed):
         return np.zeros(int(grids_of(self.domain).prod(axis=1).sum()), np.int32)
 
 
-@dataclass(frozen=True)
 class Places(Followed):
     """0, 1, 2, ... for the rows of every segment."""
 
@@ -209,7 +230,6 @@ class Places(Followed):
         return np.concatenate([np.arange(count, dtype=np.int32) for count in counts] or [np.empty(0, np.int32)])
 
 
-@dataclass(frozen=True)
 class JoinedRows(Followed):
     """For every row of a `Joined` domain, its place in the rows of the one and then of the other."""
 
@@ -224,7 +244,6 @@ class JoinedRows(Followed):
         return np.concatenate(pieces or [first[:0]]).astype(np.int32)
 
 
-@dataclass(frozen=True)
 class WindowedRows(Followed):
     """For every row of a `Windowed` domain, its place in the rows before."""
 
@@ -244,11 +263,12 @@ class WindowedRows(Followed):
         return np.concatenate(pieces).astype(np.int32)
 
 
-@dataclass(frozen=True)
 class UnwindowedRows(Followed):
     """For every row, its place in the rows of the `Windowed` domain."""
 
-    windows: Windowed = field(kw_only=True)
+    def __init__(self, windows: Windowed) -> None:
+        super().__init__(windows.rows, windows)
+        self.windows = windows
 
     def rows(self, grids_of: GridsOf) -> NDArray[np.int32]:
         """The inverse of `WindowedRows`."""
@@ -262,10 +282,9 @@ TOKENS, POSITIONS, TOKEN_TYPES = Index("tokens"), Index("positions"), Index("tok
 OUTPUT_ROWS = Index("output_rows", OUTPUTS)
 
 
-@dataclass(frozen=True)
-class Features:
+class Features(Keyed):
     """Float rows that a run gives: patches, frames."""
 
-    name: str
-    width: int
-    domain: Domain = ROWS
+    def __init__(self, name: str, width: int, domain: Domain = ROWS) -> None:
+        super().__init__(name, width, domain)
+        self.name, self.width, self.domain = name, width, domain

@@ -79,7 +79,7 @@ class RowOps:
         domain = x.domain
         if not isinstance(domain, Windowed):
             raise ModelFormatError(self.path, None, "unwindow", "the rows are in no windows")
-        return self.gather(x, UnwindowedRows(domain.rows, windows=domain))
+        return self.gather(x, UnwindowedRows(domain))
 
     def unfold(self, x: Value, window: Window) -> Value:
         """For every place of a window over the grid of `x` the rows under it side by side, zeros outside of the grid:

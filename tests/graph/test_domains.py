@@ -179,7 +179,7 @@ def test_windows_hold_every_row_once_and_come_back(grids: list, size: tuple[int,
     windowed, base = Windowed(ROWS, size, shift), np.array(grids, np.int32)
     rows = WindowedRows(windowed).rows({ROWS: base}.__getitem__)
     assert sorted(rows.tolist()) == list(range(int(base.prod(axis=1).sum())))
-    back = UnwindowedRows(windows=windowed).rows({ROWS: base}.__getitem__)
+    back = UnwindowedRows(windowed).rows({ROWS: base}.__getitem__)
     assert np.array_equal(rows[back], np.arange(len(rows)))
     cut = windowed.grids(base)
     assert (cut <= size).all() and cut.prod(axis=1).sum() == len(rows)

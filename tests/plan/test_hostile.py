@@ -51,9 +51,7 @@ def test_segments_of_two_caches_in_one_domain_are_equally_many() -> None:
     queries, output = builder.floats(16, 1), builder.floats(16, 1)
     for cache in range(2):
         plan.add_cache(core.Cache(1, 1, 1, 8, 8, core.EF_F32))
-        plan.add_op(
-            "attention", domain=1, input=((queries, 0),), output=(output, 0), cache=cache, num_heads=1, width=8
-        )
+        plan.add_op("attention", domain=1, input=((queries, 0),), output=(output, 0), cache=cache, num_heads=1, width=8)
     builder.place(8)
     many = np.array([[row, 1, 0, 1, 0, 0] for row in range(3)], np.int32)
     page = np.zeros(1, np.int32)
