@@ -18,10 +18,8 @@ import gguf
 import numpy as np
 from edgeformer.quants import TYPES, by_name
 from support.ggml_quantizer import GgmlQuantizer, library_path
-from support.quantizer_tensors import weighted_rmse
+from support.quantizer_tensors import COMPARED, weighted_rmse
 
-NAMES = ("q4_0", "q4_1", "q5_0", "q5_1", "q2_k", "q3_k", "q4_k", "q5_k", "q6_k", "iq4_nl", "iq4_xs", "mxfp4")
-TERNARY = ("tq1_0", "tq2_0")
 SHAPE = (1024, 2048)
 
 
@@ -57,7 +55,8 @@ def row(ggml: GgmlQuantizer, name: str, weighted: bool, rounds: int) -> str:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("types", nargs="*", default=[*NAMES, *TERNARY], help=", ".join(t.name for t in TYPES.values()))
+    names = [kind.name for kind in COMPARED]
+    parser.add_argument("types", nargs="*", default=names, help=", ".join(t.name for t in TYPES.values()))
     parser.add_argument("--rounds", type=int, default=5)
     arguments = parser.parse_args()
     path = library_path()

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from ...errors import ConversionError, InvalidOptionError, quote
-from ...quants import I8_ROW, TYPES, QuantizationType, by_name
+from ...quants import QuantizationType, by_name
 from .mixes import MIXES, Matrix, Mix
 
 __all__ = ["Choice", "Policy", "mix_by_name"]
@@ -142,8 +142,8 @@ class Policy:
 
     def notes(self) -> list[str]:
         """What the user should know about the mix."""
-        if self.mix.name == TYPES[I8_ROW].name:
-            return ["i8_row is edgeformer's own type: other readers of GGUF refuse the file"]
+        if by_name(self.mix.type).is_own:
+            return [f"{self.mix.type} is edgeformer's own type: other readers of GGUF refuse the file"]
         if self.mix.name == "q2_k_s" and not self._weighted:
             return ["q2_k_s loses much without importance weights: llama-quantize refuses it then"]
         return []

@@ -6,7 +6,7 @@ from importlib import import_module
 
 from ..errors import InvalidOptionError, quote
 from . import blocks32, codebooks, floats, k_quants, rows, ternary
-from .types import Bytes, Encoder, Float32, QuantizationType, StoredType
+from .types import OWN, Bytes, Encoder, Float32, QuantizationType, StoredType
 
 
 def _later(family: str, name: str) -> Encoder:
@@ -19,8 +19,8 @@ def _later(family: str, name: str) -> Encoder:
     return encode
 
 
-I8_ROW = 0x00656601
-"""Number of edgeformer's own type: far above those that ggml gives."""
+I8_ROW = OWN + 1
+"""Number of edgeformer's own type."""
 
 TYPES: dict[int, QuantizationType] = {
     stored_type.id: stored_type

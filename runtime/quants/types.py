@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from ..errors import ConversionError, InvalidInputError
 
 CHUNK_ELEMENTS = 1 << 18
+OWN = 0x00656600  # edgeformer's own types are numbered from here on: far above those that ggml gives
 
 Float32 = NDArray[np.float32]
 Bytes = NDArray[np.uint8]
@@ -70,6 +71,11 @@ class StoredType:
         if num_columns % self.block_size:
             raise InvalidInputError(f"{num_columns} weights a row are not whole {self.name} blocks ({self.block_size})")
         return self.row_header + num_columns // self.block_size * self.type_size
+
+    @property
+    def is_own(self) -> bool:
+        """Whether the type is edgeformer's own, so other readers of GGUF do not know it."""
+        return self.id >= OWN
 
 
 @dataclass(frozen=True)

@@ -340,7 +340,7 @@ def test_the_tiles_are_those_of_the_layouts_number(type: str) -> None:
     row_bytes = TYPES[number].row_bytes(512)
     matrix = core.Matrix(number, 20, 512)
     matrix.pack((np.arange(20 * row_bytes) * 7 % 251).astype(np.uint8), 0, 20)
-    assert hashlib.sha256(matrix.panels()).hexdigest()[:16] == LAYOUT_DIGESTS[type]
+    assert hashlib.sha256(matrix.panels()).hexdigest()[:16] == LAYOUT_DIGESTS.get(type)
 
 
 def test_an_encoder_is_cancelled(tmp_path: Path) -> None:

@@ -6,17 +6,16 @@ import numpy as np
 import pytest
 from edgeformer._kernels import core
 from edgeformer.errors import InvalidInputError
-from gguf import GGMLQuantizationType
-from gguf.quants import dequantize
 from numpy.typing import NDArray
 from support.kernel_inputs import (
     BLOCKED,
     FLOATS,
-    HALVES,
     QUANTIZED,
     block_bytes,
     columns,
+    decoded,
     extreme_rows,
+    halves,
     matrix,
     rows,
     same_bits,
@@ -102,9 +101,9 @@ def test_no_sum_of_products_saturates(isa: str, kind: int, byte: int) -> None:
     raw = np.full((16, 2, block_bytes(kind)), byte, np.uint8)
     if core.WEIGHT_TYPES[kind] == "mxfp4":
         raw[..., 0] = 128  # the exponent of 1
-    for offset in HALVES[core.WEIGHT_TYPES[kind]]:
+    for offset in halves(kind):
         raw[..., offset : offset + 2] = np.array([1], np.float16).view(np.uint8)
-    values = dequantize(raw.reshape(16, -1), GGMLQuantizationType(kind)).astype(np.float64)
+    values = decoded(kind, raw.reshape(16, -1))
     packed = core.Matrix(kind, 16, values.shape[1])
     packed.pack(raw.tobytes(), 0, 16)
     for sign in (-1, 1):

@@ -11,7 +11,9 @@ from pathlib import Path
 import edgeformer
 import numpy as np
 import pytest
+from edgeformer._kernels import core
 from edgeformer.converters import convert
+from edgeformer.converters.types.mixes import MIXES
 from edgeformer.engine.session import Session
 
 from bench.rank_correlation import spearman
@@ -58,6 +60,7 @@ def test_quantized_loss_stays_within_its_budget(shakespeare_losses: dict[str, fl
 
 # Nats of the loss over the first windows that each type of GGUF may cost; about twice what it costs.
 BUDGETS = {
+    "f16": 0.0001, "bf16": 0.0001, "q8_0": 0.0003, "i8_row": 0.0015, "q4_0": 0.008,
     "q6_k": 0.002, "q5_k_m": 0.002, "q5_1": 0.003, "q5_0": 0.003, "iq4_nl": 0.005, "iq4_xs": 0.005, "q4_k_m": 0.008,
     "q4_1": 0.008, "mxfp4": 0.008, "q3_k_m": 0.02, "q2_k": 0.05, "tq1_0": 0.25, "tq2_0": 0.25,
 }  # fmt: skip
@@ -76,6 +79,10 @@ def loss_of_type(test_models: Path, tmp_path_factory: pytest.TempPathFactory) ->
             return validation_loss(session, token_ids)
 
     return loss
+
+
+def test_every_type_has_a_budget() -> None:
+    assert {MIXES[name].type for name in BUDGETS} == set(core.WEIGHT_TYPES.values()) - {"f32"}
 
 
 @pytest.mark.parametrize("kind", BUDGETS)

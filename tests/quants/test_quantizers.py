@@ -17,13 +17,9 @@ from edgeformer.jit.lanes import greater
 from edgeformer.quants import QuantizationType, by_name
 from edgeformer.quants.encode import rounding, threads
 from support import ggml_quantizer
-from support.quantizer_tensors import TENSORS, importance, tensor, weighted_rmse
+from support.quantizer_tensors import COMPARED, TENSORS, importance, tensor, weighted_rmse
 
-NAMES = (
-    *("q4_0", "q4_1", "q5_0", "q5_1", "q2_k", "q3_k", "q4_k", "q5_k", "q6_k"),
-    *("iq4_nl", "iq4_xs", "mxfp4", "tq1_0", "tq2_0"),
-)
-SEARCHED = pytest.mark.parametrize("quantization", [by_name(name) for name in NAMES], ids=lambda t: t.name)
+SEARCHED = pytest.mark.parametrize("quantization", COMPARED, ids=lambda t: t.name)
 ERRORS = json.loads((Path(__file__).parents[1] / "golden" / "quantizer_errors.json").read_text())
 NUMBA = importlib.util.find_spec("numba") is not None
 

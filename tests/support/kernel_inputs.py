@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from functools import cache
 from typing import TypeVar
 
 import numpy as np
 from edgeformer._kernels import core
-from gguf import GGML_QUANT_SIZES, GGMLQuantizationType
+from edgeformer.quants import TYPES
+from gguf import GGMLQuantizationType
 from gguf.quants import dequantize
 from numpy.typing import NDArray
 
@@ -40,11 +42,6 @@ EXTREMES = np.array(
 FLOATS = (core.EF_F32, core.EF_F16, core.EF_BF16)
 QUANTIZED = tuple(sorted(set(core.WEIGHT_TYPES) - set(FLOATS)))
 BLOCKED = tuple(kind for kind in QUANTIZED if kind != core.EF_I8_ROW)
-HALVES = {  # where the half-precision numbers of a block are, in bytes
-    **dict.fromkeys(("q4_0", "q5_0", "q8_0", "iq4_nl", "iq4_xs"), (0,)),
-    **dict.fromkeys(("q4_1", "q5_1", "q4_k", "q5_k"), (0, 2)),
-    **{"q2_k": (80, 82), "q3_k": (108,), "q6_k": (208,), "tq1_0": (52,), "tq2_0": (64,), "mxfp4": ()},
-}
 NOT_FINITE = np.array([np.inf, -np.inf, np.nan], np.float32)
 
 
@@ -79,6 +76,26 @@ def extreme_rows(seed: int, *shape: int, finite: bool = False) -> Floats:
     )
 
 
+def decoded(kind: int, raw: NDArray[np.uint8]) -> NDArray[np.float64]:
+    """What rows of bytes stand for: gguf's numbers, ours of a type that is edgeformer's own."""
+    quantization = TYPES[kind]
+    if not quantization.is_own:
+        return dequantize(raw, GGMLQuantizationType(kind)).astype(np.float64)
+    columns = raw.shape[1] // quantization.type_size * quantization.block_size
+    return quantization.dequantize(raw, (len(raw), columns)).astype(np.float64)
+
+
+@cache
+def halves(kind: int) -> tuple[int, ...]:
+    """Where the half-precision numbers of a block are, in bytes: a NaN there becomes a weight's."""
+    places = range(block_bytes(kind) - 1)
+    blocks = np.zeros((len(places), block_bytes(kind)), np.uint8)
+    for place in places:
+        blocks[place, place : place + 2] = np.array([np.nan], np.float16).view(np.uint8)
+    with np.errstate(all="ignore"):
+        return tuple(place for place in places if np.isnan(decoded(kind, blocks[place : place + 1])).any())
+
+
 def raw_weights(kind: int, num_rows: int, num_columns: int, seed: int = 0) -> tuple[bytes, NDArray[np.float64]]:
     """Random rows as GGUF stores them, over the whole range of the format, and the values they stand for."""
     rng = np.random.default_rng(seed)
@@ -86,9 +103,9 @@ def raw_weights(kind: int, num_rows: int, num_columns: int, seed: int = 0) -> tu
         values = rng.standard_normal((num_rows, num_columns)).astype(np.float32)
         return values.tobytes(), values.astype(np.float64)
     if kind == core.EF_F16:
-        halves = rng.standard_normal((num_rows, num_columns)).astype(np.float16)
-        halves.flat[:: max(1, halves.size // 7)] = np.float16(6e-8)  # the least half, a denormal
-        return halves.tobytes(), halves.astype(np.float64)
+        numbers = rng.standard_normal((num_rows, num_columns)).astype(np.float16)
+        numbers.flat[:: max(1, numbers.size // 7)] = np.float16(6e-8)  # the least half, a denormal
+        return numbers.tobytes(), numbers.astype(np.float64)
     if kind == core.EF_BF16:
         words = (rng.standard_normal((num_rows, num_columns)).astype(np.float32).view(np.uint32) >> 16).astype(
             np.uint16
@@ -98,29 +115,26 @@ def raw_weights(kind: int, num_rows: int, num_columns: int, seed: int = 0) -> tu
         q = rng.integers(-128, 128, (num_rows, num_columns), dtype=np.int8)
         scale = (rng.standard_normal((num_rows, 1)) * 0.02).astype(np.float32)
         return np.concatenate([scale.view(np.uint8), q.view(np.uint8)], axis=1).tobytes(), scale * q.astype(np.float64)
-    quantized = GGMLQuantizationType(kind)
-    block_columns, block_bytes = GGML_QUANT_SIZES[quantized]
-    blocks = rng.integers(0, 256, (num_rows, num_columns // block_columns, block_bytes), dtype=np.uint8)
+    blocks = rng.integers(0, 256, (num_rows, num_columns // columns(kind, 1)[0], block_bytes(kind)), dtype=np.uint8)
     if core.WEIGHT_TYPES[kind] == "mxfp4":
         blocks[..., 0] = rng.integers(118, 126, blocks.shape[:-1])  # exponents of usual scales
-    for offset in HALVES[core.WEIGHT_TYPES[kind]]:
-        halves = (rng.standard_normal((*blocks.shape[:-1], 1)) * 0.02).astype(np.float16)
-        blocks[..., offset : offset + 2] = halves.view(np.uint8)
-    values = dequantize(blocks.reshape(num_rows, -1), quantized)
-    return blocks.tobytes(), values.reshape(num_rows, num_columns).astype(np.float64)
+    for offset in halves(kind):
+        numbers = (rng.standard_normal((*blocks.shape[:-1], 1)) * 0.02).astype(np.float16)
+        blocks[..., offset : offset + 2] = numbers.view(np.uint8)
+    return blocks.tobytes(), decoded(kind, blocks.reshape(num_rows, -1))
 
 
 def bad_numbers(kind: int, raw: bytes, num_columns: int) -> Iterator[bytes]:
     """Rows with one value, scale or minimum replaced by NaN or an infinity: each number of a block once, somewhere."""
     rng = np.random.default_rng(len(raw))
-    name, row = core.WEIGHT_TYPES[kind], np.array([np.nan, np.inf, -np.inf], np.float32)
+    row = np.array([np.nan, np.inf, -np.inf], np.float32)
     if kind in FLOATS or kind == core.EF_I8_ROW:
         step = {core.EF_F32: 4, core.EF_I8_ROW: 4 + num_columns}.get(kind, 2)
         places = [0]
         numbers = {core.EF_F16: row.astype(np.float16), core.EF_BF16: row.view(np.uint16)[1::2]}.get(kind, row)
     else:
-        step, places = block_bytes(kind), HALVES[name] or (0,)
-        numbers = row.astype(np.float16) if HALVES[name] else np.array([255], np.uint8)
+        step, places = block_bytes(kind), halves(kind) or (0,)
+        numbers = row.astype(np.float16) if halves(kind) else np.array([255], np.uint8)
     for place in places:
         for number in numbers:
             bad = bytearray(raw)
@@ -131,13 +145,12 @@ def bad_numbers(kind: int, raw: bytes, num_columns: int) -> Iterator[bytes]:
 
 def columns(kind: int, *counts: int) -> list[int]:
     """Widths of so many blocks of the type each."""
-    width = 32 if kind == core.EF_I8_ROW else GGML_QUANT_SIZES[GGMLQuantizationType(kind)][0]
-    return [count * width for count in counts]
+    return [count * TYPES[kind].block_size for count in counts]
 
 
 def block_bytes(kind: int) -> int:
     """Bytes of a block of the type."""
-    return GGML_QUANT_SIZES[GGMLQuantizationType(kind)][1]
+    return TYPES[kind].type_size
 
 
 def matrix(kind: int, num_rows: int, num_columns: int, seed: int = 0) -> tuple[core.Matrix, NDArray[np.float64]]:
