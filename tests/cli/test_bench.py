@@ -6,6 +6,7 @@ import csv
 import json
 import sqlite3
 import sys
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -113,9 +114,11 @@ def test_every_format_has_every_row(dates: str, output: str, capsys: pytest.Capt
         assert [row["test"] for row in rows] == tests and rows[0]["model_filename"] == dates
         assert "samples_ns" not in rows[0]
     elif output == "sql":
-        database = sqlite3.connect(":memory:")
-        database.executescript(out)
-        rows = database.execute("SELECT test, model_filename, typeof(avg_ts), flash_attn FROM llama_bench").fetchall()
+        with closing(sqlite3.connect(":memory:")) as database:
+            database.executescript(out)
+            rows = database.execute(
+                "SELECT test, model_filename, typeof(avg_ts), flash_attn FROM llama_bench"
+            ).fetchall()
         assert rows == [(test, dates, "real", 1) for test in tests]
     else:
         heading, rule, *rows = out.splitlines()
