@@ -138,6 +138,7 @@ class Cache:
 
 OPS: Final[Mapping[str, tuple[str, ...]]]
 ROW_WISE_OPS: Final[frozenset[str]]
+WHOLE_ROW_OPS: Final[frozenset[str]]
 
 class Plan:
     def __init__(self, isa: str | None = None) -> None: ...

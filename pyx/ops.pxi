@@ -19,6 +19,8 @@ cdef list OP_SLOTS = [read_fields((<bytes>ef_op_list[i].fields).decode()) for i 
 OPS = {kind: tuple(slots) for kind, slots in zip(OP_KINDS, OP_SLOTS)}
 # The kinds whose ops form chains: each row passes through all of them.
 ROW_WISE_OPS = frozenset(kind for i, kind in enumerate(OP_KINDS) if ef_op_list[i].row_wise)
+# The kinds whose ops have a whole row in hand when they quantize it, so that they can give it one scale.
+WHOLE_ROW_OPS = frozenset(["row_function", "gate", "activate", "quantize"])
 
 
 cdef int32_t kind_number(object kind) except -1:

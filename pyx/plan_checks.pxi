@@ -131,7 +131,7 @@ cdef class OpChecker:
 
     cdef int quantized(self, int64_t columns, int how=0) except -1:
         """The quantized rows that an op leaves, which may be absent if `how` says so."""
-        cdef bint whole = OP_KINDS[self.op.kind] in ("row_function", "gate", "activate", "quantize")
+        cdef bint whole = OP_KINDS[self.op.kind] in WHOLE_ROW_OPS
         self.require(whole or not self.op.row_scale, "only ops that have a whole row in hand give it one scale")
         return self.operand("quantized", self.op.quantized, columns, self.op.domain, how | BLOCKS | (ROW_SCALE if self.op.row_scale else 0))
 

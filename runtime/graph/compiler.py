@@ -18,6 +18,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
+from .._kernels import core
 from ..quants import I8_ROW
 from .graph import Graph
 from .placement import place
@@ -136,10 +137,10 @@ def merge(steps: list[Step], type_of: Callable[[str], int]) -> list[Step]:
 
 def makes_quantized(step: Step, graph: Graph, row_scale: bool) -> bool:
     """Whether a step can quantize its result: it has whole blocks of a row in hand, or the whole row for one scale."""
-    if step.kind == "row_function":
-        return bool(step.attributes["groups"] == 1)
-    if step.kind in ("gate", "activate") or row_scale:
-        return step.kind in ("gate", "activate")
+    if step.kind in core.WHOLE_ROW_OPS:
+        return bool(step.attributes.get("groups", 1) == 1)
+    if row_scale:
+        return False
     if step.kind == "attention":
         heads = next(spec.num_heads for spec in graph.caches if spec.name == step.attributes["cache"])
         return step.outputs[0].width // heads % BLOCK_COLUMNS == 0

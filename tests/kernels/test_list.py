@@ -7,6 +7,7 @@ from pathlib import Path
 
 from edgeformer._kernels import core
 from edgeformer.files.gguf import layout
+from edgeformer.graph import interpreter
 from edgeformer.graph.interpreter import ACTIVATIONS
 from edgeformer.quants import TYPES
 
@@ -36,6 +37,12 @@ def test_every_kernel_has_a_test_that_walks_the_instruction_sets() -> None:
 
 def test_the_interpreter_knows_every_activation() -> None:
     assert set(ACTIVATIONS) == set(core.ACTIVATIONS)
+
+
+def test_the_interpreter_knows_every_op() -> None:
+    """Those of a graph: a compiler alone quantizes."""
+    known = {name.removeprefix("_") for name in vars(interpreter._Run)}
+    assert set(core.OPS) - known == {"quantize"}
 
 
 def test_blocks_are_as_large_for_the_kernels_as_for_the_files() -> None:

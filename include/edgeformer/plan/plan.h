@@ -21,7 +21,7 @@ typedef struct ef_buffer { int64_t offset, stride; } ef_buffer;
 typedef struct ef_op {
     int32_t kind, domain;
     ef_operand input[2], output, quantized;
-    int32_t row_scale; /* the quantized rows have one scale each, as I8_ROW wants it: NORM, GATE, ACTIVATE, QUANTIZE */
+    int32_t row_scale; /* the quantized rows have one scale each, as I8_ROW wants it: ops of WHOLE_ROW_OPS (ops.pxi) */
     int32_t weight;    /* index of a matrix, or -1 */
     int32_t vector[2]; /* indices of vectors, or -1 */
     int32_t width;     /* columns of the result (of one group for NORM) */
