@@ -20,7 +20,7 @@ def _copies() -> tuple[core.Plan, Builder]:
     plan = core.Plan()
     builder = Builder(plan)
     source, target = builder.floats(WIDTH), builder.floats(WIDTH)
-    plan.add_op("copy", input=((source, 0),), output=(target, 0), width=WIDTH)
+    plan.add_op("activate", input=((source, 0),), output=(target, 0), width=WIDTH)
     return plan, builder
 
 
@@ -81,7 +81,7 @@ def test_numbers_that_compare_as_they_like_are_compared_as_numbers(what: str) ->
         builder.place(4)
     offsets, sizes, domains = np.array([0, 2**40]), np.full(2, 4 * WIDTH), np.zeros(2, np.int32)
     calls: dict[str, Any] = {
-        "domain": lambda: plan.add_op("copy", domain=Liar(2**20), width=1),
+        "domain": lambda: plan.add_op("activate", domain=Liar(2**20), width=1),
         "buffer": lambda: plan.read(Liar(2**20), 0, 1, 1),
         "rows": lambda: plan.read(0, 0, 1, Liar(2**30)),
         "arena": lambda: plan.set_buffers(offsets, sizes, domains, Liar(2**20), (4,)),
@@ -111,7 +111,7 @@ class Growing(list[Any]):
 
 def test_sequences_that_grow_are_taken_at_their_first_length() -> None:
     plan, _ = _copies()
-    plan.add_op("copy", input=((0, 0),), output=(1, 0), width=WIDTH, vector=Growing([-1]))
+    plan.add_op("activate", input=((0, 0),), output=(1, 0), width=WIDTH, vector=Growing([-1]))
     plan.set_buffers(np.array([0, 1024]), np.full(2, 4 * WIDTH), np.zeros(2, np.int32), 2048, (4,))
     plan.run(core.Pool(1), Growing([4]), [], [], {}, [])
 
