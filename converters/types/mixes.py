@@ -1,8 +1,8 @@
 """What ``--type`` may name: one type for most matrices, and better ones where llama-quantize takes better ones.
 
 The rules are those of llama.cpp's ``llama-quantize`` for the architectures here (``llama_tensor_get_type`` in
-``llama-quant.cpp``), so the same name means the same file. `tests/test_mixes.py` holds them against a table that
-llama.cpp made.
+``llama-quant.cpp``), so the same name means the same file. `tests/converters/test_mixes.py` holds them against a table
+that llama.cpp made.
 """
 
 from __future__ import annotations

@@ -58,6 +58,14 @@ def test_short_names_are_those_of_llama_quantize() -> None:
         Policy("q9_9")
 
 
+@pytest.mark.parametrize("name", MIXES)
+def test_a_note_says_which_types_other_readers_refuse(name: str) -> None:
+    policy = Policy(name, weighted=True)
+    theirs = {kind.name.lower() for kind in gguf.GGMLQuantizationType}
+    refused = [f"{policy.mix.type} is edgeformer's own type: other readers of GGUF refuse the file"]
+    assert policy.notes() == ([] if policy.mix.type in theirs else refused)
+
+
 def test_stacks_of_an_encoder_decoder_count_their_own_layers() -> None:
     stacks = {"enc": 16, "dec": 8}
     names = [f"{stack}.blk.{layer}.ffn_down.weight" for stack, count in stacks.items() for layer in range(count)]
