@@ -6,13 +6,15 @@ Needs the sentencepiece package: python tests/golden/make_sentencepiece.py
 from __future__ import annotations
 
 import json
+import os
 import random
+import shutil
 import tempfile
 from pathlib import Path
 
 import sentencepiece
 
-FOLDER = Path(__file__).parent / "sentencepiece"
+FOLDER = Path(__file__).resolve().parent / "sentencepiece"
 # What is replaced, longest first where they begin alike; an empty replacement takes a text away.
 RULES = {
     "e\u0323\u0302": "\u1ec7", "e\u0323": "\u1eb9", "e\u0302": "\u00ea", "e\u0302\u0301": "\u1ebf",
@@ -48,19 +50,21 @@ def main() -> None:
     lines = [" ".join(generator.choices(words, k=8)) for _ in range(400)]
     ids: dict[str, list[list[int]]] = {}
     with tempfile.TemporaryDirectory() as scratch:
-        rules = Path(scratch) / "rules.tsv"
+        os.chdir(scratch)  # a model keeps the names of files that it is given
+        rules = Path("rules.tsv")
         spelled = (" ".join(f"{ord(c):X}" for c in key) + "\t" + " ".join(f"{ord(c):X}" for c in value)
                    for key, value in RULES.items())  # fmt: skip
         rules.write_text("\n".join(spelled) + "\n")
         for name, options in KINDS.items():
             size = 330 if options.get("byte_fallback") else 50
             sentencepiece.SentencePieceTrainer.train(
-                sentence_iterator=iter(lines), model_prefix=str(FOLDER / name), vocab_size=size, minloglevel=2,
+                sentence_iterator=iter(lines), model_prefix=name, vocab_size=size, minloglevel=2,
                 hard_vocab_limit=False, normalization_rule_tsv=str(rules), **options,
             )  # fmt: skip
-            (FOLDER / f"{name}.vocab").unlink()
+            shutil.copy(f"{name}.model", FOLDER)
             model = sentencepiece.SentencePieceProcessor(model_file=str(FOLDER / f"{name}.model"))
             ids[name] = [model.encode(text) for text in wanted]
+        os.chdir(FOLDER)
     made = {"sentencepiece": sentencepiece.__version__, "texts": wanted, "ids": ids}
     (FOLDER / "expected.json").write_text(json.dumps(made, separators=(",", ":")))
 
