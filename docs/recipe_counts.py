@@ -23,7 +23,7 @@ SUFFIXES = {".c", ".h", ".py", ".pyi", ".pyx", ".pxi", ".pxd"}
 
 def found(pattern: str, path: str) -> list[str]:
     """What the pattern's group finds in a file of the tree, in its order, each once."""
-    return list(dict.fromkeys(re.findall(pattern, (ROOT / path).read_text())))
+    return list(dict.fromkeys(re.findall(pattern, (ROOT / path).read_text(), re.MULTILINE)))
 
 
 def sources(folders: tuple[str, ...]) -> Iterator[Path]:
@@ -80,7 +80,7 @@ def type_named(name: str) -> str:
 
 def recipes() -> list[Recipe]:
     """All that are counted."""
-    ops = [op.lower() for op in found(r"\bOP\((\w+), \w+,", "include/edgeformer/plan/op_list.h")]
+    ops = [op.lower() for op in found(r"^ +OP\((\w+), \w+,", "include/edgeformer/plan/op_list.h")]
     kernels = found(r"kernel\((?:kernel, )?(\w+), \w+,|EF_NORM\(kernel, (\w+)\)", "include/edgeformer/kernels/list.h")
     architectures = found(r'ArchitectureRow\(\s*"(\w+)"', "runtime/models/registry.py")
     types = found(r'QuantizationType\(\d+, "(\w+)"', "runtime/quants/table.py")
