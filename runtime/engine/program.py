@@ -129,9 +129,10 @@ class Program:
         recipe, segments, page_tables, grids = self.recipe, batch.segments, batch.page_tables, None
         domains: Sequence[int | tuple[np.ndarray, np.ndarray | None]]
         own = [key for key in self._places.values() if key not in segments]
-        if self._has_columns and not own:
+        shaped = any(isinstance(lengths, np.ndarray) for lengths in batch.lengths.values())  # they may be grids
+        if self._has_columns and not own and not shaped:
             domains, counts = _columns(recipe.domains, batch.lengths)
-        elif own or self._has_grids:
+        elif own or shaped or self._has_grids:
             grids, segments, page_tables = self._grids(batch), dict(segments), dict(page_tables)
             domains, counts = _domain_rows(grids)
             for name in {name for name, _ in own}:

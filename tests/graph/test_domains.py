@@ -256,3 +256,12 @@ def test_domains_are_equal_where_they_are_made_alike() -> None:
     window = Window((3, 1), (2, 1), (1, 0))
     assert Unfolded(ROWS, window) == Unfolded(ROWS, Window((3, 1), (2, 1), (1, 0)))
     assert Split(ROWS, 2) != Split(SEGMENTS, 2)
+
+
+@pytest.mark.parametrize("pooled", [True, False])
+def test_a_graph_that_does_not_ask_for_grids_takes_them(pooled: bool) -> None:
+    graph, image = Graph({}), pixels([(2, 3), (1, 2)])
+    x = graph.activation(graph.features(PIXELS), "relu")
+    graph.output("y", graph.pool(x, "first") if pooled else x)
+    result = run_graph(graph, {}, {ROWS: np.array([(2, 3), (1, 2)])}, {"pixels": image})["y"]
+    assert np.array_equal(result, np.maximum(image[[0, 6]] if pooled else image, 0))
