@@ -119,7 +119,7 @@ class Config:
         self._seen.add(key)
         value = self.values.get(key, allowed[0])
         if not any(type(value) is type(one) and value == one for one in allowed):
-            raise self.fail(key, f"not supported; known are {', '.join(map(repr, allowed))}")
+            raise self.fail(key, f"not supported; known are {', '.join(map(quote, allowed))}")
         return value
 
     def section(self, key: str) -> Config | None:

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ...errors import ConversionError
+from ...errors import ConversionError, quote
 from ...host.exact import power
 from ..vocabularies.record import Vocabulary
 from ..vocabularies.vocabulary import read_vocabulary
@@ -296,7 +296,8 @@ def plan_rotary(tensors: TensorPlan, config: Config, metadata: dict[str, Any], *
     metadata["rope.freq_base"] = theta
     kind = settings.get("rope_type", str, settings.get("type", str, "default"))
     if kind not in kinds:
-        raise ConversionError(f"{settings.path}: rope_type {kind!r} is not supported; known are {', '.join(kinds)}")
+        what = f"rope_type {quote(kind)} is not supported; known are {', '.join(kinds)}"
+        raise ConversionError(f"{settings.path}: {what}")
     if kind == "linear":
         metadata["rope.scaling.type"] = "linear"
         metadata["rope.scaling.factor"] = settings.number("factor")

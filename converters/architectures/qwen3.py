@@ -49,7 +49,9 @@ def check_windows(config: Config, num_layers: int) -> None:
     config.expect("use_sliding_window", False)
     config.get("sliding_window", int, 0)
     config.get("max_window_layers", int, 0)
-    config.expect("layer_types", None, ["full_attention"] * num_layers)
+    given = config.get("layer_types", list, [])
+    if given not in ([], ["full_attention"] * min(num_layers, len(given) + 1)):  # no longer list than the one given
+        raise config.fail("layer_types", f"not supported; each of the {num_layers} layers must be 'full_attention'")
 
 
 def rows(config: Config, metadata: dict[str, Any]) -> list[Row]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import tracemalloc
 from pathlib import Path
 from typing import Any
 
@@ -46,6 +47,24 @@ def test_what_cannot_run_is_named(tmp_path: Path, name: str, change: dict[str, A
     config, tensors = golden(name)
     with pytest.raises(ConversionError, match=message):
         convert(write_folder(tmp_path / "tiny", {**config, **change}, tensors), tmp_path / "out.gguf")
+
+
+@pytest.mark.parametrize("change", [
+    {"num_hidden_layers": 2**31 - 1},
+    {"num_hidden_layers": 2**20, "layer_types": ["full_attention"] * 2},
+    {"rope_parameters": {"rope_type": "x" * 5000}},
+])  # fmt: skip
+def test_lies_of_a_configuration_cost_neither_memory_nor_a_page_of_text(tmp_path: Path, change: dict[str, Any]) -> None:
+    config, tensors = golden("qwen3-tied")
+    folder = write_folder(tmp_path / "tiny", {**config, **change}, tensors)
+    tracemalloc.start()
+    try:
+        with pytest.raises(ConversionError) as caught:
+            convert(folder, tmp_path / "out.gguf")
+        assert tracemalloc.get_traced_memory()[1] < 8 << 20
+    finally:
+        tracemalloc.stop()
+    assert len(str(caught.value)) < 600
 
 
 def test_gpt2_as_first_published_has_no_prefix_and_its_masks(tmp_path: Path) -> None:
