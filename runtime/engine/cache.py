@@ -186,12 +186,6 @@ class PageTable:
         other.length, other._held = 0, (0, [])
         self.pool.release(gone)
 
-    def clear(self) -> list[int]:
-        """Forgets everything, and leaves it to the caller to give these pages back."""
-        pages = self.pages
-        self.length, self._held = 0, (0, [])
-        return pages
-
     def _keep(self, count: int) -> None:
         """Gives all but the first `count` pages back: once they are no longer listed here, so that none which is listed
         can become somebody else's, whenever Ctrl-C comes.

@@ -33,7 +33,7 @@ class CachedSequence:
         self._take(caches.tables(SEQUENCE, SOURCE), 0)
 
     def _take(self, tables: dict[str, PageTable], length: int) -> None:
-        self.tables, self.length = tables, length
+        self.tables, self.length, self._freed = tables, length, False
         self._growing = self.caches.of_lifetime(tables, SEQUENCE)
         self._finalizer = weakref.finalize(self, release, list(tables.values()))
         self._finalizer.atexit = False
@@ -46,7 +46,7 @@ class CachedSequence:
     @property
     def is_free(self) -> bool:
         """Whether `free` was called."""
-        return not self._finalizer.alive
+        return self._freed or not self._finalizer.alive
 
     def extend(self, count: int) -> None:
         """Makes room for `count` more rows; on failure nothing has changed."""
@@ -109,7 +109,9 @@ class CachedSequence:
 
     def free(self) -> None:
         """Gives the pages back; the sequence cannot be used afterwards."""
-        self._finalizer()
+        self._freed = True  # first of all: whenever Ctrl-C comes, the pages go back now or when this is collected
+        release(self.tables.values())
+        self._finalizer.detach()
 
     def _check(self) -> None:
         if self.is_free:
@@ -117,6 +119,6 @@ class CachedSequence:
 
 
 def release(tables: Iterable[PageTable]) -> None:
-    """Empties page tables, from any thread and from finalizers."""
+    """Gives back the pages of tables that nobody uses any more, from any thread and finalizer; twice is as once."""
     for table in tables:
-        table.pool.release_later(table.clear())
+        table.pool.release_later(table.pages)

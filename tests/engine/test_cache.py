@@ -5,18 +5,22 @@ and frees.
 from __future__ import annotations
 
 import sys
+import weakref
 from collections.abc import Callable
 from functools import partial
+from pathlib import Path
 from types import FrameType
 
 import pytest
-from edgeformer.engine import cache
+from edgeformer.engine import cache, sequence
 from edgeformer.engine.cache import PAGE, SPAN, PagePool, PageTable, pages_of
 from edgeformer.engine.sequence import release
+from edgeformer.engine.session import Session
 from edgeformer.errors import NotEnoughMemoryError
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
+from support.small_models import llama
 
 NUM_PAGES = 24
 
@@ -129,13 +133,13 @@ def test_a_full_cache_says_what_to_do() -> None:
     table.extend(NUM_PAGES * PAGE)
 
 
-def interrupted(call: Callable[[], object], line: int) -> bool:
-    """Runs `call`, with Ctrl-C before the given of the lines that it runs in cache.py; whether there are so many."""
+def interrupted(call: Callable[[], object], line: int, *files: str) -> bool:
+    """Runs `call`, with Ctrl-C before the given of its lines in cache.py and these files; whether there are so many."""
     left = line
 
     def trace(frame: FrameType, event: str, _: object) -> object:
         nonlocal left
-        if frame.f_code.co_filename != cache.__file__:
+        if frame.f_code.co_filename not in (cache.__file__, *files):
             return None
         if event == "line":
             left -= 1
@@ -179,3 +183,19 @@ def test_ctrl_c_at_any_line_never_leaves_a_page_to_two(operation: str, window: i
         assert all(pool._references[page] >= listed.count(page) for page in listed), line
         line += 1
     assert line > 5
+
+
+def test_a_sequence_that_is_freed_gives_its_pages_back_whenever_ctrl_c_comes(tmp_path: Path) -> None:
+    """At once, or when it is collected; it cannot be used afterwards."""
+    session = Session.open(llama().write(tmp_path / "a.gguf"), threads=1)
+    (pool,) = session._runner.caches.pools.values()
+    line, before, went_on = 1, pool.num_free, True
+    while went_on:
+        freed = session.new_sequence()
+        session.forward([(freed, list(range(20)))])
+        assert pool.num_free == before - 2, line
+        went_on = interrupted(freed.free, line, sequence.__file__, weakref.__file__)
+        assert freed.is_free or line == 1
+        del freed
+        line += 1
+    assert line > 3 and pool.num_free == before
