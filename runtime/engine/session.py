@@ -358,13 +358,16 @@ class Session:
             return None
         if not self._model.programs[name].takes(TOKEN_TYPES):
             raise InvalidOptionError(f"token_types: this {self.architecture} model has no embeddings of them")
-        types = [np.asarray(t, np.int32) for t in token_types]
+        types = [core.token_ids(t, 1 << 31) for t in token_types]
         if [len(t) for t in types] != [len(a) for a in arrays]:
             raise InvalidInputError("token_types must have the lengths of token_ids")
         return types
 
     def _check_rows(self, sample: np.ndarray, index: int, taken: Features) -> np.ndarray:
-        array = np.ascontiguousarray(sample, np.float32)
+        try:
+            array = np.ascontiguousarray(sample, np.float32)
+        except (TypeError, ValueError, OverflowError) as error:
+            raise InvalidInputError(f"samples[{index}]: not an array of numbers: {error}") from None
         if array.ndim not in (2, 3) or array.shape[-1] != taken.width or array.size == 0:
             wanted = f"rows of {taken.width} numbers ({taken.name})"
             raise InvalidInputError(f"samples[{index}]: {wanted} are needed, not an array {list(array.shape)}")

@@ -12,6 +12,7 @@ from edgeformer.engine.memory_plan import plan_memory
 from edgeformer.engine.session import Session
 from edgeformer.errors import InvalidInputError, InvalidOptionError, UnsupportedModelError
 from golden import cases
+from support.small_models import MODELS
 
 DECODER, ENCODER, ENCODER_DECODER = "llama-gqa-tied", "bert-gelu-mean", "transformer-prenorm-relu"
 
@@ -162,3 +163,17 @@ def test_lengths_are_normalized_of_pooled_vectors_alone(golden_gguf: cases.Golde
     unit = session.hidden([[1, 2, 3]], pooled=True, normalize=True)
     assert np.allclose(unit, long / np.linalg.norm(long), atol=1e-6)
     session.close()
+
+
+@pytest.mark.parametrize("sample", ["a", [["a"]], [[1.0], [1.0, 2.0]], None, [[object()]]])
+def test_samples_that_are_no_numbers_are_named(tmp_path: Path, sample: Any) -> None:
+    session = Session.open(MODELS["vit"]().write(tmp_path / "a.gguf"), threads=1)
+    with pytest.raises(InvalidInputError, match=r"samples\[0\]"):
+        session.features([sample])
+
+
+@pytest.mark.parametrize("types", [["a", 0], [2**40, 0], [0.5, 0], [-1, 0]])
+def test_token_types_that_are_no_numbers_are_named(tmp_path: Path, types: list[Any]) -> None:
+    session = Session.open(MODELS["bert"]().write(tmp_path / "a.gguf"), threads=1)
+    with pytest.raises(InvalidInputError):
+        session.hidden([[1, 2]], token_types=[types])
