@@ -308,6 +308,8 @@ cdef class OpChecker:
         self.one_of("reduction", EF_WINDOW_COUNT)
         cdef int32_t reduction = self.field("reduction")
         self.require(taps <= 2**24, f"{taps} rows under a window")
+        # One row is computed without a look at whether to stop.
+        self.require(taps * self.op.width <= 2**26 or reduction == EF_WINDOW_UNFOLD, f"{taps} rows of {self.op.width} columns under a window")
         self.plan.same_segments.append((self.op.domain, self.other_domain("rows")))
         if reduction == EF_WINDOW_UNFOLD:
             self.require(self.op.width % taps == 0, f"width {self.op.width} of {taps} rows side by side")

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from edgeformer._kernels import core
 from edgeformer.errors import InvalidInputError
+from edgeformer.graph.row_ops import REDUCTIONS
 from support.kernel_inputs import matrix, same_bits
 from support.plan_models import Builder
 
@@ -43,6 +44,29 @@ def test_a_run_computes_with_what_was_checked_whoever_writes_to_the_arrays() -> 
         signal.signal(signal.SIGALRM, before)
     assert written
     assert same_bits(plan.read(found, 0, WIDTH, 64), np.tile(packed.row(1), (64, 1)))
+
+
+def test_ctrl_c_ends_an_op_of_hours_on_several_threads() -> None:
+    """Its chunks are as many as it takes to look up in time, not a number for each thread."""
+    side, columns = 512, 16
+    plan = core.Plan()
+    builder = Builder(plan)
+    source, target = builder.floats(columns), builder.floats(columns)
+    plan.add_op(
+        "window", input=((source, 0),), output=(target, 0), width=columns, reduction=REDUCTIONS.index("max"), rows=0,
+        kernel_height=2 * side, kernel_width=2 * side, stride_height=1, stride_width=1, padding_top=side,
+        padding_left=side, dilation_height=1, dilation_width=1,
+    )  # fmt: skip
+    builder.place(side * side)
+    grid = np.array([0, side * side], np.int32), np.array([side], np.int32)
+    before = signal.signal(signal.SIGALRM, signal.default_int_handler)
+    try:
+        signal.setitimer(signal.ITIMER_REAL, 0.05)
+        with pytest.raises(KeyboardInterrupt):
+            plan.run(core.Pool(2), [grid, 0, 0], [], [], {}, [])
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
 
 
 def test_segments_of_two_caches_in_one_domain_are_equally_many() -> None:

@@ -48,6 +48,10 @@ static inline double ef_op_nanoseconds(const ef_plan *plan, const ef_batch *batc
         const ef_cache *cache = &plan->caches[op->store_kv.cache];
         return rows * cache->num_heads * (cache->key_dim + cache->value_dim) * 0.5;
     }
+    case EF_OP_WINDOW: {
+        const int32_t taps = op->window.kernel_height * op->window.kernel_width;
+        return values * (op->window.reduction == EF_WINDOW_UNFOLD ? 1 : taps) * ef_op_list[op->kind].nanoseconds;
+    }
     case EF_OP_POOL: return (double)ef_domain_rows(batch, op->pool.rows) * op->width * 0.1;
     default: return values * ef_op_list[op->kind].nanoseconds;
     }

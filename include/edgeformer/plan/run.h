@@ -19,7 +19,8 @@ enum {
     EF_ALONE_NANOSECONDS = 4000,    /* ops estimated below this are not worth a round */
     EF_CHUNK_NANOSECONDS = 2000,    /* and no chunk should be shorter than this, that drawing it stays cheap */
     EF_HINT_BYTES = 256 * 1024,     /* of weights that a thread fetches ahead while it waits: they stay in its cache */
-    EF_CHUNKS_A_THREAD = 16        /* so that a thread that is late or slow holds the others up little */
+    EF_CHUNKS_A_THREAD = 16,        /* so that a thread that is late or slow holds the others up little */
+    EF_MOST_CHUNKS = 1 << 20,       /* of a round */
 };
 
 /* A chain of ops, [op, end), and its chunks; op = num_ops: none. */
@@ -117,6 +118,13 @@ static inline double ef_run_chain(const ef_run *run, ef_round *round, int32_t fi
     return nanoseconds;
 }
 
+/* How many chunks a chain needs so that between any two of them comes the time to look whether to stop. */
+static inline int32_t ef_run_polls(double nanoseconds)
+{
+    const double polls = 1 + nanoseconds / EF_POLL_NANOSECONDS;
+    return polls < EF_MOST_CHUNKS ? (int32_t)polls : EF_MOST_CHUNKS;
+}
+
 /* The first chain from op `first` on that is worth all threads. */
 static inline ef_round ef_run_find(const ef_run *run, int32_t first)
 {
@@ -129,6 +137,8 @@ static inline ef_round ef_run_find(const ef_run *run, int32_t first)
         int32_t wanted = num_threads * EF_CHUNKS_A_THREAD;
         if (most < wanted)
             wanted = most < num_threads ? num_threads : (int32_t)most;
+        if (wanted < ef_run_polls(nanoseconds))
+            wanted = ef_run_polls(nanoseconds);
         round.cut = ef_chain_cut(run->plan, run->batch, round.op, round.end, wanted);
         if (round.cut.num_chunks > 1)
             return round;
@@ -166,8 +176,7 @@ static inline int32_t ef_run_next(void *context, int32_t thread)
             return 0;
         /* One chunk if it is small, else enough of them to look up in time when asked to stop. */
         double nanoseconds = ef_run_chain(run, &round, round.end);
-        int32_t wanted = 1 + (int32_t)(nanoseconds / EF_POLL_NANOSECONDS);
-        round.cut = ef_chain_cut(plan, run->batch, round.op, round.end, wanted);
+        round.cut = ef_chain_cut(plan, run->batch, round.op, round.end, ef_run_polls(nanoseconds));
         for (int32_t chunk = 0; chunk < round.cut.num_chunks; chunk++)
             ef_run_round_chunk(run, &round, chunk, thread);
     }
