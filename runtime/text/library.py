@@ -90,14 +90,22 @@ class LibraryEncoder:
 
     def encode(self, text: str, add_special_tokens: bool, parse_special: bool) -> list[int]:
         """Ids of a text; with `parse_special` it may spell control tokens."""
+        ids: list[int] = self._encoded((text,), add_special_tokens, parse_special).ids
+        return ids
+
+    def encode_pair(self, text: str, text_pair: str, parse_special: bool) -> tuple[list[int], list[int]]:
+        """Ids and token types of two texts, with the special tokens around them."""
+        encoding = self._encoded((text, text_pair), True, parse_special)
+        return encoding.ids, encoding.type_ids
+
+    def _encoded(self, texts: tuple[str, ...], add_special_tokens: bool, parse_special: bool) -> tokenizers.Encoding:
         library = self._opened() if parse_special else self._sealed
-        steps = self._patience.steps(text, lambda: _normalized(library, text))
+        steps = sum(self._patience.steps(text, lambda text=text: _normalized(library, text)) for text in texts)
         if steps > STEP_LIMIT:
             what = f"splitting it by this tokenizer's pattern may take {steps} steps, and at most {STEP_LIMIT} are made"
             raise InvalidInputError(f"the text cannot be encoded: {what}; split it where it may be split")
         with library_errors(InvalidInputError("the text cannot be encoded")):
-            ids: list[int] = library.encode(text, add_special_tokens=add_special_tokens).ids
-        return ids
+            return library.encode(*texts, add_special_tokens=add_special_tokens)
 
     def _opened(self) -> tokenizers.Tokenizer:
         with self._lock:

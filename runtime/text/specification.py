@@ -193,14 +193,17 @@ def _post_processor(arrays: VocabularyArrays) -> dict[str, Any] | None:
     present = {name: token for name, token in ends if token is not None}
     if not present:
         return None
-    single: list[dict[str, Any]] = [{"Sequence": {"id": "A", "type_id": 0}}]
-    if "before" in present:
-        single.insert(0, {"SpecialToken": {"id": "before", "type_id": 0}})
-    if "after" in present:
-        single.append({"SpecialToken": {"id": "after", "type_id": 0}})
     tokens = {name: {"id": name, "ids": [token], "tokens": [arrays.tokens[token]]} for name, token in present.items()}
-    pair = [*single, {"Sequence": {"id": "B", "type_id": 1}}]
+    start, end = ([name] if name in present else [] for name in ("before", "after"))
+    between = end * 2 if start and not wordpiece else end  # RoBERTa's pairs have two tokens between
+    single, rest = _template([*start, "A", *end], 0), _template(["B", *end], int(wordpiece))
+    pair = [*_template([*start, "A", *between], 0), *rest]
     return {"type": "TemplateProcessing", "single": single, "pair": pair, "special_tokens": tokens}
+
+
+def _template(parts: list[str], token_type: int) -> list[dict[str, Any]]:
+    """Texts (A, B) and tokens by name, as `TemplateProcessing` has them."""
+    return [{"Sequence" if p in "AB" else "SpecialToken": {"id": p, "type_id": token_type}} for p in parts]
 
 
 def sentencepiece_bpe(arrays: VocabularyArrays, normalized: bool = False) -> dict[str, Any]:

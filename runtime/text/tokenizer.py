@@ -185,6 +185,9 @@ class _CharacterEncoder:
         ids += self._characters(text[position:])
         return [*self._before, *ids, *self._after] if add_special_tokens else ids
 
+    def encode_pair(self, text: str, text_pair: str, parse_special: bool) -> tuple[list[int], list[int]]:
+        raise InvalidInputError("a tokenizer of single characters puts no two texts together")
+
     def _characters(self, text: str) -> Iterable[int]:
         for character in text:
             token = self._usable.get(character, self._unknown)
@@ -335,17 +338,27 @@ class Tokenizer:
             If the text is not a string, has a lone surrogate, or a character that the model has no token for; or if
             it is longer than 4 MiB in UTF-8.
         """
-        if not isinstance(text, str):
-            raise InvalidInputError(f"a text must be a str, not {type(text).__name__}")
-        try:
-            length = len(text) if len(text) > TEXT_LIMIT else len(text.encode())
-        except UnicodeEncodeError as error:
-            what = f"a lone surrogate U+{ord(text[error.start]):04X} at position {error.start}"
-            raise InvalidInputError(f"the text is not valid Unicode: {what}") from None
-        if length > TEXT_LIMIT:
-            what = f"at least {length} bytes, and one call takes {TEXT_LIMIT}"
-            raise InvalidInputError(f"the text is too long: {what}; split it where it may be split, e.g. at line ends")
+        _check_text(text)
         return self._encoder.encode(text, add_special_tokens, parse_special)
+
+    def encode_pair(self, text: str, text_pair: str, parse_special: bool = False) -> tuple[list[int], list[int]]:
+        """Two texts as the model was trained to see them together: question and passage, premise and hypothesis.
+
+        Returns
+        -------
+        ids : list of int
+            With the tokens that the tokenizer puts before, between and after the two.
+        token_types : list of int
+            Of each id: 0 or, in the second text of a tokenizer that tells the two apart, 1.
+
+        Raises
+        ------
+        InvalidInputError
+            As for `encode`; or the tokenizer knows single characters alone.
+        """
+        _check_text(text)
+        _check_text(text_pair)
+        return self._encoder.encode_pair(text, text_pair, parse_special)
 
     def decode(self, ids: Iterable[int], skip_special_tokens: bool = True) -> str:
         """Token ids to text; bytes that are not UTF-8 become U+FFFD.
@@ -361,6 +374,20 @@ class Tokenizer:
     def stream(self, skip_special_tokens: bool = True, continues: bool = False) -> StreamDecoder:
         """A decoder for tokens as they come; `continues`: they go on after other text, so their first space stays."""
         return StreamDecoder(self, skip_special_tokens, continues)
+
+
+def _check_text(text: object) -> None:
+    """Refuse what cannot be encoded, or would take too much memory."""
+    if not isinstance(text, str):
+        raise InvalidInputError(f"a text must be a str, not {type(text).__name__}")
+    try:
+        length = len(text) if len(text) > TEXT_LIMIT else len(text.encode())
+    except UnicodeEncodeError as error:
+        what = f"a lone surrogate U+{ord(text[error.start]):04X} at position {error.start}"
+        raise InvalidInputError(f"the text is not valid Unicode: {what}") from None
+    if length > TEXT_LIMIT:
+        what = f"at least {length} bytes, and one call takes {TEXT_LIMIT}"
+        raise InvalidInputError(f"the text is too long: {what}; split it where it may be split, e.g. at line ends")
 
 
 def _roles(arrays: VocabularyArrays) -> dict[str, int | None]:

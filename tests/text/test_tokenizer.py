@@ -64,6 +64,40 @@ def test_same_ids_and_text_as_the_library(tokenizer: Tokenizer, original: tokeni
         assert tokenizer.decode(ids) == original.decode(ids)
 
 
+@pytest.mark.parametrize("text", TEXTS)
+def test_pairs_are_put_together_as_the_library_does(
+    tokenizer: Tokenizer, original: tokenizers.Tokenizer, text: str
+) -> None:
+    for one, other in ((text, "the second, longer text"), ("first", text)):
+        wanted = original.encode(one, other)
+        assert tokenizer.encode_pair(one, other) == (wanted.ids, wanted.type_ids)
+
+
+def test_pairs_of_arrays_are_those_of_bert_and_of_roberta() -> None:
+    pieces = ["<s>", "</s>", "a", "b"]
+    arrays = {"model": "gpt2", "pre": "roberta-bpe", "tokens": pieces, "merges": [], "token_type": [3, 3, 1, 1]}
+    arrays |= {"bos_token_id": 0, "eos_token_id": 1, "seperator_token_id": 1, "add_bos_token": True}
+    roberta = tokenizers.Tokenizer(tokenizers.models.BPE({p: i for i, p in enumerate(pieces)}, []))
+    roberta.post_processor = tokenizers.processors.RobertaProcessing(("</s>", 1), ("<s>", 0))
+    wordpiece = {"model": "bert", "tokens": ["[UNK]", "[CLS]", "[SEP]", "\u2581a", "\u2581b"], "unknown_token_id": 0}
+    wordpiece |= {"cls_token_id": 1, "seperator_token_id": 2, "token_type": [3, 3, 3, 1, 1]}
+    bert = tokenizers.Tokenizer(tokenizers.models.WordPiece({"[UNK]": 0, "a": 3, "b": 4}, unk_token="[UNK]"))
+    bert.post_processor = tokenizers.processors.BertProcessing(("[SEP]", 2), ("[CLS]", 1))
+    for metadata, library in ((arrays, roberta), (wordpiece, bert)):
+        made_of_arrays = Tokenizer.from_metadata({f"tokenizer.ggml.{key}": value for key, value in metadata.items()})
+        assert made_of_arrays is not None
+        wanted = library.encode("a", "b")
+        assert made_of_arrays.encode_pair("a", "b") == (wanted.ids, wanted.type_ids)
+        assert made_of_arrays.encode("a") == library.encode("a").ids
+
+
+def test_characters_make_no_pairs() -> None:
+    tokenizer = Tokenizer.from_metadata({"tokenizer.ggml.model": "characters", "tokenizer.ggml.tokens": ["a", "b"]})
+    assert tokenizer is not None
+    with pytest.raises(InvalidInputError, match="no two texts"):
+        tokenizer.encode_pair("a", "b")
+
+
 def test_story_prompt_and_greedy_text(test_models: Path) -> None:
     folder = test_models / "stories260k-llama"
     expected = json.loads((folder / "expected.json").read_text())
