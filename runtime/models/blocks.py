@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from ..errors import ModelFormatError, UnsupportedModelError
 from ..graph.graph import CacheSpec, Graph, rotary_frequencies
 from ..graph.metadata import MAX_CONTEXT, MAX_LAYERS, Metadata
+from ..graph.position_bias import PositionBias
 from ..graph.values import Value
 
 MAX_HEADS, MAX_HEAD_COLUMNS = 8192, 256
@@ -131,13 +132,28 @@ def fused_query_key_value(graph: Graph, x: Value, name: str, sizes: Sizes) -> tu
 
 
 def attend(
-    graph: Graph, query: Value, cache: CacheSpec, layer: int, name: str, sizes: Sizes, *, causal: bool, window: int = 0
+    graph: Graph,
+    query: Value,
+    cache: CacheSpec,
+    layer: int,
+    name: str,
+    sizes: Sizes,
+    *,
+    causal: bool,
+    window: int = 0,
+    scale: float | None = None,
+    soft_cap: float = 0.0,
+    bias: PositionBias | None = None,
 ) -> Value:
-    """Attention of queries over a layer of a cache, scaled by the root of a head's columns, then `name`_output.
+    """Attention of queries over a layer of a cache, then `name`_output.
 
-    `window`: each query sees so many positions, its own the last of them; 0: all.
+    `scale` is that of the scores; without it, one over the root of a head's columns. `window`: each query sees so many
+    positions, its own the last of them; 0: all. `soft_cap` and `bias` are those of `Graph.attention`.
     """
-    attended = graph.attention(query, cache, layer, causal=causal, scale=sizes.key_dim**-0.5, window=window)
+    scale = sizes.key_dim**-0.5 if scale is None else scale
+    attended = graph.attention(
+        query, cache, layer, causal=causal, scale=scale, window=window, soft_cap=soft_cap, bias=bias
+    )
     return graph.linear(attended, f"{name}_output", sizes.hidden_size)
 
 
