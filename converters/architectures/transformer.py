@@ -14,19 +14,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ...errors import ConversionError
-from ...host.exact import power, sines_and_cosines
+from ...host.exact import power
 from ...text.defaults import GENERATION_KEYS
 from ..vocabularies.record import Vocabulary
 from ..vocabularies.vocabulary import character_vocabulary, read_vocabulary
 from .huggingface import Config, Plan, Source, TensorPlan
 from .parts import Bias, Row, is_own_head, linear, norm, part, plan_rows, whole_heads
+from .sinusoids import sinusoidal_table
 
 __all__ = ["plan"]
 
-Float32 = NDArray[np.float32]
 Float64 = NDArray[np.float64]
-
-TABLE_CHUNK = 1 << 16  # angles that are computed at a time
 
 _ROLES = {"bos": "bos", "eos": "eos", "unknown": "unk"}  # name of a token's role in GGUF: in the config
 _HARMLESS = GENERATION_KEYS | {"architectures", "model_type", "dropout", "batch_first", "torch_dtype"}
@@ -146,27 +144,6 @@ def sinusoids(encoding: Config, width: int) -> tuple[Float64, int, bool]:
     if not 0 <= first < 1 << 22:
         raise encoding.fail("first_position", "not a number from 0 to 2**22")
     return np.array([power(10000, -pair, steps) for pair in range(width // 2)]), first, interleaved
-
-
-def sinusoidal_table(length: int, frequencies: Float64, first: int, interleaved: bool) -> Float32:
-    """Sines and cosines of the positions, computed in float64 ("Attention Is All You Need", section 3.5).
-
-    Returns
-    -------
-    float32 [length, 2 * len(frequencies)]
-    """
-    table = np.empty((length, 2 * len(frequencies)), np.float32)
-    half = len(frequencies)
-    step = max(1, TABLE_CHUNK // half)  # rows at a time: float64 and its intermediate values take ten times the table
-    for start in range(0, length, step):
-        positions = np.arange(start, min(start + step, length)) + first
-        sines, cosines = sines_and_cosines(positions[:, None] * frequencies)
-        rows = table[start : start + step]
-        if interleaved:
-            rows[:, 0::2], rows[:, 1::2] = sines, cosines
-        else:
-            rows[:, :half], rows[:, half:] = sines, cosines
-    return table
 
 
 def rows_of_layer(side: str, layer: str, metadata: dict[str, Any]) -> list[Row]:

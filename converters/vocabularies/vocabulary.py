@@ -20,7 +20,7 @@ from .sentencepiece_model import read_sentencepiece_model
 from .text_file import read_text
 from .tokenizer_json import describe_wordpiece, from_description
 
-__all__ = ["Vocabulary", "character_vocabulary", "read_vocabulary"]
+__all__ = ["Vocabulary", "character_vocabulary", "placeholder_vocabulary", "read_vocabulary"]
 
 _ROLES = {
     "bos": ("bos_token", "cls_token"),
@@ -89,6 +89,30 @@ def character_vocabulary(path: Path, roles: Mapping[str, int]) -> Vocabulary:
             raise ConversionError(f"{path}: {name} is token {token}, and there are {len(tokens)}")
     flags = {"add_bos_token": False, "add_eos_token": False}
     return Vocabulary("characters", tokens, types, roles=dict(roles), flags=flags)
+
+
+def placeholder_vocabulary(characters: str, roles: Mapping[str, int], path: str) -> Vocabulary:
+    """A string with a character for each token; where the special tokens stand it repeats its first one.
+
+    The tokenizer adds the start and the end of a text. The last of the placeholders without a role is the unknown
+    token. `roles` has the ids of "pad", "bos" and "eos"; `path` is for messages.
+
+    Raises
+    ------
+    ConversionError
+        A role's place has a character that means itself, or a character occurs twice.
+    """
+    places = len(characters) - len(characters.lstrip(characters[:1]))
+    names = {token: f"<{role}>" for role, token in roles.items()}
+    tokens = [*(names.get(token, f"<special{token}>") for token in range(places)), *characters[places:]]
+    if len(set(tokens)) != len(tokens) or not all(0 <= token < places for token in roles.values()):
+        raise ConversionError(f"{path}: {quote(characters)} names a character twice, or has no place for {dict(roles)}")
+    free = [token for token in range(places) if token not in names]
+    found = {"padding": roles["pad"], "bos": roles["bos"], "eos": roles["eos"]}
+    found |= {"unknown": free[-1]} if free else {}
+    types = [TokenType.CONTROL if token < places else TokenType.NORMAL for token in range(len(tokens))]
+    flags = {"add_bos_token": True, "add_eos_token": True}
+    return Vocabulary("characters", tokens, types, roles=found, flags=flags)
 
 
 def _object(path: Path) -> dict[str, Any]:

@@ -1,7 +1,7 @@
 """The architectures that edgeformer knows: one row each, read by the models and by the converters.
 
 A row's name is `general.architecture` in the file, the module `edgeformer.models.<name>` (a function `build`) and the
-module `edgeformer.converters.architectures.<name>` (a function `plan`).
+module `edgeformer.converters.architectures.<name>` (a function `plan`), unless the row names another converter.
 """
 
 from __future__ import annotations
@@ -23,11 +23,15 @@ DERIVED = ".attn_rot_embd.weight"  # the rotary frequencies, which follow from t
 
 @dataclass(frozen=True)
 class ArchitectureRow:
-    """GGUF's name of an architecture, and what a checkpoint's configuration calls it."""
+    """GGUF's name of an architecture, and what a checkpoint's configuration calls it.
+
+    `converter` names the module that reads such checkpoints where others of the same architecture have another form.
+    """
 
     name: str
     model_types: tuple[str, ...]
     classes: tuple[str, ...]
+    converter: str = ""
 
 
 ARCHITECTURES = (
@@ -44,6 +48,18 @@ ARCHITECTURES = (
     ArchitectureRow("whisper", ("whisper",), ("WhisperEncoder",)),
     ArchitectureRow("t5", ("t5",), ("T5ForConditionalGeneration",)),
     ArchitectureRow("transformer", ("transformer",), ("torch.nn.Transformer",)),
+    ArchitectureRow(
+        "transformer",
+        ("bart", "mbart", "marian", "pegasus", "m2m_100"),
+        (
+            "BartForConditionalGeneration",
+            "MBartForConditionalGeneration",
+            "MarianMTModel",
+            "PegasusForConditionalGeneration",
+            "M2M100ForConditionalGeneration",
+        ),
+        converter="bart",
+    ),
 )
 
 
@@ -64,7 +80,7 @@ def build_architecture(file: GGUFHead) -> Architecture:
     """
     name = file.get("general.architecture", str)
     if architecture_row(name) is None:
-        known = ", ".join(row.name for row in ARCHITECTURES)
+        known = ", ".join(dict.fromkeys(row.name for row in ARCHITECTURES))
         raise UnsupportedModelError(f"{file.path}: architecture {quote(name)} is not supported; supported: {known}")
     tensors = {tensor.name: tuple(tensor.shape) for tensor in file.tensors.values()}
     architecture: Architecture = import_module(f".{name}", __package__).build(

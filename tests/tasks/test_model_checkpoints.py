@@ -121,6 +121,17 @@ def test_transliteration_with_beams_equals_ctranslate2(loaded, kv_type):
     assert model.generate(sources[2], num_beams=4).hypotheses == results[2].hypotheses
 
 
+@pytest.mark.parametrize("kv_type", ["f16", "f32"])
+def test_spelling_to_sounds(loaded, kv_type):
+    model, expected = loaded("bart-g2p-us", kv_type=kv_type)
+    words = [row["word"] for row in expected]
+    assert [model.tokenize(word) for word in words] == [row["ids"] for row in expected]
+    for kind, beams in (("greedy", 1), ("beam4", 4)):
+        results = model.generate(words, num_beams=beams)
+        assert [result.token_ids for result in results] == [row[kind][1:-1] for row in expected]
+        assert [result.text for result in results] == [row[f"{kind}_text"] for row in expected]
+
+
 @pytest.fixture(scope="module")
 def minilm(minilm_folder: Path, tmp_path_factory: pytest.TempPathFactory):
     path = tmp_path_factory.mktemp("minilm") / "minilm.gguf"

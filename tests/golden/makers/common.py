@@ -21,10 +21,13 @@ BOS = 1
 def randomize(module: torch.nn.Module, seed: int) -> None:
     """Fill every parameter: scales of norms around 1, other vectors around 0, matrices so that values keep their size.
 
-    A scale is a vector that the model starts with ones in, whatever its class is called.
+    A scale is a vector that the model starts with ones in, whatever its class is called. Tables of sinusoids, which
+    are frozen, stay what they are.
     """
     generator = torch.Generator().manual_seed(seed)
     for _, parameter in sorted(module.named_parameters()):
+        if not parameter.requires_grad:
+            continue
         noise = torch.randn(parameter.shape, generator=generator)
         if parameter.ndim == 1:
             parameter.copy_(float((parameter == 1).all()) + 0.2 * noise)
@@ -40,6 +43,8 @@ def transformers_model(case: Case, seed: int) -> torch.nn.Module:
     if case.get("untie"):  # a class that ties its head in spite of its configuration
         model.lm_head.weight = torch.nn.Parameter(torch.empty_like(model.lm_head.weight))
     randomize(model, seed)
+    if hasattr(model, "final_logits_bias"):  # a buffer, yet of the checkpoint
+        model.final_logits_bias.normal_(generator=torch.Generator().manual_seed(seed))
     for parameter in model.parameters():  # not buffers: rotary frequencies stay as they are
         parameter.data = parameter.data.to(getattr(torch, case.get("dtype", "float32"))).float()
     return model

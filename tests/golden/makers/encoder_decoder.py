@@ -19,7 +19,8 @@ def make(folder: Path, case: Case, seed: int) -> float:
     model = translator(case, seed) if case["class"] == "torch.nn.Transformer" else transformers_model(case, seed)
     config = case["config"]
     start = config.get("decoder_start_token_id", config.get("bos_token_id", BOS))
-    source_size, target_size = (config.get(f"{side}_vocab_size", config.get("vocab_size")) for side in ("src", "tgt"))
+    source_size = config.get("src_vocab_size", config.get("vocab_size"))
+    target_size = config.get("tgt_vocab_size", config.get("decoder_vocab_size", source_size))
     rng = np.random.default_rng(seed)
     sources = [draw_ids(rng, n, source_size) for n in (4, 11, 1, 135)]
     targets = [[start, *draw_ids(rng, n - 1, target_size)] for n in (9, 3, 6, 14)]
