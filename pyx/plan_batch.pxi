@@ -61,6 +61,8 @@ cdef class Batch:
         if not isinstance(domain, tuple):
             rows.num_rows, rows.num_segments = checked(domain, f"rows of domain {index}", 0, INT32_MAX), -1
             return 0
+        if len(domain) != 2:
+            raise InvalidInputError(f"domain {index}: (starts, widths or None) are needed, not {len(domain)} things")
         starts, widths = domain
         rows.starts = self.integers(starts, "starts", &count)
         if count < 1:

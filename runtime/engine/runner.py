@@ -9,7 +9,7 @@ from itertools import repeat
 import numpy as np
 
 from .._kernels import core
-from ..errors import ContextOverflowError, InvalidInputError, NumericError, UnsupportedModelError
+from ..errors import ContextOverflowError, InvalidInputError, NumericError, UnsupportedModelError, quote
 from ..graph.graph import SOURCE
 from ..graph.values import Value
 from .batching import Part, batch_of, batch_of_samples, cut_runs, whole_runs
@@ -125,9 +125,9 @@ class Runner:
 
     def _check_sequences(self, sequences: list[CachedSequence], arrays: list[np.ndarray]) -> None:
         """Each is of this session, not freed, named once, and has room for what it is fed."""
-        if len(set(sequences)) != len(sequences):
-            raise InvalidInputError("a sequence stands twice in one batch; fork it")
         for index, (sequence, array) in enumerate(zip(sequences, arrays, strict=True)):
+            if not isinstance(sequence, CachedSequence):
+                raise InvalidInputError(f"feeds[{index}]: a sequence of this session is needed, not {quote(sequence)}")
             if sequence.caches is not self.caches:
                 raise InvalidInputError(f"feeds[{index}]: the sequence belongs to another session")
             if sequence.is_free:
@@ -135,6 +135,8 @@ class Runner:
             if sequence.length + len(array) > self._n_ctx:
                 needed = sequence.length + len(array)
                 raise ContextOverflowError(needed, self._n_ctx, largest=self._context_length)
+        if len(set(sequences)) != len(sequences):
+            raise InvalidInputError("a sequence stands twice in one batch; fork it")
 
     def _check_prefixes(
         self,

@@ -91,6 +91,12 @@ def test_a_sequence_of_another_session_is_refused(decoder: Session, golden_gguf:
     with_it.close()
 
 
+@pytest.mark.parametrize("no_sequence", [None, 0, [1, 2]])
+def test_what_is_no_sequence_is_refused(decoder: Session, no_sequence: Any) -> None:
+    with pytest.raises(InvalidInputError, match=r"feeds\[0\]: a sequence of this session is needed"):
+        decoder.forward([(no_sequence, [1])])
+
+
 def test_a_sequence_twice_in_a_batch_is_refused(decoder: Session) -> None:
     sequence = decoder.new_sequence()
     with pytest.raises(InvalidInputError, match="twice"):

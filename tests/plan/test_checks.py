@@ -60,6 +60,7 @@ def _starts(*starts: int, widths: list[int] | None = None) -> list[Any]:
         ({"domains": _starts(0, 3, widths=[2])}, "rows 0 to 3 in rows of 2"),
         ({"domains": _starts(0, 3, widths=[0])}, "in rows of 0"),
         ({"domains": _starts(0, 3, widths=[3, 1])}, "2 widths of 1 segments"),
+        ({"domains": [(np.array([0, 3], np.int32),), 3, 1]}, "not 1 things"),
         ({"domains": _starts(0, 1, 3)}, "1 segments of cache 0 in a domain of 2"),
         ({"output_rows": np.array([3], np.int32)}, r"index input 3\[0\] is 3; it must be -1 to 2"),
         ({"output_rows": np.array([-2], np.int32)}, r"index input 3\[0\] is -2"),
