@@ -122,6 +122,22 @@ class Config:
             raise self.fail(key, f"not supported; known are {', '.join(map(quote, allowed))}")
         return value
 
+    def rename(self, **older: str) -> None:
+        """Read each key of `older` as the one that it stands for.
+
+        Raises
+        ------
+        ConversionError
+            Both are there, with different values.
+        """
+        for key, name in older.items():
+            if self.values.get(key) is None:
+                continue
+            if self.values.get(name) not in (None, self.values[key]):
+                raise self.fail(key, f"is another name of {name} = {quote(self.values[name])}")
+            self.values = {**self.values, name: self.values[key]}
+            self._seen.add(key)
+
     def section(self, key: str) -> Config | None:
         """An object inside the configuration, None where it is absent or null."""
         values = self.get(key, dict, {})

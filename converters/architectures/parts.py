@@ -31,6 +31,7 @@ __all__ = [
     "decoder_metadata",
     "flattened",
     "gated_feed_forward_rows",
+    "grouped_query_key_value",
     "is_own_head",
     "linear",
     "norm",
@@ -154,6 +155,19 @@ def part(row: Row, first: int, stored_rows: int) -> Row:
 def reordered(row: Row, transform: Transform) -> Row:
     """The row for weights, and a bias, whose shape stays and whose rows are put in another order."""
     return replace(row, transform=transform)
+
+
+def grouped_query_key_value(row: Row, num_heads: int, num_kv_heads: int) -> Row:
+    """The row for a checkpoint that fuses the projections group by group: the queries that share a key-value head, its
+    key, its value. The file has all queries, then all keys, then all values.
+    """
+
+    def part_by_part(array: Float32) -> Float32:
+        groups = array.reshape(num_kv_heads, num_heads // num_kv_heads + 2, -1, *array.shape[1:])
+        parts = groups[:, :-2], groups[:, -2], groups[:, -1]
+        return np.concatenate([part.reshape(-1, *array.shape[1:]) for part in parts])
+
+    return reordered(row, part_by_part)
 
 
 def plan_rows(tensors: TensorPlan, rows: Iterable[Row], num_layers: int = 0) -> None:

@@ -12,10 +12,11 @@ from dataclasses import dataclass
 from ..errors import ModelFormatError, UnsupportedModelError
 from ..graph.graph import CacheSpec, Graph, rotary_frequencies
 from ..graph.metadata import MAX_CONTEXT, MAX_LAYERS, Metadata
-from ..graph.position_bias import PositionBias
+from ..graph.position_bias import PositionBias, alibi_bias
 from ..graph.values import Value
 
 MAX_HEADS, MAX_HEAD_COLUMNS = 8192, 256
+MAX_BIASES = 1 << 24  # elements of a table of biases, a head and a distance each: 64 MB
 
 Shapes = Mapping[str, tuple[int, ...]]
 
@@ -85,6 +86,20 @@ def rotary(graph: Graph, metadata: Metadata, sizes: Sizes) -> Value:
     return graph.rotary(
         frequencies, scale=scale, factors="rope_freqs.weight" if graph.has("rope_freqs.weight") else None
     )
+
+
+def alibi(metadata: Metadata, sizes: Sizes, max_bias: float = 8.0) -> PositionBias:
+    """ALiBi's bias of every head for all distances of the context.
+
+    Raises
+    ------
+    UnsupportedModelError
+        The table would be larger than any real model's.
+    """
+    if sizes.num_heads * sizes.context_length > MAX_BIASES:
+        what = f"is {sizes.context_length}; ALiBi of {sizes.num_heads} heads runs over {MAX_BIASES // sizes.num_heads}"
+        raise UnsupportedModelError(f"{metadata.path}: {metadata.key('context_length')} {what} positions at most")
+    return alibi_bias(sizes.num_heads, sizes.context_length - 1, max_bias=max_bias)
 
 
 def sequence_cache(graph: Graph, sizes: Sizes) -> CacheSpec:

@@ -43,6 +43,7 @@ ARCHITECTURES = (
     ArchitectureRow("gpt2", ("gpt2",), ("GPT2LMHeadModel",)),
     ArchitectureRow("olmo2", ("olmo2",), ("Olmo2ForCausalLM",)),
     ArchitectureRow("qwen3", ("qwen3",), ("Qwen3ForCausalLM",)),
+    ArchitectureRow("bloom", ("bloom",), ("BloomForCausalLM", "BloomModel")),
     ArchitectureRow("bert", ("bert",), ("BertModel", "BertForMaskedLM", "BertForPreTraining")),
     ArchitectureRow("vit", ("vit",), ("ViTModel", "ViTForImageClassification")),
     ArchitectureRow("whisper", ("whisper",), ("WhisperEncoder",)),

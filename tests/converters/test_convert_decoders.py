@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import tracemalloc
 from pathlib import Path
 from typing import Any
@@ -10,18 +9,10 @@ from typing import Any
 import numpy as np
 import pytest
 from edgeformer.converters import convert
-from edgeformer.converters.sources.checkpoint import open_checkpoint
 from edgeformer.errors import ConversionError
 from edgeformer.files.gguf.reader import GGUFFile
 from golden import cases
-from support.checkpoints import write_folder
-
-
-def golden(name: str) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
-    """A golden checkpoint's configuration and tensors."""
-    folder = cases.FOLDER / name
-    with open_checkpoint(folder) as checkpoint:
-        return json.loads((folder / "config.json").read_text()), {n: checkpoint.read(n) for n in checkpoint.names()}
+from support.checkpoints import golden, write_folder
 
 
 @pytest.mark.parametrize(("name", "change", "message"), [

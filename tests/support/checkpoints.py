@@ -1,4 +1,4 @@
-"""Small synthetic checkpoints, written byte by byte with nothing of the project."""
+"""Small synthetic checkpoints, written byte by byte with nothing of the project; golden ones as dictionaries."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from golden import cases
 
 LLAMA: dict[str, Any] = {
     "architectures": ["LlamaForCausalLM"],
@@ -66,6 +67,15 @@ def write_folder(folder: Path, config: Mapping[str, Any], tensors: Mapping[str, 
     (folder / "config.json").write_text(json.dumps(config))
     write_safetensors(folder / "model.safetensors", tensors)
     return folder
+
+
+def golden(name: str) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
+    """A golden checkpoint's configuration and tensors."""
+    from edgeformer.converters.sources.checkpoint import open_checkpoint
+
+    folder = cases.FOLDER / name
+    with open_checkpoint(folder) as checkpoint:
+        return json.loads((folder / "config.json").read_text()), {n: checkpoint.read(n) for n in checkpoint.names()}
 
 
 def random_tensors(shapes: Mapping[str, tuple[int, ...]], seed: int = 0) -> dict[str, np.ndarray]:
