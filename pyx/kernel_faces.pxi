@@ -140,6 +140,20 @@ def kernel_gate(isa, name, gate, up):
     return output.array()
 
 
+def kernel_gate_limited(isa, name, gate, up, float limit, float offset):
+    """activation(gate, at most limit) * (up, between -limit and limit, + offset) of float32 [n, K]; limit > 0."""
+    if not limit > 0:
+        raise InvalidInputError(f"limit must be above 0, not {limit:g}")
+    cdef const ef_kernels *kernels = kernels_of(isa)
+    cdef FloatMode mode = FloatMode()
+    cdef Rows first = rows_of(gate, "gate"), second = same_shape(up, "up", first), output = Rows(first.num_rows, first.num_columns)
+    cdef int activation = activation_of(name)
+    cdef Py_ssize_t i
+    for i in range(first.num_rows):
+        kernels.gate_limited(output.row(i), first.row(i), second.row(i), first.num_columns, activation, limit, offset)
+    return output.array()
+
+
 def kernel_add(isa, a, b):
     """a + b of float32 [n, K]."""
     return of_two(kernels_of(isa).add, a, b)

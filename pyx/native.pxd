@@ -133,6 +133,8 @@ cdef extern from "edgeformer/kernels/kernels.h" nogil:
         void (*quantize_row)(ef_block_activation *output, const float *input, int64_t n) noexcept nogil
         void (*activate)(float *output, const float *input, int64_t n, int32_t activation) noexcept nogil
         void (*gate)(float *output, const float *gate, const float *up, int64_t n, int32_t activation) noexcept nogil
+        void (*gate_limited)(float *output, const float *gate, const float *up, int64_t n, int32_t activation, float limit,
+                             float offset) noexcept nogil
         ef_of_two add
         ef_of_two maximum
         int32_t (*panels_finite)(const ef_matrix *matrix, int32_t panel_begin, int32_t panel_end) noexcept nogil

@@ -233,6 +233,9 @@ cdef class OpChecker:
 
     def gate(self):
         self.one_of("activation", EF_ACT_COUNT)
+        cdef float limit = self.real("limit"), offset = self.real("offset"), most = 1e6
+        self.require(0 <= limit <= most, f"limit {limit:g} is not from 0 to 1e6")
+        self.require(-most <= offset <= most and (limit > 0 or offset == 0), f"offset {offset:g} with the limit {limit:g}")
         self.inputs(2)
         self.results()
 
@@ -244,6 +247,11 @@ cdef class OpChecker:
     def add(self):
         self.inputs(2)
         self.operand("output", self.op.output, self.op.width, self.op.domain, PADDED)
+
+    def weight_rows(self):
+        self.inputs(1)
+        self.operand("weights", self.op.input[1], 1, self.op.domain)
+        self.operand("output", self.op.output, self.op.width, self.op.domain)
 
     def quantize(self):
         self.operand("input", self.op.input[0], self.op.width, self.op.domain)

@@ -102,7 +102,11 @@ def gate(steps: list[Step], graph: Graph, type_of: Callable[[str], int]) -> list
     products = {step.outputs[0].index: step for step in steps if is_plain(step)}
     taken: set[int] = set()
     for step in steps:
-        if step.kind != "gate" or any(len(consumers[v.index]) > 1 or v.index in named for v in step.inputs):
+        if (
+            step.kind != "gate"
+            or step.attributes["limit"]
+            or any(len(consumers[v.index]) > 1 or v.index in named for v in step.inputs)
+        ):
             continue
         pair = [products[v.index] for v in step.inputs if v.index in products]
         if len({(product.inputs[0].index, type_of(product.tensors[0][0])) for product in pair}) != 1 or len(pair) != 2:

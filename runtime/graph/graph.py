@@ -144,6 +144,8 @@ class Graph(RowOps, RowFunctions, ExpertOps):
     ) -> Value:
         """x W^T + b with `name`.weight [width, x.width] and, where the file has it, `name`.bias [width].
 
+        Of a `width` of 1 the weight may be a vector [x.width].
+
         Of a tensor that holds several matrices one below the other, `num_rows` in all, W is the `width` rows from
         `first_row` on, and b as many elements of the bias.
         """
@@ -151,7 +153,8 @@ class Graph(RowOps, RowFunctions, ExpertOps):
         if not 0 <= first_row <= rows - width:
             what = f"rows {first_row} to {first_row + width} are not within its {rows}"
             raise ModelFormatError(self.path, None, f"{name}.weight", what)
-        weight = self._expect(f"{name}.weight", (rows, x.width))
+        vector = rows == 1 and self.tensor_shapes.get(f"{name}.weight") == (x.width,)
+        weight = self._expect(f"{name}.weight", (x.width,) if vector else (rows, x.width))
         tensors = (weight, *self._optional(bias_name or f"{name}.bias", (rows,)))
         return self._add("linear", [x], width, tensors=tensors, first_row=first_row)
 
@@ -289,11 +292,17 @@ class Graph(RowOps, RowFunctions, ExpertOps):
         self._check_known("activation", kind, ACTIVATIONS)
         return self._add("activate", [x], x.width, activation=kind)
 
-    def gate(self, gate: Value, up: Value, kind: str) -> Value:
-        """activation(gate) * up, the gated feed-forward of Shazeer 2020."""
+    def gate(self, gate: Value, up: Value, kind: str, *, limit: float = 0.0, offset: float = 0.0) -> Value:
+        """activation(gate) * up, the gated feed-forward of Shazeer 2020.
+
+        With a `limit`, the gate is that at most, and `up` becomes what it is between -limit and limit, plus `offset`
+        (OpenAI 2025, gpt-oss).
+        """
         self._check_known("activation", kind, ACTIVATIONS)
         self._check_same_width("gate", gate, up)
-        return self._add("gate", [gate, up], up.width, activation=kind)
+        if not 0 <= limit < float("inf") or (offset and not limit):
+            raise UnsupportedModelError(f"{self.path}: a gate with the limit {limit} and the offset {offset}")
+        return self._add("gate", [gate, up], up.width, activation=kind, limit=limit, offset=offset)
 
     def multiply(self, a: Value, b: Value) -> Value:
         """a * b, element by element."""
@@ -303,6 +312,12 @@ class Graph(RowOps, RowFunctions, ExpertOps):
         """a + b."""
         self._check_same_width("sum", a, b)
         return self._add("add", [a, b], a.width)
+
+    def weight_rows(self, x: Value, weights: Value) -> Value:
+        """x times `weights`, a value of one column: a number for each row."""
+        if weights.width != 1:
+            raise UnsupportedModelError(f"{self.path}: rows weighted by a value of {weights.width} columns; it has one")
+        return self._add("weight_rows", [x, weights], x.width)
 
     def output(self, name: str, value: Value) -> None:
         """Names a result of the program."""

@@ -174,7 +174,7 @@ class _Run:
         return picked if add is None else add + picked
 
     def _linear(self, node: Node, x: Array) -> Array:
-        weights = self.tensors[node.tensors[0]]
+        weights = np.atleast_2d(self.tensors[node.tensors[0]])
         if self.observe is not None:
             self.observe(node.tensors[0], x)
         assert node.output is not None
@@ -236,10 +236,16 @@ class _Run:
         return ACTIVATIONS[node.attributes["activation"]](x)
 
     def _gate(self, node: Node, gate: Array, up: Array) -> Array:
+        limit = node.attributes["limit"]
+        if limit:
+            gate, up = np.minimum(gate, limit), np.clip(up, -limit, limit) + node.attributes["offset"]
         return ACTIVATIONS[node.attributes["activation"]](gate) * up
 
     def _add(self, node: Node, a: Array, b: Array) -> Array:
         return a + b
+
+    def _weight_rows(self, node: Node, x: Array, weights: Array) -> Array:
+        return x * weights
 
     def _gather(self, node: Node, x: Array, more: Array | None = None) -> Array:
         rows = [x] if more is None else [x, more]

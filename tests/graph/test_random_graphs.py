@@ -85,7 +85,11 @@ class RandomGraph:
         self._keep(self.graph.activation(x, self.random.choice(core.ACTIVATIONS)), x)
 
     def gate(self, x: Value) -> None:
-        self._keep(self.graph.gate(x, self._partner(x), self.random.choice(core.ACTIVATIONS)), x)
+        limits = self.random.choice(({}, {"limit": 1.5, "offset": 1.0}))
+        self._keep(self.graph.gate(x, self._partner(x), self.random.choice(core.ACTIVATIONS), **limits), x)
+
+    def weight_rows(self, x: Value) -> None:
+        self._keep(self.graph.weight_rows(x, self._project(x, 1)), x)
 
     def add(self, x: Value) -> None:
         self._keep(self.graph.add(x, self._partner(x)), x)

@@ -27,6 +27,7 @@ SHAPES = {
     "heads.weight": (WIDTH // 4,),
     "next.weight": (48, WIDTH),
     "other.weight": (WIDTH, WIDTH),
+    "one.weight": (WIDTH,),
 }
 OPS: dict[str, Callable[[Graph, Value], Value]] = {
     "LayerNorm": lambda graph, x: graph.layer_norm(x, "norm", 1e-5),
@@ -44,6 +45,10 @@ OPS: dict[str, Callable[[Graph, Value], Value]] = {
     "softmax": lambda graph, x: graph.softmax(x, scale=3.0),
     "softmax of groups": lambda graph, x: graph.softmax(x, groups=8),
     "product": lambda graph, x: graph.multiply(x, graph.linear(x, "other", WIDTH)),
+    "gate with a limit": lambda graph, x: graph.gate(
+        graph.scale(x, 9), graph.linear(x, "other", WIDTH), "quick_gelu", limit=1.5, offset=1.0
+    ),
+    "weights of rows": lambda graph, x: graph.weight_rows(x, graph.activation(graph.linear(x, "one", 1), "sigmoid")),
     **{name: lambda graph, x, name=name: graph.activation(x, name) for name in core.ACTIVATIONS},
 }
 

@@ -20,6 +20,10 @@ KERNELS: dict[str, Callable[[str, Floats], Floats]] = {
         for name in core.ACTIVATIONS
     },
     **{
+        f"gate_limited_{name}": lambda isa, x, name=name: core.kernel_gate_limited(isa, name, x, x[::-1].copy(), 2.5, 1)
+        for name in core.ACTIVATIONS
+    },
+    **{
         name: lambda isa, x, name=name: core.kernel_row_function(
             isa, name, x, rows(1, x.shape[1]), rows(2, x.shape[1]), NUMBERS[name]
         )
@@ -38,7 +42,7 @@ KERNELS: dict[str, Callable[[str, Floats], Floats]] = {
 
 
 @pytest.mark.parametrize("name", KERNELS)
-@walks("activate", "gate", "add", "maximum", "pool")
+@walks("activate", "gate", "gate_limited", "add", "maximum", "pool")
 @walks("layer_norm", "rms_norm", "l2_norm", "affine", "soft_cap", "softmax")
 def test_same_bits_for_every_length(other_isa: str, name: str) -> None:
     for n in LENGTHS:
@@ -86,6 +90,19 @@ def test_activations_are_close_to_float64(name: str) -> None:
     gated = core.kernel_gate("scalar", name, x, up)
     product = core.kernel_unary("scalar", name, x) * up
     assert same_bits(gated, np.where(np.abs(product) < np.finfo(np.float32).tiny, product * np.float32(0), product))
+
+
+@pytest.mark.parametrize(("limit", "offset"), [(7.0, 1.0), (0.5, 0.0), (3.0, -2.0)])
+def test_a_gate_with_a_limit_is_numpys(limit: float, offset: float) -> None:
+    gate, up = rows(1, 3, 1000, scale=5), rows(2, 3, 1000, scale=5)
+    gate[0, :3], up[0, 3:6] = (np.nan, np.inf, -np.inf), (np.nan, np.inf, -np.inf)
+    got = core.kernel_gate_limited("scalar", "quick_gelu", gate, up, limit, offset)
+    x, y = np.minimum(gate, limit).astype(np.float64), np.clip(up, -limit, limit).astype(np.float64) + offset
+    with np.errstate(invalid="ignore"):
+        wanted = x * sigmoid(1.702 * x) * y
+    wanted[0, 2] = -0.0 * y[0, 2]  # the activation's limit
+    assert np.array_equal(np.isnan(got), np.isnan(wanted)) and np.isnan(got).sum() == 2
+    assert np.allclose(got, wanted, rtol=1e-6, atol=1e-6, equal_nan=True)
 
 
 def test_activations_of_what_is_not_finite() -> None:

@@ -155,6 +155,15 @@ def _gate(plan: core.Plan, make: Builder) -> dict[str, Any]:
     }
 
 
+def _limited_gate(plan: core.Plan, make: Builder) -> dict[str, Any]:
+    return {**_gate(plan, make), "limit": 7.0, "offset": 1.0}
+
+
+def _weight_rows(plan: core.Plan, make: Builder) -> dict[str, Any]:
+    x, weights = (make.floats(32), 0), (make.floats(1), 0)
+    return {"kind": "weight_rows", "input": (x, weights), "output": (make.floats(32), 0), "width": 32}
+
+
 def _embed(plan: core.Plan, make: Builder) -> dict[str, Any]:
     return {
         "kind": "embed",
@@ -168,7 +177,18 @@ def _embed(plan: core.Plan, make: Builder) -> dict[str, Any]:
 Maker = Callable[[core.Plan, Builder], dict[str, Any]]
 
 
-RIGHT = [_linear, _quantized_linear, _row_function, _attention, _biased, _rope, _gate, _embed]
+RIGHT = [
+    _linear,
+    _quantized_linear,
+    _row_function,
+    _attention,
+    _biased,
+    _rope,
+    _gate,
+    _limited_gate,
+    _weight_rows,
+    _embed,
+]
 
 
 @pytest.mark.parametrize("maker", RIGHT)
@@ -247,6 +267,13 @@ def test_right_ops_are_accepted(maker: Maker) -> None:
         (_rope, {"pairing": 2}, "pairing 2"),
         (_gate, {"input": ((0, 0),)}, "input 1 is missing"),
         (_gate, {"activation": -1}, "activation -1"),
+        (_gate, {"offset": 1.0}, "offset 1 with the limit 0"),
+        (_limited_gate, {"limit": -7.0}, "limit -7 is not from 0 to 1e6"),
+        (_limited_gate, {"limit": float("nan")}, "limit nan is not"),
+        (_limited_gate, {"offset": 1e9}, "offset 1e[+]09 with"),
+        (_weight_rows, {"input": ((0, 0),)}, "weights is missing"),
+        (_weight_rows, {"input": ((0, 0), (1, 16))}, "past the 16"),
+        (_weight_rows, {"width": 33}, "past the 32"),
         (_embed, {"source": 99}, "source 99"),
         (_embed, {"width": 16}, "width 16 of a matrix of 32"),
     ],

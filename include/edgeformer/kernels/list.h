@@ -38,6 +38,9 @@ typedef void (*ef_of_two)(float *output, const float *a, const float *b, int64_t
     kernel(activate, void, (float *output, const float *input, int64_t n, int32_t activation)) \
     /* activation(gate) * up */ \
     kernel(gate, void, (float *output, const float *gate, const float *up, int64_t n, int32_t activation)) \
+    /* activation(gate, at most limit) * (up, between -limit and limit, + offset). limit > 0 */ \
+    kernel(gate_limited, void, (float *output, const float *gate, const float *up, int64_t n, int32_t activation, \
+                                float limit, float offset)) \
     kernel(add, void, (float *output, const float *a, const float *b, int64_t n)) \
     /* The greater of a and b; NaN where a is not finite or b is NaN. */ \
     kernel(maximum, void, (float *output, const float *a, const float *b, int64_t n)) \

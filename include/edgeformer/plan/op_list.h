@@ -37,12 +37,15 @@
      * distances from -bias_behind on, else dense; vectors[vector[1]]: the sinks */                                    \
     OP(ATTENTION, attention, 0, 0, (int32_t cache, layer, num_heads, causal, prefix, window, bias_rows, bias_columns,  \
                                     bias_behind; float scale, soft_cap))                                               \
-    /* activation(input[0]) * input[1] -> output and/or quantized */                                                   \
-    OP(GATE, gate, 1, 0.6, (int32_t activation))                                                                       \
+    /* activation(input[0]) * input[1] -> output and/or quantized. limit > 0: input[0] is at most that, input[1]        \
+     * between -limit and limit; offset is added to input[1] */                                                        \
+    OP(GATE, gate, 1, 0.6, (int32_t activation; float limit, offset))                                                  \
     /* activation(input[0]) -> output and/or quantized */                                                              \
     OP(ACTIVATE, activate, 1, 0.6, (int32_t activation))                                                               \
     /* output = input[0] + input[1] */                                                                                 \
     OP(ADD, add, 1, 0.2, ())                                                                                           \
+    /* output = input[0] times the one column of input[1] */                                                           \
+    OP(WEIGHT_ROWS, weight_rows, 1, 0.2, ())                                                                           \
     /* output[m] = row i of input[0], then of input[1] where there is one, i = index input `source` at m; 0 where i is  \
      * negative. rows, more_rows: their domains (more_rows = -1: no input[1]) */                                       \
     OP(GATHER, gather, 0, 0.2, (int32_t source, rows, more_rows))                                                      \

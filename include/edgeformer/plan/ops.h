@@ -137,8 +137,11 @@ static inline void ef_op_gate(const ef_plan *plan, const ef_op *op, int32_t begi
 {
     for (int32_t row = begin; row < end; row++) {
         float *output = ef_row_target(plan, op, row, scratch);
-        plan->kernels->gate(output, ef_operand_row(plan, op->input[0], row), ef_operand_row(plan, op->input[1], row),
-                            op->width, op->gate.activation);
+        const float *gate = ef_operand_row(plan, op->input[0], row), *up = ef_operand_row(plan, op->input[1], row);
+        if (op->gate.limit > 0)
+            plan->kernels->gate_limited(output, gate, up, op->width, op->gate.activation, op->gate.limit, op->gate.offset);
+        else
+            plan->kernels->gate(output, gate, up, op->width, op->gate.activation);
         ef_quantize_row(plan, op, row, output);
     }
 }
@@ -158,6 +161,13 @@ static inline void ef_op_add(const ef_plan *plan, const ef_op *op, int32_t begin
     for (int32_t row = begin; row < end; row++)
         plan->kernels->add(ef_operand_row(plan, op->output, row), ef_operand_row(plan, op->input[0], row),
                            ef_operand_row(plan, op->input[1], row), op->width);
+}
+
+static inline void ef_op_weight_rows(const ef_plan *plan, const ef_op *op, int32_t begin, int32_t end)
+{
+    for (int32_t row = begin; row < end; row++)
+        plan->kernels->affine(ef_operand_row(plan, op->output, row), ef_operand_row(plan, op->input[0], row), NULL, NULL,
+                              op->width, *ef_operand_row(plan, op->input[1], row));
 }
 
 static inline void ef_op_concatenate(const ef_plan *plan, const ef_op *op, int32_t begin, int32_t end)
@@ -315,6 +325,7 @@ static inline void ef_op_chunk(const ef_plan *plan, const ef_batch *batch, const
     case EF_OP_GATE: ef_op_gate(plan, op, begin, end, ef_worker_scratch(state)); break;
     case EF_OP_ACTIVATE: ef_op_activate(plan, op, begin, end, ef_worker_scratch(state)); break;
     case EF_OP_ADD: ef_op_add(plan, op, begin, end); break;
+    case EF_OP_WEIGHT_ROWS: ef_op_weight_rows(plan, op, begin, end); break;
     case EF_OP_FEATURES: ef_op_features(plan, batch, op, begin, end); break;
     case EF_OP_GATHER: ef_op_gather(plan, batch, op, begin, end); break;
     case EF_OP_WINDOW: ef_op_window(plan, batch, op, begin, end); break;

@@ -101,6 +101,19 @@ static void EF_NAME(gate)(float *output, const float *gate, const float *up, int
     }
 }
 
+/* output = activation(gate, at most limit) * (up, between -limit and limit, + offset); NaN stays NaN. limit > 0 */
+static void EF_NAME(gate_limited)(float *output, const float *gate, const float *up, int64_t n, int32_t activation,
+                                  float limit, float offset)
+{
+    const ef_f32x16 most = ef_f32x16_set1(limit), least = ef_f32x16_set1(-limit), more = ef_f32x16_set1(offset);
+    for (int64_t i = 0; i < n; i += 16) {
+        const ef_f32x16 g = EF_NAME(load_row)(gate + i, n - i), u = EF_NAME(load_row)(up + i, n - i);
+        const ef_f32x16 activated = EF_NAME(activate_vector)(ef_f32x16_select_lt(most, g, most, g), activation);
+        const ef_f32x16 bounded = ef_f32x16_select_lt(most, u, most, ef_f32x16_select_lt(u, least, least, u));
+        EF_NAME(store_row)(output + i, ef_f32x16_mul(activated, ef_f32x16_add(bounded, more)), n - i);
+    }
+}
+
 /* output = a + b. */
 static void EF_NAME(add)(float *output, const float *a, const float *b, int64_t n)
 {
