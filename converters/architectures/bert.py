@@ -1,14 +1,19 @@
-"""BERT and the sentence-transformers around it: Hugging Face's `BertModel` to llama.cpp's keys and tensor names."""
+"""BERT and those with its graph, to llama.cpp's keys and tensor names: RoBERTa, XLM-RoBERTa, CamemBERT, DistilBERT.
+
+The RoBERTas count positions from their padding token's id + 1 on; the file has the rows from there on alone.
+"""
 
 from __future__ import annotations
 
-from typing import Any
-
-from .huggingface import HARMLESS, Plan, Source, TensorPlan
-from .parts import ACTIVATION_NAMES, Bias, Row, linear, norm, part, plan_rows, table, vocabulary_of, whole_heads
+from .encoder_parts import BERT, DISTILBERT, embedding_rows, encoder_metadata, layer_rows, prefix_of
+from .huggingface import HARMLESS, Config, Plan, Source, TensorPlan
+from .parts import plan_rows, vocabulary_of
 from .sentences import check_case, sentence_settings
 
 __all__ = ["plan"]
+
+_ROBERTAS = {"roberta": "Roberta", "xlm-roberta": "XLMRoberta", "camembert": "Camembert"}
+_HEADS = ("pooler.*", "cls.*", "lm_head.*", "vocab_*")
 
 
 def plan(source: Source) -> Plan:
@@ -20,52 +25,46 @@ def plan(source: Source) -> Plan:
         The configuration asks for something that edgeformer does not run, or the tensors do not fit it.
     """
     config, tensors = source.config, TensorPlan(source.checkpoint)
-    width, num_heads = whole_heads(config, "hidden_size", "num_attention_heads")
-    config.expect("position_embedding_type", "absolute", None)
-    config.expect("is_decoder", False)
-    config.expect("add_cross_attention", False)
-    metadata: dict[str, Any] = {
-        "embedding_length": width,
-        "block_count": config.count("num_hidden_layers"),
-        "feed_forward_length": config.count("intermediate_size"),
-        "attention.head_count": num_heads,
-        "attention.layer_norm_epsilon": config.number("layer_norm_eps", 1e-12),
-        "attention.causal": False,
-        "activation": ACTIVATION_NAMES[config.expect("hidden_act", *ACTIVATION_NAMES)],
-    }
-    num_positions = config.count("max_position_embeddings", 512)
-    num_types, vocab_size = config.count("type_vocab_size", 2), config.count("vocab_size")
+    names = DISTILBERT if is_one_of(config, {"distilbert": "DistilBert"}) else BERT
+    metadata = encoder_metadata(config, names)
+    first = config.get("pad_token_id", int, 1) + 1 if is_one_of(config, _ROBERTAS) else 0
+    stored = config.count("max_position_embeddings", 512)
+    if not 0 <= first < stored:
+        raise config.fail("pad_token_id", f"leaves none of the {stored} positions")
+    num_types = 0 if names is DISTILBERT else config.count("type_vocab_size", 2)
+    vocab_size = config.count("vocab_size")
+    refuse_decoders(config)
     vocabularies = vocabulary_of(source, metadata, vocab_size)
     vocabulary = vocabularies["tokenizer.ggml."]
-    vocabulary.counts["token_type_count"] = num_types
-    notes = sentence_settings(source, metadata, num_positions)
+    vocabulary.counts["token_type_count"] = max(num_types, 1)  # llama.cpp asks for one
+    notes = sentence_settings(source, metadata, stored - first)
     check_case(source, vocabulary)
-    prefix = "bert." if tensors.has("bert.embeddings.word_embeddings.weight") else ""
-    plan_rows(tensors, rows(prefix, metadata, num_positions, num_types, vocab_size), metadata["block_count"])
+    prefix = prefix_of(tensors, "bert.", "roberta.", "distilbert.")
+    width, hidden_width = metadata["embedding_length"], metadata["feed_forward_length"]
+    positions = (metadata["context_length"], first, stored)
+    plan_rows(tensors, embedding_rows(f"{prefix}embeddings", width, vocab_size, num_types, positions))
+    layers = layer_rows("blk.{}", f"{prefix}{names.layer}", names.parts, width, hidden_width)
+    plan_rows(tensors, layers, metadata["block_count"])
     tensors.ignore(f"{prefix}embeddings.position_ids")  # the numbers 0, 1, 2, ...
-    left_out = tensors.ignore(f"{prefix}pooler.*", "cls.*")
+    left_out = tensors.ignore(f"{prefix}pooler.*", *_HEADS)
     if left_out:
         notes.append(f"left out, for embeddings do not need them: {', '.join(left_out)}")
-    config.finish(HARMLESS | {"tie_word_embeddings"})  # only a head would use it
+    if metadata["activation"] == "relu":
+        notes.append("llama.cpp computes GELU for this architecture, and the model has ReLU: its results differ")
+    # only a head would use the first two; sinusoidal positions are stored as learned ones are
+    config.finish(HARMLESS | {"tie_word_embeddings", "tie_weights_", "sinusoidal_pos_embds"})
     return Plan(metadata, tensors.finish(), vocabularies, notes)
 
 
-def rows(prefix: str, metadata: dict[str, Any], num_positions: int, num_types: int, vocab_size: int) -> list[Row]:
-    """Every tensor of the model."""
-    width, hidden_width = metadata["embedding_length"], metadata["feed_forward_length"]
-    tables, block, layer = f"{prefix}embeddings", "blk.{}", f"{prefix}encoder.layer.{{}}"
-    positions = table("position_embd", f"{tables}.position_embeddings", metadata["context_length"], width)
-    return [
-        table("token_embd", f"{tables}.word_embeddings", vocab_size, width),
-        table("token_types", f"{tables}.token_type_embeddings", num_types, width),
-        part(positions, 0, num_positions),
-        norm("token_embd_norm", f"{tables}.LayerNorm", width),
-        linear(f"{block}.attn_q", f"{layer}.attention.self.query", width, width, Bias.NEEDED),
-        linear(f"{block}.attn_k", f"{layer}.attention.self.key", width, width, Bias.NEEDED),
-        linear(f"{block}.attn_v", f"{layer}.attention.self.value", width, width, Bias.NEEDED),
-        linear(f"{block}.attn_output", f"{layer}.attention.output.dense", width, width, Bias.NEEDED),
-        norm(f"{block}.attn_output_norm", f"{layer}.attention.output.LayerNorm", width),
-        linear(f"{block}.ffn_up", f"{layer}.intermediate.dense", hidden_width, width, Bias.NEEDED),
-        linear(f"{block}.ffn_down", f"{layer}.output.dense", width, hidden_width, Bias.NEEDED),
-        norm(f"{block}.layer_output_norm", f"{layer}.output.LayerNorm", width),
-    ]
+def is_one_of(config: Config, families: dict[str, str]) -> bool:
+    """Whether a configuration is of one of these families: by its model type or, without one, by its classes."""
+    model_type = config.get("model_type", str, "")
+    classes = config.get("architectures", list, [])
+    return model_type in families or (not model_type and str(classes[0]).startswith(tuple(families.values())))
+
+
+def refuse_decoders(config: Config) -> None:
+    """Settings of BERT that make a decoder of it, or place its rows in another way."""
+    config.expect("position_embedding_type", "absolute", None)
+    config.expect("is_decoder", False)
+    config.expect("add_cross_attention", False)

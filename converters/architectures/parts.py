@@ -190,10 +190,11 @@ def _plan_row(tensors: TensorPlan, row: Row, target: str, source: str) -> None:
     if row.together:
         tensors.take_together(f"{target}.weight", [name.format(number) for number in range(row.together)], row.shape)
         return
+    name = tensors.first(name, f"{source}.gamma")  # old checkpoints have norms by TensorFlow's names
     tensors.take(f"{target}.weight", name, row.shape, row.transform, row.stored)
     if row.bias is Bias.NONE:
         return
-    name = f"{source}{row.joint}bias"
+    name = tensors.first(f"{source}{row.joint}bias", f"{source}.beta")
     if row.bias is Bias.OR_ZEROS and not tensors.has(name):
         tensors.make(f"{target}.bias", row.shape[:1], lambda: np.zeros(row.shape[0], np.float32))
         return

@@ -44,7 +44,15 @@ ARCHITECTURES = (
     ArchitectureRow("olmo2", ("olmo2",), ("Olmo2ForCausalLM",)),
     ArchitectureRow("qwen3", ("qwen3",), ("Qwen3ForCausalLM",)),
     ArchitectureRow("bloom", ("bloom",), ("BloomForCausalLM", "BloomModel")),
-    ArchitectureRow("bert", ("bert",), ("BertModel", "BertForMaskedLM", "BertForPreTraining")),
+    ArchitectureRow(
+        "bert",
+        ("bert", "distilbert", "roberta", "xlm-roberta", "camembert"),
+        (
+            *("BertModel", "BertForMaskedLM", "BertForPreTraining", "DistilBertModel", "DistilBertForMaskedLM"),
+            *("RobertaModel", "RobertaForMaskedLM", "XLMRobertaModel", "XLMRobertaForMaskedLM"),
+            *("CamembertModel", "CamembertForMaskedLM"),
+        ),
+    ),
     ArchitectureRow("vit", ("vit",), ("ViTModel", "ViTForImageClassification")),
     ArchitectureRow("whisper", ("whisper",), ("WhisperEncoder",)),
     ArchitectureRow("t5", ("t5",), ("T5ForConditionalGeneration",)),

@@ -1,0 +1,130 @@
+"""What the converters of BERT and its successors share: what a family calls its sizes and its tensors.
+
+A layer is attention and feed-forward, each with a norm behind its sum. The families spell its eight parts in their own
+ways; the file has llama.cpp's names for all.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from .huggingface import Config, TensorPlan
+from .parts import ACTIVATION_NAMES, Bias, Row, linear, norm, part, table, whole_heads
+
+__all__ = ["BERT", "DISTILBERT", "EncoderNames", "embedding_rows", "encoder_metadata", "layer_rows", "prefix_of"]
+
+
+@dataclass(frozen=True)
+class EncoderNames:
+    """What a family calls things.
+
+    Attributes
+    ----------
+    width, layers, heads, feed_forward, activation : str
+        Keys of the configuration.
+    layer : str
+        Where a layer's tensors are; ``{}`` stands for its number.
+    parts : tuple of eight str
+        A layer's tensors: query, key, value, output and norm of the attention; up, down and norm of the feed-forward.
+    """
+
+    width: str
+    layers: str
+    heads: str
+    feed_forward: str
+    activation: str
+    layer: str
+    parts: tuple[str, ...]
+
+
+BERT = EncoderNames(
+    "hidden_size",
+    "num_hidden_layers",
+    "num_attention_heads",
+    "intermediate_size",
+    "hidden_act",
+    "encoder.layer.{}",
+    (
+        *(f"attention.self.{name}" for name in ("query", "key", "value")),
+        "attention.output.dense",
+        "attention.output.LayerNorm",
+        "intermediate.dense",
+        "output.dense",
+        "output.LayerNorm",
+    ),
+)
+DISTILBERT = EncoderNames(
+    "dim",
+    "n_layers",
+    "n_heads",
+    "hidden_dim",
+    "activation",
+    "transformer.layer.{}",
+    (
+        *(f"attention.{name}_lin" for name in ("q", "k", "v", "out")),
+        "sa_layer_norm",
+        "ffn.lin1",
+        "ffn.lin2",
+        "output_layer_norm",
+    ),
+)
+
+
+def encoder_metadata(config: Config, names: EncoderNames) -> dict[str, Any]:
+    """The sizes of an encoder, under llama.cpp's keys."""
+    width, num_heads = whole_heads(config, names.width, names.heads)
+    return {
+        "embedding_length": width,
+        "block_count": config.count(names.layers),
+        "feed_forward_length": config.count(names.feed_forward),
+        "attention.head_count": num_heads,
+        "attention.layer_norm_epsilon": config.number("layer_norm_eps", 1e-12),
+        "attention.causal": False,
+        "activation": ACTIVATION_NAMES[config.expect(names.activation, *ACTIVATION_NAMES)],
+    }
+
+
+def prefix_of(tensors: TensorPlan, *prefixes: str) -> str:
+    """What the checkpoint puts before its names: nothing, or the base model's name where it has a head."""
+    name = "embeddings.word_embeddings.weight"
+    return tensors.first(name, *(f"{prefix}{name}" for prefix in prefixes)).removesuffix(name)
+
+
+def embedding_rows(
+    embeddings: str, width: int, vocab_size: int, num_types: int, positions: tuple[int, int, int] | None
+) -> list[Row]:
+    """Tables of the tokens, of their types and of the positions, and the norm of their sum.
+
+    Parameters
+    ----------
+    embeddings : str
+        Where they are in the checkpoint.
+    num_types : int
+        0: the model has no types.
+    positions : tuple of int, optional
+        How many the file will have, which row of the checkpoint's is the first of them, and how many it has.
+    """
+    rows = [table("token_embd", f"{embeddings}.word_embeddings", vocab_size, width)]
+    if num_types:
+        rows.append(table("token_types", f"{embeddings}.token_type_embeddings", num_types, width))
+    if positions is not None:
+        count, first, stored = positions
+        rows.append(part(table("position_embd", f"{embeddings}.position_embeddings", count, width), first, stored))
+    return [*rows, norm("token_embd_norm", f"{embeddings}.LayerNorm", width)]
+
+
+def layer_rows(target: str, source: str, parts: Sequence[str], width: int, hidden_width: int) -> list[Row]:
+    """The tensors of a layer with its norms behind the sums."""
+    query, key, value, output, output_norm, up, down, layer_norm = (f"{source}.{name}" for name in parts)
+    return [
+        linear(f"{target}.attn_q", query, width, width, Bias.NEEDED),
+        linear(f"{target}.attn_k", key, width, width, Bias.NEEDED),
+        linear(f"{target}.attn_v", value, width, width, Bias.NEEDED),
+        linear(f"{target}.attn_output", output, width, width, Bias.NEEDED),
+        norm(f"{target}.attn_output_norm", output_norm, width),
+        linear(f"{target}.ffn_up", up, hidden_width, width, Bias.NEEDED),
+        linear(f"{target}.ffn_down", down, width, hidden_width, Bias.NEEDED),
+        norm(f"{target}.layer_output_norm", layer_norm, width),
+    ]
