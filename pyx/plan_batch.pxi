@@ -1,5 +1,9 @@
 # The rows of one run, checked.
 
+# Made once: a run that is sound needs no message.
+cdef tuple DOMAIN_NAMES = tuple([f"rows of domain {i}" for i in range(EF_MAX_DOMAINS)])
+cdef tuple INDEX_NAMES = tuple([f"index input {i}" for i in range(EF_MAX_INPUTS)])
+
 @cython.final
 cdef class Batch:
     """ef_batch over Python's arrays, which it keeps alive."""
@@ -59,7 +63,7 @@ cdef class Batch:
         cdef ef_rows *rows = &self.domains[index]
         cdef Py_ssize_t count
         if not isinstance(domain, tuple):
-            rows.num_rows, rows.num_segments = checked(domain, f"rows of domain {index}", 0, INT32_MAX), -1
+            rows.num_rows, rows.num_segments = checked(domain, <str>DOMAIN_NAMES[index], 0, INT32_MAX), -1
             return 0
         if len(domain) != 2:
             raise InvalidInputError(f"domain {index}: (starts, widths or None) are needed, not {len(domain)} things")
@@ -90,7 +94,7 @@ cdef class Batch:
 
     cdef int add_index(self, int index, object array) except -1:
         if array is not None:
-            self.indices[index] = self.integers(array, f"index input {index}", &self.index_sizes[index])
+            self.indices[index] = self.integers(array, <str>INDEX_NAMES[index], &self.index_sizes[index])
         return 0
 
     cdef int add_features(self, int index, object array) except -1:
@@ -158,7 +162,7 @@ cdef int check_index(Batch batch, int source, int domain, int64_t limit, tuple d
         raise InvalidInputError(f"index input {source}: {batch.index_sizes[source]} elements for {batch.domains[domain].num_rows} rows")
     if domains:
         low, limit = -1, sum([batch.domains[<int>d].num_rows for d in domains])
-    return check_ids(batch.indices[source], batch.index_sizes[source], low, limit, f"index input {source}")
+    return check_ids(batch.indices[source], batch.index_sizes[source], low, limit, <str>INDEX_NAMES[source])
 
 
 cdef int check_features(Batch batch, int source, int domain, int64_t width) except -1:

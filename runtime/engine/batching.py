@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from itertools import accumulate
-from typing import NamedTuple
 
 import numpy as np
 
@@ -16,42 +15,57 @@ from .cache import PageTable, first_pages, pages_of
 from .program import Batch
 
 
-class Part(NamedTuple):
-    """The rows that one sequence has in a run: its next token ids, with room for them in its page tables."""
+def batch_of(
+    caches: Sequence[CacheSpec],
+    ids: Sequence[np.ndarray],
+    positions: list[int],
+    tables: Sequence[Mapping[str, PageTable]],
+    num_outputs: Sequence[int],
+    *,
+    prefixes: list[int] | None = None,
+    token_types: Sequence[np.ndarray] | None = None,
+) -> Batch:
+    """The run of the next rows of some sequences through a program with these caches.
 
-    ids: np.ndarray  # int32 [rows]
-    position: int  # of the first row
-    tables: Mapping[str, PageTable]  # by cache name, of those that outlive the run
-    num_outputs: int = 0  # results are asked for of so many of the last rows
-    token_types: np.ndarray | None = None
-    prefix: int = 0  # so many first positions of the sequence see one another both ways
-
-
-def batch_of(parts: Sequence[Part], caches: Sequence[CacheSpec]) -> Batch:
-    """The run of these parts through a program with these caches."""
-    lengths, positions = [len(part.ids) for part in parts], [part.position for part in parts]
+    Parameters
+    ----------
+    caches : sequence of CacheSpec
+    ids : sequence of int32 arrays [rows]
+        The token ids of each sequence's rows.
+    positions : list of int
+        Of the first of them.
+    tables : sequence of mapping of str to PageTable
+        By cache name, of the caches that outlive the run, with room for the rows.
+    num_outputs : sequence of int
+        Results are asked for of so many of the last rows of each.
+    prefixes : list of int, optional
+        So many first positions of each sequence see one another both ways.
+    token_types : sequence of int32 arrays [rows], optional
+    """
+    lengths = [len(own) for own in ids]
     segments, page_tables = {}, {}
     for spec in caches:
-        begins = positions if spec.lifetime == SEQUENCE else [0] * len(parts)
+        begins = positions if spec.lifetime == SEQUENCE else [0] * len(ids)
         if spec.lifetime == PASS:
             pages, seen = first_pages(lengths), lengths
         else:
-            tables = [part.tables[spec.name] for part in parts]
-            pages, seen = [table.pages for table in tables], [table.length for table in tables]
-            if any(table.first for table in tables):  # spans begin where they did, so results do not change
-                begins = [begin - table.first for begin, table in zip(begins, tables, strict=True)]
-                seen = [table.length - table.first for table in tables]
-        prefixes = [part.prefix for part in parts] if spec.lifetime == SEQUENCE else None
-        segments[spec.name, ROWS], page_tables[spec.name] = core.segment_rows(pages, lengths, begins, seen, prefixes)
-    ends = zip(parts, accumulate(lengths), strict=True)
-    outputs = [row for part, end in ends for row in range(end - part.num_outputs, end)]
+            own = [by_name[spec.name] for by_name in tables]
+            pages, seen = [table.held[1] for table in own], [table.length for table in own]
+            if own[0].window:  # spans begin where they did before pages were given back, so results do not change
+                begins = [begin - table.first for begin, table in zip(begins, own, strict=True)]
+                seen = [table.length - table.first for table in own]
+        segments[spec.name, ROWS], page_tables[spec.name] = core.segment_rows(
+            pages, lengths, begins, seen, prefixes if spec.lifetime == SEQUENCE else None
+        )
+    ends = zip(accumulate(lengths), num_outputs, strict=True)
+    outputs = [row for end, count in ends for row in range(end - count, end)]
     indices = {
-        "tokens": parts[0].ids if len(parts) == 1 else np.concatenate([part.ids for part in parts]),
+        "tokens": ids[0] if len(ids) == 1 else np.concatenate(ids),
         "positions": core.row_positions(positions, lengths),
         "output_rows": np.array(outputs, np.int32),
     }
-    if parts[0].token_types is not None:
-        indices["token_types"] = np.concatenate([part.token_types for part in parts])
+    if token_types is not None:
+        indices["token_types"] = np.concatenate(token_types)
     return Batch({ROWS: lengths, OUTPUTS: [len(outputs)]}, indices, segments, page_tables)
 
 

@@ -111,21 +111,28 @@ class PageTable:
     pool : PagePool
     window : int
         A row sees so many positions at most, its own the last of them; 0: all.
+
+    Attributes
+    ----------
+    length : int
+        Positions so far.
+    held : tuple of (int, list of int)
+        `first` and `pages`: one object, so that Ctrl-C finds both changed or neither.
     """
 
     def __init__(self, pool: PagePool, window: int = 0) -> None:
         self.pool, self.window, self.length = pool, window, 0
-        self._held: tuple[int, list[int]] = 0, []  # one object, so that Ctrl-C finds both changed or neither
+        self.held: tuple[int, list[int]] = 0, []
 
     @property
     def first(self) -> int:
         """The first position that is kept, where a span begins."""
-        return self._held[0]
+        return self.held[0]
 
     @property
     def pages(self) -> list[int]:
         """The pages from there on."""
-        return self._held[1]
+        return self.held[1]
 
     @property
     def least_length(self) -> int:
@@ -139,7 +146,7 @@ class PageTable:
         """
         if self.window:
             self._drop()
-        first, pages = self._held
+        first, pages = self.held
         before = len(pages)
         try:
             while first + len(pages) * PAGE < self.length + count:
@@ -151,10 +158,10 @@ class PageTable:
         self.length += count
 
     def _drop(self) -> None:
-        first, pages = self._held
+        first, pages = self.held
         count = max(self.length + 1 - self.window - first, 0) // SPAN * (SPAN // PAGE)
         if count:
-            self._held = first + count * PAGE, pages[count:]
+            self.held = first + count * PAGE, pages[count:]
             self.pool.release(pages[:count])
 
     def _own_page_of(self, offset: int, num_old: int) -> None:
@@ -168,7 +175,7 @@ class PageTable:
     def fork(self) -> PageTable:
         """A table of the same positions, every page shared."""
         other = PageTable(self.pool, self.window)
-        other._held, other.length = (self.first, list(self.pages)), self.length
+        other.held, other.length = (self.first, list(self.pages)), self.length
         self.pool.share(other.pages)
         return other
 
@@ -177,13 +184,13 @@ class PageTable:
         self.length = length
         self._keep(pages_of(length - self.first) if length else 0)
         if length == 0:
-            self._held = 0, []
+            self.held = 0, []
 
     def restore(self, other: PageTable) -> None:
         """Becomes what `other`, a fork from before, is; that has nothing afterwards."""
         gone = self.pages
-        self.length, self._held = other.length, other._held
-        other.length, other._held = 0, (0, [])
+        self.length, self.held = other.length, other.held
+        other.length, other.held = 0, (0, [])
         self.pool.release(gone)
 
     def _keep(self, count: int) -> None:

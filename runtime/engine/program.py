@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import accumulate
+from operator import gt
 
 import numpy as np
 
@@ -106,7 +107,7 @@ class Program:
 
     def reserve(self, counts: Sequence[int]) -> None:
         """Makes the arena large enough for these rows; grows in powers of two so that a few sizes serve all."""
-        if all(w <= c for w, c in zip(counts, self._capacities, strict=True)):
+        if not any(map(gt, counts, self._capacities)):
             return
         capacities = [max(c, 1 << max(w - 1, 0).bit_length()) for w, c in zip(counts, self._capacities, strict=True)]
         offsets, total = self.recipe.layout(capacities)
@@ -129,7 +130,7 @@ class Program:
         recipe, segments, page_tables, grids = self.recipe, batch.segments, batch.page_tables, None
         domains: Sequence[int | tuple[np.ndarray, np.ndarray | None]]
         own = [key for key in self._places.values() if key not in segments]
-        shaped = any(isinstance(lengths, np.ndarray) for lengths in batch.lengths.values())  # they may be grids
+        shaped = np.ndarray in map(type, batch.lengths.values())  # they may be grids
         if self._has_columns and not own and not shaped:
             domains, counts = _columns(recipe.domains, batch.lengths)
         elif own or shaped or self._has_grids:

@@ -12,7 +12,7 @@ from .._kernels import core
 from ..errors import ContextOverflowError, InvalidInputError, NumericError, UnsupportedModelError, quote
 from ..graph.graph import SOURCE
 from ..graph.values import Value
-from .batching import Part, batch_of, batch_of_samples, cut_runs, whole_runs
+from .batching import batch_of, batch_of_samples, cut_runs, whole_runs
 from .caches import Caches
 from .loading import LoadedModel
 from .memory_plan import MAX_OUTPUT_BYTES
@@ -170,9 +170,9 @@ class Runner:
             for own, array in zip(tables, arrays, strict=True):
                 for table in self.caches.of_lifetime(own, SOURCE):
                     table.extend(len(array))
-            each = zip(arrays, tables, types or repeat(None), strict=False)
-            parts = [Part(ids, 0, own, 0, token_types) for ids, own, token_types in each]
-            return self._run(program, batch_of(parts, program.recipe.caches), cancel)
+            nothing = [0] * len(arrays)  # before them, and asked for
+            batch = batch_of(program.recipe.caches, arrays, nothing, tables, nothing, token_types=types)
+            return self._run(program, batch, cancel)
         except BaseException:
             for sequence in kept:
                 sequence.free()
@@ -214,22 +214,27 @@ class Runner:
             max_outputs = max(1, min(max_outputs, MAX_OUTPUT_BYTES // row_bytes))
         results: list[dict[str, np.ndarray]] = []
         runs = cut_runs([len(array) for array in arrays], asked, program.max_rows, max_outputs, prefixes)
-        kept = [sequence.keep() if len(runs) > 1 else {} for sequence in sequences]
+        kept = [sequence.keep() for sequence in sequences] if len(runs) > 1 else []
         try:
             for run in runs:
-                parts = []
-                for feed, begin, end, num_outputs in run:
+                ids, positions, tables, num_outputs = [], [], [], []
+                for feed, begin, end, count in run:
                     sequence = sequences[feed]
                     sequence.extend(end - begin)
-                    ids, prefix = arrays[feed][begin:end], prefixes[feed] if prefixes else 0
-                    parts.append(Part(ids, before[feed] + begin, sequence.tables, num_outputs, prefix=prefix))
-                results.append(self._run(program, batch_of(parts, program.recipe.caches), cancel))
+                    ids.append(arrays[feed][begin:end])
+                    positions.append(before[feed] + begin)
+                    tables.append(sequence.tables)
+                    num_outputs.append(count)
+                seen = [prefixes[feed] for feed, *_ in run] if prefixes else None
+                batch = batch_of(program.recipe.caches, ids, positions, tables, num_outputs, prefixes=seen)
+                results.append(self._run(program, batch, cancel))
         except BaseException:
-            for sequence, length, tables in zip(sequences, before, kept, strict=True):
-                sequence.cut(length, tables)
+            for sequence, length, forks in zip(sequences, before, kept or repeat({}), strict=False):
+                sequence.cut(length, forks)
             raise
         finally:
-            release(table for tables in kept for table in tables.values())
+            for forks in kept:
+                release(forks.values())
         return _joined(results, program)
 
     def _run(self, program: Program, batch: Batch, cancel: core.CancelFlag | None) -> dict[str, np.ndarray]:

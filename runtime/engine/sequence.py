@@ -26,6 +26,8 @@ class CachedSequence:
         Rows so far.
     source_length : int
         Rows of the source; 0 without one.
+    is_free : bool
+        Whether `free` was called.
     """
 
     def __init__(self, caches: Caches, source_length: int = 0) -> None:
@@ -33,7 +35,7 @@ class CachedSequence:
         self._take(caches.tables(SEQUENCE, SOURCE), 0)
 
     def _take(self, tables: dict[str, PageTable], length: int) -> None:
-        self.tables, self.length, self._freed = tables, length, False
+        self.tables, self.length, self.is_free = tables, length, False
         self._growing = self.caches.of_lifetime(tables, SEQUENCE)
         self._finalizer = weakref.finalize(self, release, list(tables.values()))
         self._finalizer.atexit = False
@@ -42,11 +44,6 @@ class CachedSequence:
         state = "freed" if self.is_free else f"{self.length} positions"
         source = f" after a source of {self.source_length}" if self.source_length else ""
         return f"<edgeformer sequence: {state}{source}>"
-
-    @property
-    def is_free(self) -> bool:
-        """Whether `free` was called."""
-        return self._freed or not self._finalizer.alive
 
     def extend(self, count: int) -> None:
         """Makes room for `count` more rows; on failure nothing has changed."""
@@ -109,7 +106,7 @@ class CachedSequence:
 
     def free(self) -> None:
         """Gives the pages back; the sequence cannot be used afterwards."""
-        self._freed = True  # first of all: whenever Ctrl-C comes, the pages go back now or when this is collected
+        self.is_free = True  # first of all: whenever Ctrl-C comes, the pages go back now or when this is collected
         release(self.tables.values())
         self._finalizer.detach()
 
