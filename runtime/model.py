@@ -217,7 +217,7 @@ def load(
     before = _identity(location)
     load_options = LoadOptions(**options, progress=progress)
     with GGUFFile(location) as file:
-        architecture = build_architecture(file)
+        architecture = build_architecture(file, n_ctx)
         texts = TextSettings.from_metadata(file.metadata, location, architecture.vocab_size)  # faults before weights
         core.trim_heap()  # of what describing the vocabulary took
         session = Session(load_model(file, architecture, load_options))

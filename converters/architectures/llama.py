@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from .huggingface import HARMLESS, Config, Plan, Source, TensorPlan
 from .parts import (
+    SILU,
     Bias,
     Row,
     attention_output_row,
@@ -41,29 +42,35 @@ def plan(source: Source) -> Plan:
         The configuration asks for something that edgeformer does not run, or the tensors do not fit it.
     """
     config, tensors = source.config, TensorPlan(source.checkpoint)
-    config.expect("hidden_act", "silu")
+    config.expect("hidden_act", *SILU)
     config.expect("partial_rotary_factor", 1.0, 1)
     metadata = decoder_metadata(config)
-    window = sliding_window(config)
-    if 0 < window < metadata["context_length"]:
+    window = sliding_window(config, metadata["context_length"])
+    if window:
         metadata["attention.sliding_window"] = window
         config.notes.append(f"llama.cpp attends to all positions, not to the last {window}, in this architecture")
     vocabularies = vocabulary_of(source, metadata, metadata["vocab_size"])
-    plan_rotary(tensors, config, metadata, "default", "linear", "llama3")
+    plan_rotary(tensors, config, metadata, llama_cpp_divides=True)
     plan_rows(tensors, rows(config, metadata), metadata["block_count"])
     plan_head(tensors, config, metadata, tied=False)
     config.finish(HARMLESS | ROUTER_TRAINING if "expert_count" in metadata else HARMLESS)
     return Plan(metadata, tensors.finish(), vocabularies)
 
 
-def sliding_window(config: Config) -> int:
-    """Positions that a row of Mistral attends to, with its own; 0 where it is all. An absent key means 4,096."""
-    is_mistral = config.values.get("model_type", "mistral") == "mistral"
-    if not is_mistral or "LlamaForCausalLM" in config.get("architectures", list, []):
-        config.expect("sliding_window", None)
+def sliding_window(config: Config, context_length: int) -> int:
+    """Positions that a row attends to, with its own; 0 where it is all, or the window is as long as the context.
+
+    An absent key means 4,096 to Mistral. Llama has no windows.
+    """
+    model_type = config.values.get("model_type", "mistral")
+    is_llama = model_type == "llama" or "LlamaForCausalLM" in config.get("architectures", list, [])
+    has_default = model_type == "mistral" and not is_llama and "sliding_window" not in config.values
+    window = config.get("sliding_window", int, 4096 if has_default else context_length)
+    if window >= context_length:
         return 0
-    window = config.values.get("sliding_window", 4096)
-    return 0 if window is None else config.count("sliding_window", 4096)
+    if is_llama or window < 1:
+        raise config.fail("sliding_window", "not supported; it is null in a Llama, and above 0 in a Mistral")
+    return window
 
 
 def rows(config: Config, metadata: dict[str, Any]) -> list[Row]:

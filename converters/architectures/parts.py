@@ -6,7 +6,6 @@ A converter declares its tensors in a table, a row for each with GGUF's name, th
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from enum import Enum
@@ -16,14 +15,15 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ...errors import ConversionError, quote
-from ...host.exact import power
+from ...errors import ConversionError
 from ..vocabularies.record import Vocabulary
 from ..vocabularies.vocabulary import read_vocabulary
 from .huggingface import REQUIRED, Config, Required, Source, TensorPlan
+from .rotary import plan_rotary
 
 __all__ = [
     "ACTIVATION_NAMES",
+    "SILU",
     "Bias",
     "Row",
     "attention_output_row",
@@ -50,6 +50,8 @@ __all__ = [
 
 # The names of torch and transformers for the activations that kernels compute.
 ACTIVATION_NAMES = {"gelu": "gelu", "gelu_new": "gelu_tanh", "gelu_pytorch_tanh": "gelu_tanh", "relu": "relu"}
+
+SILU = ("silu", "swish")  # two names of it
 
 Float32 = NDArray[np.float32]
 Transform = Callable[[Float32], Float32]
@@ -212,10 +214,13 @@ def whole_heads(
     return width, heads
 
 
-def decoder_metadata(config: Config, *, head_dim: int | None = None, epsilon: float = 1e-6) -> dict[str, Any]:
-    """The sizes of a decoder with RMSNorm, rotary positions and grouped heads whose configuration has Llama's names.
+def decoder_metadata(
+    config: Config, *, head_dim: int | None = None, epsilon: float = 1e-6, layer_norm: bool = False
+) -> dict[str, Any]:
+    """The sizes of a decoder with rotary positions and grouped heads whose configuration has Llama's names.
 
-    `head_dim` and `epsilon` are what absent keys mean; without `head_dim`, the share of a head in the columns.
+    `head_dim` and `epsilon` are what absent keys mean; without `head_dim`, the share of a head in the columns. The
+    epsilon is that of RMSNorm, or of `layer_norm`.
     """
     hidden_size, num_heads = config.count("hidden_size"), config.count("num_attention_heads")
     num_kv_heads = config.count("num_key_value_heads", num_heads)
@@ -224,6 +229,7 @@ def decoder_metadata(config: Config, *, head_dim: int | None = None, epsilon: fl
     columns = config.count("head_dim", head_dim or hidden_size // num_heads or 1)
     if columns % 2:
         raise ConversionError(f"{config.path}: heads of {columns} columns cannot be rotated in pairs")
+    norm, epsilon_key = ("layer_norm", "layer_norm_eps") if layer_norm else ("layer_norm_rms", "rms_norm_eps")
     return {
         "context_length": config.count("max_position_embeddings"),
         "embedding_length": hidden_size,
@@ -231,7 +237,7 @@ def decoder_metadata(config: Config, *, head_dim: int | None = None, epsilon: fl
         "feed_forward_length": config.count("intermediate_size"),
         "attention.head_count": num_heads,
         "attention.head_count_kv": num_kv_heads,
-        "attention.layer_norm_rms_epsilon": config.number("rms_norm_eps", epsilon),
+        f"attention.{norm}_epsilon": config.number(epsilon_key, epsilon),
         "attention.key_length": columns,
         "attention.value_length": columns,
         "rope.dimension_count": columns,
@@ -294,46 +300,3 @@ def is_own_head(tensors: TensorPlan, config: Config, key: str, tied: bool, store
         return False
     config.notes.append(f"{key} is true, and {stored} differs from the embeddings: it is kept")
     return True
-
-
-def plan_rotary(tensors: TensorPlan, config: Config, metadata: dict[str, Any], *kinds: str) -> None:
-    """Read the rotary settings, of either style, into `metadata`; divisors of the frequencies become a tensor.
-
-    Raises
-    ------
-    ConversionError
-        The kind of scaling is none of `kinds`, or its numbers are out of range.
-    """
-    settings = config.section("rope_parameters") or config.section("rope_scaling") or Config({}, config.path)
-    theta = settings.number("rope_theta", config.number("rope_theta", 10000.0))
-    if theta <= 0:
-        raise ConversionError(f"{config.path}: rope_theta = {theta} is not positive")
-    metadata["rope.freq_base"] = theta
-    kind = settings.get("rope_type", str, settings.get("type", str, "default"))
-    if kind not in kinds:
-        what = f"rope_type {quote(kind)} is not supported; known are {', '.join(kinds)}"
-        raise ConversionError(f"{settings.path}: {what}")
-    if kind == "linear":
-        metadata["rope.scaling.type"] = "linear"
-        metadata["rope.scaling.factor"] = settings.number("factor")
-    elif kind == "llama3":
-        divisors = llama3_divisors(settings, theta, metadata["rope.dimension_count"])
-        tensors.make("rope_freqs.weight", divisors.shape, lambda: divisors)
-    settings.expect("partial_rotary_factor", 1.0, 1)
-    settings.finish()
-    tensors.ignore("*.rotary_emb.inv_freq")  # computed from rope_theta
-
-
-def llama3_divisors(settings: Config, theta: float, head_dim: int) -> Float32:
-    """Llama 3.1's scaling: long wavelengths are divided by `factor`, short ones kept, those between interpolated.
-
-    Source: `_compute_llama3_parameters` in transformers, of which this is the ratio to the unscaled frequencies.
-    """
-    factor = settings.number("factor")
-    low, high = settings.number("low_freq_factor"), settings.number("high_freq_factor")
-    trained_length = settings.number("original_max_position_embeddings")
-    if not (0 < factor < 1e6 and 0 < low < high and trained_length > 0):
-        raise ConversionError(f"{settings.path}: the factors of the llama3 scaling are out of range or order")
-    wavelengths = 2 * math.pi * np.array([power(theta, 2 * i, head_dim) for i in range(head_dim // 2)])
-    smooth = np.clip((trained_length / wavelengths - low) / (high - low), 0.0, 1.0)
-    return (1.0 / ((1.0 - smooth) / factor + smooth)).astype(np.float32)

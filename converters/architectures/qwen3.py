@@ -6,6 +6,7 @@ from typing import Any
 
 from .huggingface import HARMLESS, Config, Plan, Source, TensorPlan
 from .parts import (
+    SILU,
     Bias,
     Row,
     attention_output_row,
@@ -32,11 +33,11 @@ def plan(source: Source) -> Plan:
         The configuration asks for something that edgeformer does not run, or the tensors do not fit it.
     """
     config, tensors = source.config, TensorPlan(source.checkpoint)
-    config.expect("hidden_act", "silu")
+    config.expect("hidden_act", *SILU)
     metadata = decoder_metadata(config, head_dim=128)
     check_windows(config, metadata["block_count"])
     vocabularies = vocabulary_of(source, metadata, metadata["vocab_size"])
-    plan_rotary(tensors, config, metadata, "default", "linear")
+    plan_rotary(tensors, config, metadata)
     plan_rows(tensors, rows(config, metadata), metadata["block_count"])
     plan_head(tensors, config, metadata, tied=False)
     config.finish(HARMLESS)

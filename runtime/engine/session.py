@@ -111,7 +111,7 @@ class Session:
         """
         options = LoadOptions(threads, n_ctx, max_memory, isa, kv_type, use_numba, progress)
         with GGUFFile(path) as file:
-            return cls(load_model(file, build_architecture(file), options))
+            return cls(load_model(file, build_architecture(file, n_ctx), options))
 
     def __repr__(self) -> str:
         state = f"n_ctx={self.n_ctx}, threads={self.threads}, isa={self.isa!r}" if self._runner.programs else "closed"

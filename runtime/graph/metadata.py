@@ -13,8 +13,15 @@ MAX_LAYERS, MAX_WIDTH, MAX_CONTEXT = 1024, 1 << 20, 1 << 22  # far beyond any re
 class Metadata:
     """Typed, bounded access to a model's metadata under its architecture's prefix, for the model files."""
 
-    def __init__(self, get: Callable[..., Any], known: Container[str], prefix: str, path: str) -> None:
-        self._get, self._known, self._prefix, self.path = get, known, prefix, path
+    def __init__(
+        self, get: Callable[..., Any], known: Container[str], prefix: str, path: str, n_ctx: int | None = None
+    ) -> None:
+        self._get, self._known, self._prefix, self.path, self._n_ctx = get, known, prefix, path, n_ctx
+
+    @property
+    def context(self) -> int:
+        """Positions of the context that was asked for; the model's own where none was."""
+        return self._n_ctx or self.integer("context_length", high=MAX_CONTEXT)
 
     def key(self, key: str) -> str:
         """The key's full name in the file."""

@@ -1,6 +1,6 @@
-"""Powers, sines and cosines with the same bits on every machine.
+"""Powers, logarithms, sines and cosines with the same bits on every machine.
 
-A C library's `pow` and `sin` promise no digits, and NumPy's differ with the vectors of the CPU.
+A C library's `pow`, `log` and `sin` promise no digits, and NumPy's differ with the vectors of the CPU.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from functools import lru_cache
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["power", "sines_and_cosines"]
+__all__ = ["logarithm", "power", "sines_and_cosines"]
 
 Float64 = NDArray[np.float64]
 
@@ -41,6 +41,11 @@ def power(base: float, numerator: float, denominator: float = 1) -> float:
     """``base ** (numerator / denominator)``, rounded from 40 digits."""
     context = Context(prec=40)
     return float(context.power(Decimal(base), context.divide(Decimal(numerator), Decimal(denominator))))
+
+
+def logarithm(x: float) -> float:
+    """The natural logarithm of a positive number, rounded from 40 digits."""
+    return float(Context(prec=40).ln(Decimal(x)))
 
 
 def sines_and_cosines(angles: Float64) -> tuple[Float64, Float64]:

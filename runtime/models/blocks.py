@@ -10,10 +10,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from ..errors import ModelFormatError, UnsupportedModelError
-from ..graph.graph import CacheSpec, Graph, rotary_frequencies
+from ..graph.graph import CacheSpec, Graph
 from ..graph.metadata import MAX_CONTEXT, MAX_LAYERS, Metadata
 from ..graph.position_bias import PositionBias, alibi_bias
 from ..graph.values import Value
+from .rotary import divisor_name, read_rotation
 
 MAX_HEADS, MAX_HEAD_COLUMNS = 8192, 256
 MAX_BIASES = 1 << 24  # elements of a table of biases, a head and a distance each: 64 MB
@@ -69,23 +70,13 @@ def table_rows(tensors: Shapes, name: str) -> int:
 
 
 def rotary(graph: Graph, metadata: Metadata, sizes: Sizes) -> Value:
-    """Angles of rotary position embeddings as the keys `rope.*` say, for `Graph.rope`.
-
-    Frequencies are divided by a linear scaling's factor, and by the tensor `rope_freqs` where the file has it. A factor
-    without a type is a linear scaling's, as llama.cpp reads it, also by the key's older name.
-    """
+    """Angles of rotary position embeddings as the keys `rope.*` say, for `Graph.rope`."""
     width = metadata.integer("rope.dimension_count", sizes.key_dim, low=2, high=MAX_HEAD_COLUMNS)
     if width % 2:
         what = f"{width} columns cannot be rotated in pairs"
         raise ModelFormatError(metadata.path, None, metadata.key("rope.dimension_count"), what)
-    linear = metadata.string("rope.scaling.type", "linear", choices=("none", "linear")) == "linear"
-    older = metadata.number("rope.scale_linear", 1.0, low=1e-3)
-    factor = metadata.number("rope.scaling.factor", older, low=1e-3) if linear else 1.0
-    scale = metadata.number("rope.scaling.attn_factor", 1.0, low=1e-3, high=1e3)
-    frequencies = rotary_frequencies(width, metadata.number("rope.freq_base", 10000.0, low=1.0)) / factor
-    return graph.rotary(
-        frequencies, scale=scale, factors="rope_freqs.weight" if graph.has("rope_freqs.weight") else None
-    )
+    rotation = read_rotation(metadata, width)
+    return graph.rotary(rotation.frequencies, scale=rotation.scale, factors=divisor_name(metadata, graph.tensor_shapes))
 
 
 def alibi(metadata: Metadata, sizes: Sizes, max_bias: float = 8.0) -> PositionBias:
@@ -118,7 +109,11 @@ def pass_cache(graph: Graph, sizes: Sizes) -> CacheSpec:
 
 
 def query_key_value(graph: Graph, x: Value, name: str, sizes: Sizes) -> tuple[Value, Value, Value]:
-    """The projections `name`_q, `name`_k and `name`_v of the same rows."""
+    """The projections `name`_q, `name`_k and `name`_v of the same rows, or `fused_query_key_value` where the file has
+    its tensor.
+    """
+    if graph.has(f"{name}_qkv.weight"):
+        return fused_query_key_value(graph, x, name, sizes)
     query = graph.linear(x, f"{name}_q", sizes.num_heads * sizes.key_dim)
     key = graph.linear(x, f"{name}_k", sizes.num_key_value_heads * sizes.key_dim)
     value = graph.linear(x, f"{name}_v", sizes.num_key_value_heads * sizes.value_dim)

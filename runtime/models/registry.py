@@ -77,8 +77,10 @@ def architecture_row(name: str) -> ArchitectureRow | None:
     return next((row for row in ARCHITECTURES if row.name == name), None)
 
 
-def build_architecture(file: GGUFHead) -> Architecture:
-    """The graph of the model in `file`.
+def build_architecture(file: GGUFHead, n_ctx: int | None = None) -> Architecture:
+    """The graph of the model in `file`, for a context of `n_ctx` positions; by default the model's own.
+
+    A context that is cut because memory is short changes no number.
 
     Raises
     ------
@@ -93,7 +95,7 @@ def build_architecture(file: GGUFHead) -> Architecture:
         raise UnsupportedModelError(f"{file.path}: architecture {quote(name)} is not supported; supported: {known}")
     tensors = {tensor.name: tuple(tensor.shape) for tensor in file.tensors.values()}
     architecture: Architecture = import_module(f".{name}", __package__).build(
-        Metadata(file.get, file.metadata, name, str(file.path)), tensors
+        Metadata(file.get, file.metadata, name, str(file.path), n_ctx), tensors
     )
     _check_layers_used(file, architecture)
     _check_vocabularies(file, architecture)

@@ -26,11 +26,11 @@ from support.checkpoints import golden, write_folder
     ("qwen3-tied", {"use_sliding_window": True}, "use_sliding_window"),
     ("qwen3-tied", {"layer_types": ["full_attention", "sliding_attention"]}, "layer_types"),
     ("qwen3-tied", {"hidden_act": "gelu"}, "hidden_act"),
-    ("qwen3-tied", {"rope_parameters": {"rope_type": "llama3"}}, "llama3.*known are default, linear"),
+    ("qwen3-tied", {"rope_parameters": {"rope_type": "proportional"}}, "'proportional' is not supported"),
     ("qwen3-tied", {"head_dim": None}, r"q_proj\.weight.*asks for \(512, 32\)"),  # Qwen3's default is 128
     ("qwen3-tied", {"attention_bias": True}, r"q_proj\.bias"),
     ("olmo2-untied", {"hidden_act": "gelu"}, "hidden_act = 'gelu'"),
-    ("olmo2-untied", {"rope_parameters": {"rope_type": "yarn", "factor": 2.0}}, "'yarn' is not supported"),
+    ("olmo2-untied", {"rope_parameters": {"rope_type": "yarn", "factor": 2.0, "alpha": 1}}, "alpha = 1"),
     ("olmo2-untied", {"clip_qkv": 8.0}, "clip_qkv = 8.0 is not known"),
     ("olmo2-untied", {"num_key_value_heads": 4}, r"k_proj\.weight.*asks for \(32, 32\)"),
 ])  # fmt: skip

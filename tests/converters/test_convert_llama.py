@@ -1,8 +1,7 @@
-"""Llama checkpoints: names, the rotary order of the rows, biases, scalings."""
+"""Llama checkpoints: names, the rotary order of the rows, biases, windows."""
 
 from __future__ import annotations
 
-import math
 from pathlib import Path
 from typing import Any
 
@@ -137,57 +136,24 @@ def test_the_window_of_mistral(tmp_path: Path, change: dict[str, Any], window: i
     assert any("llama.cpp" in note for note in report.notes) == (window is not None)
 
 
-@pytest.mark.parametrize("key", ["rope_scaling", "rope_parameters"])
-def test_llama3_scaling_becomes_divisors(tmp_path: Path, key: str) -> None:
-    factor, low, high, length = 8.0, 1.0, 4.0, 64
-    scaling = {
-        "rope_type": "llama3",
-        "factor": factor,
-        "low_freq_factor": low,
-        "high_freq_factor": high,
-        "original_max_position_embeddings": length,
-    }
-    theta = {"rope_theta": 500.0} if key == "rope_scaling" else {}
-    inside = {"rope_theta": 500.0} if key == "rope_parameters" else {}
-    with converted(tmp_path, **theta, **{key: scaling | inside}) as file:
-        divisors = file.dequantize("rope_freqs.weight")
-        assert file.metadata["llama.rope.freq_base"] == 500.0
-    kinds = set()
-    for index, divisor in enumerate(divisors):
-        frequency = 500.0 ** (-2 * index / 16)
-        wavelength = 2 * math.pi / frequency
-        if wavelength < length / high:
-            kinds.add("kept")
-            expected = frequency
-        elif wavelength > length / low:
-            kinds.add("divided")
-            expected = frequency / factor
-        else:
-            kinds.add("between")
-            share = (length / wavelength - low) / (high - low)
-            expected = (1 - share) * frequency / factor + share * frequency
-        assert frequency / divisor == pytest.approx(expected, rel=1e-6)
-    assert kinds == {"kept", "divided", "between"}
+def test_a_window_as_long_as_the_context_is_without_effect(tmp_path: Path) -> None:
+    """Some Llamas have a number there; torch and llama.cpp take no notice."""
+    folder = write_folder(tmp_path / "tiny", {**LLAMA, "sliding_window": 32}, llama_tensors(LLAMA))
+    with GGUFFile(convert(folder, tmp_path / "out.gguf").path) as file:
+        assert "llama.attention.sliding_window" not in file.metadata
 
 
-def test_linear_scaling(tmp_path: Path) -> None:
-    with converted(tmp_path, rope_scaling={"type": "linear", "factor": 4.0}) as file:
-        assert file.metadata["llama.rope.scaling.type"] == "linear"
-        assert file.metadata["llama.rope.scaling.factor"] == 4.0
-        assert "rope_freqs.weight" not in file.tensors
+def test_swish_is_another_name_of_silu(tmp_path: Path) -> None:
+    for name in ("silu", "swish"):
+        converted(tmp_path / name, hidden_act=name).close()
+    assert (tmp_path / "silu" / "out.gguf").read_bytes() == (tmp_path / "swish" / "out.gguf").read_bytes()
 
 
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"rope_scaling": {"rope_type": "yarn", "factor": 2.0}}, "yarn"),
-        ({"rope_scaling": {"type": "dynamic", "factor": 2.0}}, "dynamic"),
-        ({"rope_scaling": {"type": "linear"}}, "factor is missing"),
-        ({"rope_scaling": {"type": "linear", "factor": 2.0, "trick": 1}}, "trick = 1"),
-        ({"rope_parameters": {"rope_type": "llama3", "rope_theta": 1e4, "factor": 8.0}}, "low_freq_factor is missing"),
-        ({"rope_theta": -1.0}, "rope_theta"),
         ({"hidden_act": "gelu"}, "hidden_act = 'gelu'"),
-        ({"sliding_window": 4096}, "sliding_window = 4096"),
+        ({"sliding_window": 31}, "sliding_window = 31"),
         ({"partial_rotary_factor": 0.5}, "partial_rotary_factor = 0.5"),
         ({"attention_bias": True}, r"q_proj\.bias"),
         ({"attention_bias": 1}, "attention_bias = 1"),

@@ -7,7 +7,7 @@ import math
 
 import numpy as np
 import pytest
-from edgeformer.host.exact import power, sines_and_cosines
+from edgeformer.host.exact import logarithm, power, sines_and_cosines
 
 PI = decimal.Decimal("3.14159265358979323846264338327950288419716939937510582097494459230781640628620899")
 
@@ -46,4 +46,11 @@ def test_powers_are_the_nearest_floats() -> None:
         for base, numerator, denominator in ((10000.0, -3, 64), (500_000.0, 62, 128), (7, 0.6, 1), (2, -1, 2)):
             exact = decimal.Decimal(base) ** (decimal.Decimal(numerator) / decimal.Decimal(denominator))
             found = power(base, numerator, denominator)
+            assert abs(decimal.Decimal(found) - exact) * 2 <= decimal.Decimal(math.ulp(found))
+
+
+def test_logarithms_are_rounded_to_the_nearest_float() -> None:
+    with decimal.localcontext(prec=60):
+        for x in (1e-300, 0.1, 0.5, 1.0, math.nextafter(1.0, 2.0), 2.0, math.e, 10000.0, 1e300):
+            exact, found = decimal.Decimal(x).ln(), logarithm(x)
             assert abs(decimal.Decimal(found) - exact) * 2 <= decimal.Decimal(math.ulp(found))
