@@ -53,6 +53,8 @@ ARCHITECTURES = (
             *("CamembertModel", "CamembertForMaskedLM"),
         ),
     ),
+    ArchitectureRow("falcon", ("falcon", "RefinedWeb", "RefinedWebModel"), ("FalconForCausalLM", "RWForCausalLM")),
+    ArchitectureRow("bert", ("bert",), ("BertModel", "BertForMaskedLM", "BertForPreTraining")),
     ArchitectureRow("vit", ("vit",), ("ViTModel", "ViTForImageClassification")),
     ArchitectureRow("whisper", ("whisper",), ("WhisperEncoder",)),
     ArchitectureRow("t5", ("t5",), ("T5ForConditionalGeneration",)),
