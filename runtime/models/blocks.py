@@ -17,7 +17,7 @@ from ..graph.values import Value
 from .rotary import divisor_name, read_rotation
 
 MAX_HEADS, MAX_HEAD_COLUMNS = 8192, 256
-MAX_BIASES = 1 << 24  # elements of a table of biases, a head and a distance each: 64 MB
+MAX_BIASES = 1 << 23  # elements of a table of biases, a head and a distance each: 32 MB
 
 Shapes = Mapping[str, tuple[int, ...]]
 

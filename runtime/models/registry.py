@@ -44,6 +44,8 @@ ARCHITECTURES = (
     ArchitectureRow("olmo2", ("olmo2",), ("Olmo2ForCausalLM",)),
     ArchitectureRow("qwen3", ("qwen3",), ("Qwen3ForCausalLM",)),
     ArchitectureRow("bloom", ("bloom",), ("BloomForCausalLM", "BloomModel")),
+    ArchitectureRow("falcon", ("falcon", "RefinedWeb", "RefinedWebModel"), ("FalconForCausalLM", "RWForCausalLM")),
+    ArchitectureRow("mpt", ("mpt",), ("MptForCausalLM", "MPTForCausalLM")),
     ArchitectureRow(
         "bert",
         ("bert", "distilbert", "roberta", "xlm-roberta", "camembert"),
@@ -53,8 +55,6 @@ ARCHITECTURES = (
             *("CamembertModel", "CamembertForMaskedLM"),
         ),
     ),
-    ArchitectureRow("falcon", ("falcon", "RefinedWeb", "RefinedWebModel"), ("FalconForCausalLM", "RWForCausalLM")),
-    ArchitectureRow("bert", ("bert",), ("BertModel", "BertForMaskedLM", "BertForPreTraining")),
     ArchitectureRow("vit", ("vit",), ("ViTModel", "ViTForImageClassification")),
     ArchitectureRow("whisper", ("whisper",), ("WhisperEncoder",)),
     ArchitectureRow("t5", ("t5",), ("T5ForConditionalGeneration",)),

@@ -5,11 +5,15 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import edgeformer
 import numpy as np
 import pytest
 from edgeformer.converters import convert
-from edgeformer.errors import ConversionError
+from edgeformer.errors import ConversionError, UnsupportedModelError
+from golden import cases
 from support.checkpoints import golden, write_folder
+from support.probes import llama_cpp
+from support.small_models import MODELS
 
 
 @pytest.mark.parametrize(("name", "change", "message"), [
@@ -24,6 +28,16 @@ from support.checkpoints import golden, write_folder
     ("falcon-multi-query", {"num_ln_in_parallel_attn": 3}, "num_ln_in_parallel_attn = 3: not supported"),
     ("falcon-two-norms", {"num_kv_heads": 4}, "num_kv_heads = 4: does not divide the 6 heads"),
     ("falcon-two-norms", {"num_ln_in_parallel_attn": 1}, "input_layernorm"),
+    ("mpt-tied", {"norm_type": "rmsnorm"}, "norm_type = 'rmsnorm': not supported"),
+    ("mpt-tied", {"logit_scale": "inv_sqrt_d_model"}, "logit_scale = 'inv_sqrt_d_model': not supported"),
+    ("mpt-tied", {"expansion_ratio": 2}, r"up_proj\.weight.*asks for \(64, 32\)"),
+    ("mpt-tied", {"attn_config": {"clip_qkv": 6.0}}, "attn_config: clip_qkv = 6.0: not supported"),
+    ("mpt-tied", {"attn_config": {"alibi": False}}, "attn_config: alibi = False: not supported"),
+    ("mpt-tied", {"attn_config": {"prefix_lm": True}}, "prefix_lm = True: not supported"),
+    ("mpt-tied", {"attn_config": {"attn_type": "multiquery_attention"}}, "attn_type"),
+    ("mpt-tied", {"attn_config": {"kv_n_heads": 2}}, "kv_n_heads = 2 is not known"),
+    ("mpt-tied", {"attn_config": {"qk_ln": True}}, "qk_ln = True: not supported"),
+    ("mpt-tied", {"no_bias": False}, r"norm_1\.bias"),
 ])  # fmt: skip
 def test_what_cannot_run_is_named(tmp_path: Path, name: str, change: dict[str, Any], message: str) -> None:
     config, tensors = golden(name)
@@ -48,6 +62,34 @@ def test_falcon_as_first_published_has_older_keys(tmp_path: Path) -> None:
     old |= {"model_type": "RefinedWeb", "architectures": ["RWForCausalLM"]}
     old |= {"apply_residual_connection_post_layernorm": False}
     assert same_file(tmp_path, (config, tensors), (old, tensors))
+
+
+def test_mpts_rarer_forms_are_what_llama_cpp_computes(tmp_path: Path) -> None:
+    """Biases and another ALiBi, of which transformers' class knows nothing."""
+    config, tensors = golden("mpt-tied")
+    rng = np.random.default_rng(0)
+    for name, array in list(tensors.items()):
+        if name != "transformer.wte.weight":
+            tensors[name.replace(".weight", ".bias")] = rng.normal(0, 0.2, len(array)).astype(np.float32)
+    config |= {"no_bias": False, "attn_config": {"alibi_bias_max": 5}}
+    path = convert(write_folder(tmp_path / "mpt", config, tensors), tmp_path / "mpt.gguf", type="f32").path
+    ids = cases.expected("mpt-tied")["ids"].tolist()
+    wanted = np.array(llama_cpp("rows", {"path": path, "ids": ids}), np.float32)
+    with edgeformer.load(path, kv_type="f32") as model:
+        assert cases.relative_error(model.logits(ids), wanted) < 2e-3
+
+
+@pytest.mark.parametrize(("key", "value"), [("clamp_kqv", 6.0), ("max_alibi_bias", 0.0), ("max_alibi_bias", None)])
+def test_forms_of_an_mpt_file_that_are_not_run_are_refused(tmp_path: Path, key: str, value: float | None) -> None:
+    path = MODELS["mpt"]().with_metadata(**{f"mpt.attention.{key}": value}).write(tmp_path / "mpt.gguf")
+    with pytest.raises(UnsupportedModelError, match=rf"mpt\.attention\.{key} is .*(not supported|ALiBi)"):
+        edgeformer.load(path)
+
+
+def test_a_table_of_alibi_beyond_any_real_models_is_refused(tmp_path: Path) -> None:
+    path = MODELS["bloom"]().with_metadata(bloom__context_length=1 << 22).write(tmp_path / "bloom.gguf")
+    with pytest.raises(UnsupportedModelError, match=r"bloom\.context_length is 4194304; ALiBi of 4 heads runs over"):
+        edgeformer.load(path)
 
 
 def same_file(folder: Path, *sides: tuple[dict[str, Any], dict[str, np.ndarray]]) -> bool:
