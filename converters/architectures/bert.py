@@ -5,10 +5,18 @@ The RoBERTas count positions from their padding token's id + 1 on; the file has 
 
 from __future__ import annotations
 
-from .encoder_parts import BERT, DISTILBERT, embedding_rows, encoder_metadata, layer_rows, prefix_of
+from .encoder_parts import (
+    BERT,
+    DISTILBERT,
+    embedding_rows,
+    encoder_metadata,
+    layer_rows,
+    prefix_of,
+    refuse_decoders,
+    text_side,
+)
 from .huggingface import HARMLESS, Config, Plan, Source, TensorPlan
-from .parts import plan_rows, vocabulary_of
-from .sentences import check_case, sentence_settings
+from .parts import plan_rows
 
 __all__ = ["plan"]
 
@@ -34,11 +42,7 @@ def plan(source: Source) -> Plan:
     num_types = 0 if names is DISTILBERT else config.count("type_vocab_size", 2)
     vocab_size = config.count("vocab_size")
     refuse_decoders(config)
-    vocabularies = vocabulary_of(source, metadata, vocab_size)
-    vocabulary = vocabularies["tokenizer.ggml."]
-    vocabulary.counts["token_type_count"] = max(num_types, 1)  # llama.cpp asks for one
-    notes = sentence_settings(source, metadata, stored - first)
-    check_case(source, vocabulary)
+    vocabularies, notes = text_side(source, metadata, vocab_size, num_types, stored - first)
     prefix = prefix_of(tensors, "bert.", "roberta.", "distilbert.")
     width, hidden_width = metadata["embedding_length"], metadata["feed_forward_length"]
     positions = (metadata["context_length"], first, stored)
@@ -61,10 +65,3 @@ def is_one_of(config: Config, families: dict[str, str]) -> bool:
     model_type = config.get("model_type", str, "")
     classes = config.get("architectures", list, [])
     return model_type in families or (not model_type and str(classes[0]).startswith(tuple(families.values())))
-
-
-def refuse_decoders(config: Config) -> None:
-    """Settings of BERT that make a decoder of it, or place its rows in another way."""
-    config.expect("position_embedding_type", "absolute", None)
-    config.expect("is_decoder", False)
-    config.expect("add_cross_attention", False)

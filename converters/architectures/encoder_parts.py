@@ -10,10 +10,22 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from .huggingface import Config, TensorPlan
-from .parts import ACTIVATION_NAMES, Bias, Row, linear, norm, part, table, whole_heads
+from ..vocabularies.record import Vocabulary
+from .huggingface import Config, Source, TensorPlan
+from .parts import ACTIVATION_NAMES, Bias, Row, linear, norm, part, table, vocabulary_of, whole_heads
+from .sentences import check_case, sentence_settings
 
-__all__ = ["BERT", "DISTILBERT", "EncoderNames", "embedding_rows", "encoder_metadata", "layer_rows", "prefix_of"]
+__all__ = [
+    "BERT",
+    "DISTILBERT",
+    "EncoderNames",
+    "embedding_rows",
+    "encoder_metadata",
+    "layer_rows",
+    "prefix_of",
+    "refuse_decoders",
+    "text_side",
+]
 
 
 @dataclass(frozen=True)
@@ -86,10 +98,29 @@ def encoder_metadata(config: Config, names: EncoderNames) -> dict[str, Any]:
     }
 
 
+def refuse_decoders(config: Config) -> None:
+    """Settings of BERT that make a decoder of it, or place its rows in another way."""
+    config.expect("position_embedding_type", "absolute", None)
+    config.expect("is_decoder", False)
+    config.expect("add_cross_attention", False)
+
+
 def prefix_of(tensors: TensorPlan, *prefixes: str) -> str:
     """What the checkpoint puts before its names: nothing, or the base model's name where it has a head."""
     name = "embeddings.word_embeddings.weight"
     return tensors.first(name, *(f"{prefix}{name}" for prefix in prefixes)).removesuffix(name)
+
+
+def text_side(
+    source: Source, metadata: dict[str, Any], vocab_size: int, num_types: int, num_positions: int
+) -> tuple[dict[str, Vocabulary], list[str]]:
+    """The vocabulary, and what sentence-transformers' files add to `metadata`; with what is to be said to the user."""
+    vocabularies = vocabulary_of(source, metadata, vocab_size)
+    vocabulary = vocabularies["tokenizer.ggml."]
+    vocabulary.counts["token_type_count"] = max(num_types, 1)  # llama.cpp asks for one
+    notes = sentence_settings(source, metadata, num_positions)
+    check_case(source, vocabulary)
+    return vocabularies, notes
 
 
 def embedding_rows(

@@ -9,8 +9,8 @@ from __future__ import annotations
 from ..graph.architecture import Architecture
 from ..graph.graph import ACTIVATIONS, Graph
 from ..graph.metadata import Metadata
-from .blocks import Shapes, feed_forward, pass_cache, read_sizes, self_attention
-from .encoder_blocks import check_bidirectional, give_sentences, placed_embeddings, read_pooling
+from .blocks import Shapes, pass_cache, read_sizes, self_attention
+from .encoder_blocks import add_and_norm, check_bidirectional, give_sentences, placed_embeddings, read_pooling
 
 
 def build(metadata: Metadata, tensors: Shapes) -> Architecture:
@@ -26,10 +26,8 @@ def build(metadata: Metadata, tensors: Shapes) -> Architecture:
     graph.tap("layers", x)
     for layer in range(sizes.num_layers):
         block = f"blk.{layer}"
-        x = graph.add(x, self_attention(graph, x, cache, 0, f"{block}.attn", sizes, causal=False))
-        x = graph.layer_norm(x, f"{block}.attn_output_norm", epsilon)
-        x = graph.add(x, feed_forward(graph, x, block, sizes, activation))
-        x = graph.layer_norm(x, f"{block}.layer_output_norm", epsilon)
+        attended = self_attention(graph, x, cache, 0, f"{block}.attn", sizes, causal=False)
+        x = add_and_norm(graph, x, attended, block, sizes, activation, epsilon)
         graph.tap("layers", x)
     give_sentences(graph, x, read_pooling(metadata))
     normalize = metadata.boolean("normalize_embeddings", False)

@@ -168,12 +168,20 @@ def attend(
 
 
 def self_attention(
-    graph: Graph, x: Value, cache: CacheSpec, layer: int, name: str, sizes: Sizes, *, causal: bool
+    graph: Graph,
+    x: Value,
+    cache: CacheSpec,
+    layer: int,
+    name: str,
+    sizes: Sizes,
+    *,
+    causal: bool,
+    bias: PositionBias | None = None,
 ) -> Value:
-    """Multi-head attention of the rows over their own sequence, positions known from the embeddings alone."""
+    """Multi-head attention of the rows over their own sequence, positions known from the embeddings or the bias."""
     query, key, value = query_key_value(graph, x, name, sizes)
     graph.store_kv(key, value, cache, layer)
-    return attend(graph, query, cache, layer, name, sizes, causal=causal)
+    return attend(graph, query, cache, layer, name, sizes, causal=causal, bias=bias)
 
 
 def store_source(graph: Graph, x: Value, cache: CacheSpec, layer: int, name: str, sizes: Sizes) -> None:

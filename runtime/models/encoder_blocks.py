@@ -10,7 +10,7 @@ from ..graph.domains import POSITIONS, TOKEN_TYPES, TOKENS
 from ..graph.graph import Graph
 from ..graph.metadata import Metadata
 from ..graph.values import Value
-from .blocks import Shapes, Sizes, table_rows
+from .blocks import Shapes, Sizes, feed_forward, table_rows
 
 POOLING_TYPES = {0: None, 1: "mean", 2: "first", 3: "last"}  # llama.cpp's numbers
 
@@ -42,6 +42,15 @@ def placed_embeddings(graph: Graph, tensors: Shapes, sizes: Sizes, width: int) -
     """`typed_embeddings`, and a learned row for each position."""
     x = typed_embeddings(graph, tensors, sizes, width)
     return graph.embed(POSITIONS, "position_embd", sizes.context_length, width, add=x)
+
+
+def add_and_norm(
+    graph: Graph, x: Value, attended: Value, block: str, sizes: Sizes, activation: str, epsilon: float
+) -> Value:
+    """The rest of a layer behind its attention: the norm of the sum, the feed-forward, the norm of that sum."""
+    x = graph.layer_norm(graph.add(x, attended), f"{block}.attn_output_norm", epsilon)
+    h = feed_forward(graph, x, block, sizes, activation)
+    return graph.layer_norm(graph.add(x, h), f"{block}.layer_output_norm", epsilon)
 
 
 def give_sentences(graph: Graph, x: Value, pooling: str | None) -> None:

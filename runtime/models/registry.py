@@ -55,6 +55,15 @@ ARCHITECTURES = (
             *("CamembertModel", "CamembertForMaskedLM"),
         ),
     ),
+    ArchitectureRow(
+        "albert",
+        ("albert", "electra"),
+        (
+            *("AlbertModel", "AlbertForMaskedLM", "AlbertForPreTraining"),
+            *("ElectraModel", "ElectraForMaskedLM", "ElectraForPreTraining"),
+        ),
+    ),
+    ArchitectureRow("mpnet", ("mpnet",), ("MPNetModel", "MPNetForMaskedLM")),
     ArchitectureRow("vit", ("vit",), ("ViTModel", "ViTForImageClassification")),
     ArchitectureRow("whisper", ("whisper",), ("WhisperEncoder",)),
     ArchitectureRow("t5", ("t5",), ("T5ForConditionalGeneration",)),

@@ -7,6 +7,7 @@ import re
 from pathlib import Path
 from typing import Any
 
+import edgeformer
 import numpy as np
 import pytest
 from edgeformer.converters import convert
@@ -84,8 +85,31 @@ def test_positions_begin_behind_the_padding_token(tmp_path: Path) -> None:
         ("distilbert-narrow", {"activation": "silu"}, "activation = 'silu'"),
         ("distilbert-narrow", {"n_heads": 3}, "n_heads = 3"),
         ("distilbert-narrow", {"trick": 1}, "trick = 1"),
+        ("albert-two-groups", {"num_hidden_groups": 3}, "num_hidden_groups = 3"),
+        ("albert-two-groups", {"inner_group_num": 2}, "inner_group_num = 2"),
+        ("mpnet-biased", {"relative_attention_num_buckets": 16}, "relative_attention_num_buckets = 16"),
+        ("mpnet-biased", {"max_position_embeddings": 2}, "max_position_embeddings = 2"),
     ],
 )
 def test_what_cannot_run_is_named(tmp_path: Path, name: str, changes: dict[str, Any], message: str) -> None:
     with pytest.raises(ConversionError, match=message):
         convert(folder_like(name, tmp_path / "model", **changes), tmp_path / "out.gguf")
+
+
+def test_shared_layers_are_held_once(tmp_path: Path) -> None:
+    held = []
+    for layers in (2, 4, 8):
+        folder = folder_like("albert-two-groups", tmp_path / str(layers), num_hidden_layers=layers)
+        report = convert(folder, tmp_path / f"{layers}.gguf", type="f32")
+        with edgeformer.load(report.path) as model:
+            held.append((len(report.tensors), model.session.memory["weights"]))
+    assert len(set(held)) == 1
+
+
+def test_an_electra_as_wide_as_its_embeddings_projects_nothing(tmp_path: Path) -> None:
+    changes = {"model_type": "electra", "architectures": ["ElectraModel"], "embedding_size": 32}
+    folder = folder_like("bert-gelu-mean", tmp_path / "model", **changes)
+    convert(folder, tmp_path / "electra.gguf", type="f32")
+    convert(cases.FOLDER / "bert-gelu-mean", tmp_path / "bert.gguf", type="f32")
+    with edgeformer.load(tmp_path / "electra.gguf") as one, edgeformer.load(tmp_path / "bert.gguf") as other:
+        assert np.array_equal(one.hidden_states([5, 6, 7]), other.hidden_states([5, 6, 7]))
