@@ -33,13 +33,33 @@ def generate(
     min_p: Annotated[
         float | None, options.option("--min-p", help="Leave out tokens below this share of the most likely one.")
     ] = None,
+    typical_p: Annotated[
+        float | None, options.option("--typical-p", help="Draw from the most typical tokens that make up this share.")
+    ] = None,
+    top_n_sigma: Annotated[
+        float | None, options.option("--top-n-sigma", help="Leave out what is so many deviations below the best.")
+    ] = None,
     repeat_penalty: Annotated[
         float | None, options.option("--repeat-penalty", help="Above 1: tokens that occurred become less likely.")
     ] = None,
+    presence_penalty: Annotated[
+        float | None, options.option("--presence-penalty", help="Taken from the score of tokens in the new text.")
+    ] = None,
+    frequency_penalty: Annotated[
+        float | None, options.option("--frequency-penalty", help="The same, for each time that they are there.")
+    ] = None,
+    no_repeat_ngram_size: Annotated[
+        int | None, options.option("--no-repeat-ngram-size", help="So many tokens in a row occur only once.")
+    ] = None,
+    bad_words: Annotated[
+        list[str] | None, options.option("--bad-word", help="A text never to write; may be given several times.")
+    ] = None,
+    min_tokens: Annotated[int | None, options.option("--min-tokens", help="The text does not end before.")] = None,
     seed: Annotated[int | None, options.option("--seed", help="The same seed draws the same text.")] = None,
     stop: Annotated[
         list[str] | None, options.option("--stop", help="End before this string; may be given several times.")
     ] = None,
+    echo: Annotated[bool, typer.Option("--echo", help="Print the prompt in front.")] = False,
     num_beams: Annotated[int | None, options.option("--num-beams", help="Beam search with this many.")] = None,
     truncate: options.TruncateLeft = False,
     threads: options.Threads = None,
@@ -53,7 +73,7 @@ def generate(
 
     Example: edgeformer generate my-model.gguf --prompt "Once upon a time" --max-tokens 100 --temperature 0.8
     """
-    from ..generation.options import parse_options
+    from ..tasks.job import call_options
 
     text = input_prompt(prompt)
     choices: dict[str, Any] = {
@@ -62,14 +82,22 @@ def generate(
         "top_p": top_p,
         "top_k": top_k,
         "min_p": min_p,
+        "typical_p": typical_p,
+        "top_n_sigma": top_n_sigma,
         "repeat_penalty": repeat_penalty,
+        "presence_penalty": presence_penalty,
+        "frequency_penalty": frequency_penalty,
+        "no_repeat_ngram_size": no_repeat_ngram_size,
+        "bad_words": bad_words or None,
+        "min_tokens": min_tokens,
         "seed": seed,
         "stop": stop or None,
+        "echo": echo or None,
         "num_beams": num_beams,
         "truncate": "left" if truncate else None,
     }
     with load_model(file, threads=threads, n_ctx=n_ctx, kv_type=kv_type) as model:
-        if parse_options("generate", choices, model._defaults).num_beams > 1:  # whose text is known at the end
+        if call_options(model, choices).num_beams > 1:  # whose text is known at the end
             result = model.generate(text, **choices)
             if json:
                 print_json(result)

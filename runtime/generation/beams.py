@@ -19,9 +19,10 @@ import numpy as np
 from .._kernels import core
 from ..errors import NotEnoughMemoryError
 from ..host.exact import power
+from .adjustments import Adjustments
 from .options import GenerationOptions
 from .results import FinishReason
-from .sampling import adjust_logits, best_token
+from .sampling import best_token
 
 if TYPE_CHECKING:
     from ..engine.session import CachedSequence, Session
@@ -92,6 +93,11 @@ class BeamSearch:
         """Tokens that the first step reads: of the prompt or the source."""
         return max(self.source_tokens, len(self.prompt))
 
+    @property
+    def width(self) -> int:
+        """Sequences that this search takes."""
+        return self.options.num_beams
+
     def postpone(self) -> None:
         """Give all pages back and wait for others to end; `start` begins anew."""
         self.free()
@@ -134,7 +140,7 @@ class BeamSearch:
     def _candidates(self, logits: np.ndarray) -> list[_Candidate]:
         """The 2 n best continuations of all beams, best first; of equals, the earlier beam and the lower token."""
         count = 2 * self.options.num_beams
-        adjusted = adjust_logits(logits, self._seen_by, self.options)
+        adjusted = self._adjusted(logits)
         tokens, log_probs = core.top_log_probs(adjusted, count)
         if np.isnan(log_probs).any():
             for row in adjusted:
@@ -146,8 +152,15 @@ class BeamSearch:
         found = map(_Candidate, *columns)
         return [candidate for candidate in found if candidate.log_prob > -math.inf]  # suppressed tokens are none
 
-    def _seen_by(self, index: int) -> np.ndarray:
-        return np.unique([*self.prompt, *self.beams[index].token_ids])
+    def _adjusted(self, logits: np.ndarray) -> np.ndarray:
+        adjustments = Adjustments(self.options, self.end_token_ids)
+        if adjustments.idle:
+            return logits
+        begin, rows = len(self.prompt), []
+        for row, beam in zip(logits, self.beams, strict=True):
+            history = adjustments.history().read([*self.prompt, *beam.token_ids], begin)
+            rows.append(adjustments.apply(row, history, len(beam.token_ids)))
+        return np.stack(rows)
 
     def _register(self, candidate: _Candidate, ends: bool) -> None:
         tokens = self.beams[candidate.beam].token_ids

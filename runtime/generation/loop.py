@@ -96,9 +96,18 @@ class TextRun:
     end_token_ids : frozenset of int
     tokenizer : Tokenizer or None
     index : int
-        Place in the batch.
+        Place among the texts of the call.
     prompt_tokens, truncated_tokens : int
         For `Usage`.
+    seed : int, optional
+        Of the draws; default: a fresh one.
+    echo : str
+        What is shown before the new text.
+
+    Attributes
+    ----------
+    copies : list of TextRun
+        Texts of the same prompt that begin once it is read.
     """
 
     def __init__(
@@ -112,8 +121,11 @@ class TextRun:
         index: int = 0,
         prompt_tokens: int | None = None,
         truncated_tokens: int = 0,
+        seed: int | None = None,
+        echo: str = "",
     ) -> None:
         self.index = index
+        self.copies: list[TextRun] = []
         self.prompt_tokens = len(prompt) if prompt_tokens is None else prompt_tokens
         self.truncated_tokens = truncated_tokens
         self.finish_reason: FinishReason | None = None
@@ -128,10 +140,11 @@ class TextRun:
         self._tokenizer = tokenizer
         self._stream = prime_stream(tokenizer, prompt)
         self._stop = StopStrings(options.stop)
-        self._sampler = Sampler(options, _seed_of(options, index))
+        self._sampler = Sampler(options, _fresh_seed(options) if seed is None else seed, end_token_ids)
         self._token_ids: list[int] = []
         self._logprobs: list[TokenLogprob] = []
         self._log_prob = 0.0
+        self._echo = echo
         self._shown: list[str] = []
         self._reported = 0
 
@@ -139,6 +152,11 @@ class TextRun:
     def to_read(self) -> int:
         """Tokens that the next step reads first: of the prompt or source, and of the text if it was postponed."""
         return max(self.prompt_tokens, len(self.pending))
+
+    @property
+    def width(self) -> int:
+        """Sequences that this run and its copies take."""
+        return 1 + len(self.copies)
 
     def start(self, sequence: CachedSequence) -> None:
         """Take over `sequence`, which this run will free, to run in."""
@@ -148,6 +166,14 @@ class TextRun:
         """Give the pages back and wait for others to end; `start` goes on where the text is."""
         self.free()
         self.pending, self.postponed = list(self._history), True
+
+    def begun(self) -> list[TextRun]:
+        """This run, whose prompt is read, and its copies, which from here on run in forks of its sequence."""
+        copies, self.copies = self.copies, []
+        if self.sequence is not None:
+            for copy in copies:
+                copy.start(self.sequence.fork())
+        return [self, *copies]
 
     def accept(self, logits: np.ndarray) -> GenerationChunk | None:
         """Choose the next token from `logits` (float32 [vocab]); give the chunk to show, if there is one."""
@@ -166,7 +192,7 @@ class TextRun:
             return self.finish("stop", text)
         if self.completion_tokens >= self._max_tokens:
             return self.finish("length", text)
-        return self._chunk(text) if text or self._stream is None else None
+        return self._chunk(text) if text or self._stream is None or self._echo else None
 
     def finish(self, reason: FinishReason, text: str = "") -> GenerationChunk:
         """End the text and free its pages; `text` is the last piece that may be shown, before what was held back."""
@@ -202,6 +228,7 @@ class TextRun:
 
     def _chunk(self, text: str) -> GenerationChunk:
         start, self._reported = self._reported, len(self._token_ids)
+        text, self._echo = self._echo + text, ""
         if text:
             self._shown.append(text)
         return GenerationChunk(
@@ -245,7 +272,7 @@ def run_texts(
     on_step : callable
         Called after each forward pass whose tokens are chosen.
     """
-    active = list(runs)
+    active, texts = list(runs), [text for run in runs for text in (run, *run.copies)]
     try:
         while active:
             try:
@@ -259,17 +286,15 @@ def run_texts(
                     raise
                 active.pop().postpone()
                 continue
-            chunks = [run.accept(row) for run, row in zip(active, logits, strict=True)]
+            pairs = [(run, row) for first, row in zip(active, logits, strict=True) for run in first.begun()]
+            chunks = [run.accept(row) for run, row in pairs]
             on_step()
             yield from (chunk for chunk in chunks if chunk is not None)
-            active = [run for run in active if run.finish_reason is None]
+            active = [run for run, _ in pairs if run.finish_reason is None]
     finally:
-        for run in runs:
+        for run in texts:
             run.free()
 
 
-def _seed_of(options: GenerationOptions, index: int) -> int:
-    """The seed of the text at `index`: the caller's one for all, or one each, or a fresh one."""
-    if options.seeds is None:
-        return int.from_bytes(os.urandom(8), "little") >> 1 if options.temperature > 0 else 0
-    return options.seeds[index] if len(options.seeds) > 1 else options.seeds[0]
+def _fresh_seed(options: GenerationOptions) -> int:
+    return int.from_bytes(os.urandom(8), "little") >> 1 if options.temperature > 0 else 0

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import difflib
 import inspect
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Literal, TypedDict, TypeVar
+
+import numpy as np
 
 from ..errors import InvalidOptionError, quote
 from ..text.defaults import GenerationDefaults, checked_integer, checked_real
@@ -17,6 +19,24 @@ if TYPE_CHECKING:
 __all__ = ["GenerationArguments", "GenerationOptions", "parse_options", "reject_unknown", "shows_options"]
 
 MAX_TOKENS_ALIASES = ("max_tokens", "max_new_tokens", "max_completion_tokens")
+
+REALS = {
+    "top_p": (0.0, 1.0),
+    "min_p": (0.0, 1.0),
+    "typical_p": (0.0, 1.0),
+    "top_n_sigma": (0.0, 1e6),
+    "repeat_penalty": (1e-6, 1e6),
+    "presence_penalty": (-100.0, 100.0),
+    "frequency_penalty": (-100.0, 100.0),
+    "length_penalty": (-10.0, 10.0),
+}
+INTEGERS = ("top_k", "min_tokens", "no_repeat_ngram_size")
+# Asking for one of these is asking for sampling.
+FILTERS = ("top_k", "top_p", "min_p", "typical_p", "top_n_sigma")
+# What beams cannot do: they are never sampled, and their texts are known at the end.
+NOT_FOR_BEAMS = ("temperature", *FILTERS, "seed", "stop", "logprobs", "echo")
+
+LogitsProcessor = Callable[[list[int], np.ndarray], np.ndarray]
 
 
 class GenerationArguments(TypedDict, total=False):
@@ -29,10 +49,20 @@ class GenerationArguments(TypedDict, total=False):
     top_k: int | None
     top_p: float | None
     min_p: float | None
+    typical_p: float | None
+    top_n_sigma: float | None
     repeat_penalty: float | None
+    presence_penalty: float | None
+    frequency_penalty: float | None
+    no_repeat_ngram_size: int | None
+    bad_words: Sequence[str | Sequence[int]] | None
+    logit_bias: Mapping[int, float] | None
+    logits_processor: LogitsProcessor | None
+    min_tokens: int | None
     seed: int | Sequence[int] | None
     stop: str | Sequence[str] | None
-    logprobs: int | None
+    logprobs: int | bool | None
+    echo: bool | None
     num_beams: int | None
     length_penalty: float | None
     truncate: Literal["left"] | None
@@ -57,8 +87,9 @@ def shows_options(verb: Verb) -> Verb:
 
 @dataclass(frozen=True)
 class GenerationOptions:
-    """Every choice of one call, checked and complete. `temperature` 0 means greedy; `top_k` 0, `top_p` 1 and
-    `min_p` 0 mean that the filter is off.
+    """Every choice of one call, checked and complete. `temperature` 0 means greedy; `top_k`, `min_p` and `top_n_sigma`
+    0, `top_p` and `typical_p` 1 mean that the filter is off. `min_length` counts the prompt too; `sequence_bias` is
+    what is added to the logit of a sequence's last token where the others precede it; `bad_words` are ids.
     """
 
     max_tokens: int | None = None
@@ -66,23 +97,59 @@ class GenerationOptions:
     top_k: int = 0
     top_p: float = 1.0
     min_p: float = 0.0
+    typical_p: float = 1.0
+    top_n_sigma: float = 0.0
     repeat_penalty: float = 1.0
+    presence_penalty: float = 0.0
+    frequency_penalty: float = 0.0
+    no_repeat_ngram_size: int = 0
+    bad_words: tuple[tuple[int, ...], ...] = ()
+    sequence_bias: tuple[tuple[tuple[int, ...], float], ...] = ()
+    logits_processor: LogitsProcessor | None = None
+    min_tokens: int = 0
+    min_length: int = 0
     seeds: tuple[int, ...] | None = None
     stop: tuple[str, ...] = ()
     logprobs: int | None = None
+    echo: bool = False
     num_beams: int = 1
     length_penalty: float = 1.0
     truncate: str | None = None
     suppressed_token_ids: frozenset[int] = field(default=frozenset())
+    begin_suppressed_token_ids: frozenset[int] = field(default=frozenset())
 
-    def for_streaming(self, explicit_beams: bool) -> GenerationOptions:
-        """These options for `stream=True`: beams that only the file asks for give way to one, the caller's raise."""
+    def check_ids(self, vocab_size: int) -> None:
+        """Raise `InvalidOptionError` where a bias or a bad word names a token that the model does not have."""
+        sequences = {"bad_words": self.bad_words, "logit_bias": [ids for ids, _ in self.sequence_bias]}
+        for name, listed in sequences.items():
+            for token in (token for ids in listed for token in ids):
+                if token >= vocab_size:
+                    raise InvalidOptionError(f"{name}: token id {token} is outside the vocabulary 0..{vocab_size - 1}")
+
+    def seed_of(self, prompt: int, text: int) -> int | None:
+        """The seed of a prompt's `text`-th text, or None for a fresh one. The caller gave one for all prompts or one
+        each, which is that of the first text; the others count on from there.
+        """
+        if self.seeds is None:
+            return None
+        return (self.seeds[prompt if len(self.seeds) > 1 else 0] + text) % 2**64
+
+    def without_beams(self, option: str, explicit_beams: bool) -> GenerationOptions:
+        """These options for an `option` that needs texts one token after the other: beams that only the file asks for
+        give way to one, the caller's raise `InvalidOptionError`.
+        """
         if explicit_beams and self.num_beams > 1:
-            raise InvalidOptionError("stream=True cannot be combined with num_beams > 1: its text is known at the end")
+            what = "their texts are known at the end, and the result's hypotheses lists them all"
+            raise InvalidOptionError(f"{option} cannot be combined with num_beams > 1: {what}")
         return replace(self, num_beams=1)
 
 
-def parse_options(verb: str, arguments: Mapping[str, Any], defaults: GenerationDefaults) -> GenerationOptions:
+def parse_options(
+    verb: str,
+    arguments: Mapping[str, Any],
+    defaults: GenerationDefaults,
+    spell: Callable[[str], Sequence[Sequence[int]]] | None = None,
+) -> GenerationOptions:
     """Check the keyword arguments of a generating verb and complete them from the file's defaults.
 
     Parameters
@@ -92,6 +159,8 @@ def parse_options(verb: str, arguments: Mapping[str, Any], defaults: GenerationD
     arguments : mapping
         As the caller gave them; None means "the default".
     defaults : GenerationDefaults
+    spell : callable, optional
+        Gives the token ids of a bad word, in every way that it is to be banned; without it, they must be ids.
 
     Raises
     ------
@@ -104,23 +173,26 @@ def parse_options(verb: str, arguments: Mapping[str, Any], defaults: GenerationD
     num_beams = checked_integer("num_beams", given["num_beams"], 1) if "num_beams" in given else None
     temperature = _temperature(given, defaults, num_beams)
     if num_beams is None:
-        num_beams = 1 if temperature > 0 or {"stop", "logprobs"} & given.keys() else defaults.num_beams
+        num_beams = 1 if temperature > 0 or {"stop", "logprobs", "echo"} & given.keys() else defaults.num_beams
+    chosen = {**vars(GenerationOptions()), **vars(defaults), **given}
+    numbers: dict[str, Any] = {name: checked_real(name, chosen[name], *limits) for name, limits in REALS.items()}
+    numbers |= {name: checked_integer(name, chosen[name], 0) for name in INTEGERS}
     options = GenerationOptions(
         max_tokens=_max_tokens(given),
         temperature=temperature,
-        top_k=checked_integer("top_k", given.get("top_k", defaults.top_k), 0),
-        top_p=checked_real("top_p", given.get("top_p", defaults.top_p), 0.0, 1.0),
-        min_p=checked_real("min_p", given.get("min_p", defaults.min_p), 0.0, 1.0),
-        repeat_penalty=checked_real("repeat_penalty", given.get("repeat_penalty", defaults.repeat_penalty), 1e-6),
+        **numbers,
+        bad_words=(*defaults.bad_words, *_bad_words(given.get("bad_words", ()), spell)),
+        sequence_bias=(*defaults.sequence_bias, *_logit_bias(given.get("logit_bias", {}))),
+        logits_processor=_processor(given.get("logits_processor")),
+        min_length=0 if "min_tokens" in given else defaults.min_length,
         seeds=_seeds(given.get("seed")),
         stop=_stop(given.get("stop", ())),
-        logprobs=checked_integer("logprobs", given["logprobs"], 0) if "logprobs" in given else None,
+        logprobs=_logprobs(given.get("logprobs")),
+        echo=_flag("echo", given.get("echo", False)),
         num_beams=num_beams,
-        length_penalty=checked_real(
-            "length_penalty", given.get("length_penalty", defaults.length_penalty), -10.0, 10.0
-        ),
         truncate=_choice("truncate", given.get("truncate"), ("left",)),
         suppressed_token_ids=defaults.suppressed_token_ids,
+        begin_suppressed_token_ids=defaults.begin_suppressed_token_ids,
     )
     _reject_contradictions(options, given)
     return options
@@ -138,11 +210,13 @@ def reject_unknown(verb: str, arguments: Iterable[str], known: Iterable[str]) ->
 
 def _reject_contradictions(options: GenerationOptions, given: Mapping[str, Any]) -> None:
     if options.num_beams > 1:
-        for name in ("temperature", "top_k", "top_p", "min_p", "seed", "stop", "logprobs"):
+        for name in NOT_FOR_BEAMS:
             if name in given and not (name == "temperature" and options.temperature == 0):
                 raise InvalidOptionError(f"{name} cannot be combined with num_beams={options.num_beams}")
     elif "length_penalty" in given:
         raise InvalidOptionError("length_penalty needs num_beams > 1: one hypothesis has nothing to be compared with")
+    if options.max_tokens is not None and "min_tokens" in given and options.min_tokens > options.max_tokens:
+        raise InvalidOptionError(f"min_tokens={options.min_tokens} is more than max_tokens={options.max_tokens}")
 
 
 def _temperature(given: Mapping[str, Any], defaults: GenerationDefaults, num_beams: int | None) -> float:
@@ -151,7 +225,7 @@ def _temperature(given: Mapping[str, Any], defaults: GenerationDefaults, num_bea
         return checked_real("temperature", given["temperature"], 0.0)
     if num_beams is not None and num_beams > 1:
         return 0.0
-    asked = any(name in given for name in ("top_k", "top_p", "min_p"))
+    asked = any(name in given for name in FILTERS)
     return defaults.temperature if defaults.sample or asked else 0.0
 
 
@@ -179,6 +253,51 @@ def _stop(stop: Any) -> tuple[str, ...]:
         if not isinstance(text, str) or not text:
             raise InvalidOptionError(f"stop: a str of at least one character is needed, not {quote(text)}")
     return checked
+
+
+def _logprobs(count: Any) -> int | None:
+    if isinstance(count, bool):
+        return 0 if count else None
+    return None if count is None else checked_integer("logprobs", count, 0)
+
+
+def _bad_words(words: Any, spell: Callable[[str], Sequence[Sequence[int]]] | None) -> Iterator[tuple[int, ...]]:
+    if isinstance(words, (str, bytes, Mapping)) or not isinstance(words, Iterable):
+        raise InvalidOptionError(f"bad_words: a list of texts or of lists of token ids is needed, not {quote(words)}")
+    for word in words:
+        if isinstance(word, str) and spell is None:
+            raise InvalidOptionError("bad_words: the file carries no tokenizer; lists of token ids are needed")
+        spellings = spell(word) if isinstance(word, str) and spell is not None else [word]
+        for ids in spellings:
+            yield _token_ids("bad_words", ids)
+
+
+def _logit_bias(biases: Any) -> Iterator[tuple[tuple[int, ...], float]]:
+    if not isinstance(biases, Mapping):
+        raise InvalidOptionError(f"logit_bias: a dict of token ids and numbers is needed, not {quote(biases)}")
+    for token, bias in biases.items():
+        yield (checked_integer("logit_bias", token, 0),), checked_real("logit_bias", bias, -1e6)
+
+
+def _token_ids(name: str, ids: Any) -> tuple[int, ...]:
+    if isinstance(ids, (str, bytes, Mapping)) or not isinstance(ids, Iterable):
+        raise InvalidOptionError(f"{name}: a list of token ids is needed, not {quote(ids)}")
+    checked = tuple(checked_integer(name, token, 0) for token in ids)
+    if not checked:
+        raise InvalidOptionError(f"{name}: a text of no tokens cannot be banned")
+    return checked
+
+
+def _processor(processor: Any) -> LogitsProcessor | None:
+    if processor is not None and not callable(processor):
+        raise InvalidOptionError(f"logits_processor: a function of ids and logits is needed, not {quote(processor)}")
+    return processor
+
+
+def _flag(name: str, value: Any) -> bool:
+    if not isinstance(value, (bool, np.bool_)):
+        raise InvalidOptionError(f"{name}: True or False is needed, not {quote(value)}")
+    return bool(value)
 
 
 def _choice(name: str, value: Any, choices: tuple[str, ...]) -> str | None:

@@ -133,7 +133,8 @@ class GenerationResult(Record):
     Attributes
     ----------
     text : str
-        The new text alone, without the prompt; cut before a stop string. Empty if the file carries no tokenizer.
+        The new text alone, without the prompt unless `echo` asked for it; cut before a stop string. Empty if the file
+        carries no tokenizer.
     token_ids : list of int
         The new tokens, without the prompt and without the end token. Where a stop string ended the text, they include
         the tokens that completed it.
@@ -173,7 +174,8 @@ class GenerationResult(Record):
 class GenerationChunk(Record):
     """A piece of a stream: whole characters only, and never a part of a stop string.
 
-    `index` tells the prompts of a batch apart; `token_ids` are the tokens since the chunk before; `finish_reason` is
+    `index` tells the texts apart: the place of the prompt in a batch, with `n` texts of each, that place times `n` and
+    the place among those; `token_ids` are the tokens since the chunk before; `finish_reason` is
     set on the last chunk of a text, whose `text` may be empty.
     """
 

@@ -8,17 +8,18 @@ of the model take two milliseconds: so only those are sorted that can be drawn.
 from __future__ import annotations
 
 import math
-from array import array
-from collections.abc import Callable, Sequence
+from collections.abc import Iterable, Sequence
 from typing import Literal
 
 import numpy as np
 
 from .._kernels import core
 from ..errors import NumericError
+from ..host.exact import ordered_sum
+from .adjustments import Adjustments
 from .options import GenerationOptions
 
-__all__ = ["Sampler", "SeenTokens", "adjust_logits", "best_token", "log_probs_of", "uniform"]
+__all__ = ["Sampler", "best_token", "log_probs_of", "uniform"]
 
 # Tokens that weigh less than the first of these, the best weighing 1, are sorted only where those above do not make up
 # the nucleus; those below the second only where that does not do either, or too many are above to be kept apart.
@@ -64,50 +65,6 @@ def log_probs_of(logits: np.ndarray, tokens: np.ndarray) -> np.ndarray:
     return (logits[tokens] - largest) - log_sum
 
 
-class SeenTokens:
-    """The distinct tokens of a text that grows at its end."""
-
-    def __init__(self) -> None:
-        self._known: set[int] = set()
-        self._ids = array("q")
-        self._length = 0
-
-    def of(self, history: Sequence[int]) -> np.ndarray:
-        """Distinct tokens of `history`, int64, which begins with the one of the call before; only its end is read."""
-        for token in history[self._length :]:
-            if token not in self._known:
-                self._known.add(token)
-                self._ids.append(token)
-        self._length = len(history)
-        return np.array(self._ids)
-
-
-def adjust_logits(rows: np.ndarray, seen: Callable[[int], np.ndarray], options: GenerationOptions) -> np.ndarray:
-    """Apply the suppressed tokens and the repetition penalty (Keskar et al., "CTRL", 2019, section 4.1).
-
-    Parameters
-    ----------
-    rows : ndarray, float32 [texts, vocab]
-        Not changed; given back where there is nothing to apply.
-    seen : callable
-        Gives every token in the context of a text, prompt included, once (int64): those that the penalty makes less
-        likely.
-    options : GenerationOptions
-    """
-    if options.repeat_penalty == 1.0 and not options.suppressed_token_ids:
-        return rows
-    adjusted = rows.copy()
-    if options.repeat_penalty != 1.0:
-        penalty = np.float32(options.repeat_penalty)
-        for index, row in enumerate(adjusted):
-            tokens = seen(index)
-            values = row[tokens]
-            row[tokens] = np.where(values > 0, values / penalty, values * penalty)
-    suppressed = [token for token in options.suppressed_token_ids if token < adjusted.shape[1]]
-    adjusted[:, suppressed] = -np.inf
-    return adjusted
-
-
 def _descending(weights: np.ndarray) -> np.ndarray:
     """The weights, greatest first."""
     negative = np.negative(weights)
@@ -129,20 +86,24 @@ def _nth_index(values: np.ndarray, descending: np.ndarray, place: int) -> int:
 class Sampler:
     """Chooses the tokens of one text.
 
-    The filters apply in the order of transformers, whose `generation_config.json` gives the defaults: repetition
-    penalty, temperature, top-k, top-p, min-p. Of equally likely tokens the lower id comes first.
+    After the adjustments come temperature and the filters, in the order of transformers: top-n-sigma (which it does not
+    have; the temperature does not matter to it), top-k, top-p, min-p, typical. Each works on what those before it left.
+    Of equally likely tokens the lower id comes first.
 
     Parameters
     ----------
     options : GenerationOptions
     seed : int
         Stream of random numbers; unused when greedy.
+    end_token_ids : collection of int
+        Tokens that end the text.
     """
 
-    def __init__(self, options: GenerationOptions, seed: int) -> None:
+    def __init__(self, options: GenerationOptions, seed: int, end_token_ids: Iterable[int] = ()) -> None:
         self.seed = seed
         self._options = options
-        self._seen = SeenTokens()
+        self._adjustments = Adjustments(options, end_token_ids)
+        self._history = self._adjustments.history()
         # A temperature that float32 cannot tell from zero, denormals being zero to the kernels, is zero.
         temperature = np.float32(options.temperature)
         self._temperature = float(temperature) if temperature >= np.finfo(np.float32).tiny else 0.0
@@ -162,13 +123,21 @@ class Sampler:
         ------
         NumericError
             If a logit is NaN or the best is infinite.
+        InvalidOptionError
+            If the options leave no token.
         """
-        options = self._options
-        adjusted = adjust_logits(logits[None], lambda _: self._seen.of(history), options)[0]
+        options, adjusted = self._options, logits
+        if not self._adjustments.idle:
+            self._history.read(history, max(len(history) - step, 0))
+            adjusted = self._adjustments.apply(logits, self._history, step)
         best = best_token(adjusted)
         if self._temperature == 0:
             return best
         number, largest = uniform(self.seed, step), float(adjusted[best])
+        if options.top_n_sigma > 0.0:
+            adjusted = _within_sigmas(adjusted, largest, options.top_n_sigma)
+        if options.typical_p < 1.0:
+            return self._draw_typical(adjusted, largest, number)
         if options.top_k:
             tokens = core.top(adjusted, options.top_k)
             weights, _ = core.weigh(adjusted[tokens], largest, self._temperature)
@@ -179,6 +148,11 @@ class Sampler:
 
     def _place(self, weights: np.ndarray, total: float, number: float) -> int:
         """The place drawn by `number` among what top-p and min-p leave of descending `weights` whose sum is `total`."""
+        count, kept = self._kept(weights, total)
+        return core.reach(weights[:count], _target(number, kept))[0]
+
+    def _kept(self, weights: np.ndarray, total: float) -> tuple[int, float]:
+        """How many of descending `weights` whose sum is `total` top-p and min-p leave, and the sum of those."""
         options = self._options
         count, kept = len(weights), total
         if options.top_p < 1.0:
@@ -187,7 +161,27 @@ class Sampler:
         if options.min_p > 0.0 and weights[count - 1] < np.float32(options.min_p):  # the best weighs 1
             count = _count_above(weights[:count], np.float32(options.min_p), "left")
             kept = core.reach(weights[:count], math.inf)[1]
-        return core.reach(weights[:count], _target(number, kept))[0]
+        return count, kept
+
+    def _draw_typical(self, logits: np.ndarray, largest: float, number: float) -> int:
+        """The token drawn by `number` from what all filters leave, the typical ones last (Meister et al., "Locally
+        Typical Sampling", 2023).
+
+        A token is the more typical, the nearer its log probability is to the mean of all. The logarithm of the sum of
+        the weights is in both and cancels, so that none is needed.
+        """
+        tokens = core.top(logits, self._options.top_k or len(logits))
+        weights = core.weigh(logits[tokens], largest, self._temperature)[0]
+        count, total = self._kept(weights, core.reach(weights, math.inf)[1])
+        count = _count_above(weights[:count], np.float32(0.0), "right")
+        tokens, weights = tokens[:count], weights[:count]
+        exponents = (logits[tokens].astype(np.float64) - largest) / self._temperature
+        distances = np.abs(exponents - ordered_sum(weights * exponents) / total)
+        order = np.argsort(distances, kind="stable")
+        last, _ = core.reach(weights[order], self._options.typical_p * total)
+        typical = distances <= distances[order[min(last, count - 1)]]
+        tokens, weights = tokens[typical], weights[typical]
+        return int(tokens[core.reach(weights, _target(number, core.reach(weights, math.inf)[1]))[0]])
 
     def _draw_nucleus(self, logits: np.ndarray, largest: float, number: float) -> int:
         """The token drawn by `number` from what top-p and min-p leave of all."""
@@ -215,6 +209,16 @@ class Sampler:
         index, _ = core.reach(inside, target, float(totals[chunk - 1]) if chunk else 0.0)
         # The chunk's sum was added in another order, so that its last weight may be missed by a rounding error.
         return begin + (index if index < len(inside) else int(np.flatnonzero(inside)[-1]))
+
+
+def _within_sigmas(logits: np.ndarray, largest: float, count: float) -> np.ndarray:
+    """`logits` with -inf where they are more than `count` standard deviations below the `largest` (Tang et al.,
+    "Top-n-sigma: Not All Logits Are You Need", 2024); what is banned does not count in the deviation.
+    """
+    values = logits[logits > -np.inf].astype(np.float64)
+    differences = values - ordered_sum(values) / len(values)
+    deviation = math.sqrt(ordered_sum(differences * differences) / len(values))
+    return np.where(logits >= largest - count * deviation, logits, np.float32(-np.inf))
 
 
 def _target(number: float, total: float) -> float:

@@ -26,8 +26,9 @@ def _words(text: str) -> frozenset[str]:
 
 HONOURED = _words(
     """
-    do_sample temperature top_k top_p min_p repetition_penalty num_beams length_penalty bos_token_id eos_token_id
-    forced_bos_token_id suppress_tokens bad_words_ids
+    do_sample temperature top_k top_p min_p typical_p repetition_penalty no_repeat_ngram_size bad_words_ids
+    sequence_bias min_length min_new_tokens suppress_tokens begin_suppress_tokens num_beams length_penalty bos_token_id
+    eos_token_id forced_bos_token_id
     """
 )
 # Lengths are the caller's (see `GenerationDefaults`); the decoder's start token has a key of its own in the file; beam
@@ -43,14 +44,14 @@ HARMLESS = _words(
     max_matching_ngram_size speculation_type
     """
 )
-# What else transformers knows and edgeformer does not do, by the number that has no effect; null, false and what is
-# empty never have one. Any other key is unknown.
+# What else transformers knows, most of which edgeformer does not do, by the number that has no effect; null, false and
+# what is empty never have one. Any other key is unknown.
 WITHOUT_EFFECT: Mapping[str, int | None] = {
     **dict.fromkeys(("no_repeat_ngram_size", "encoder_no_repeat_ngram_size", "min_length", "min_new_tokens"), 0),
     **dict.fromkeys(("penalty_alpha", "epsilon_cutoff", "eta_cutoff", "diversity_penalty"), 0),
     **dict.fromkeys(("num_beam_groups", "num_return_sequences", "typical_p", "guidance_scale"), 1),
     "encoder_repetition_penalty": 1,
-    **dict.fromkeys(("begin_suppress_tokens", "force_words_ids", "forced_decoder_ids", "sequence_bias")),
+    **dict.fromkeys(("force_words_ids", "forced_decoder_ids")),
     **dict.fromkeys(("forced_eos_token_id", "exponential_decay_length_penalty", "constraints", "dola_layers")),
     **dict.fromkeys(("stop_strings", "max_time", "top_h", "watermarking_config", "renormalize_logits")),
     "token_healing": None,
@@ -75,8 +76,14 @@ class GenerationDefaults:
         What an encoder-decoder's decoder is given after its start token (a language, for some translation models).
     end_token_ids : frozenset of int
         Tokens that end a text, besides those of the tokenizer.
-    suppressed_token_ids : frozenset of int
-        Tokens that are never generated (``suppress_tokens`` and the one-token ``bad_words_ids``).
+    suppressed_token_ids, begin_suppressed_token_ids : frozenset of int
+        Tokens that are never generated, and those that do not come first.
+    bad_words : tuple of tuples of int
+        Sequences that are never completed (``bad_words_ids``).
+    sequence_bias : tuple of (tuple of int, float)
+        What is added to the logit of a sequence's last token where the others precede it.
+    min_tokens, min_length : int
+        No end token comes before so many new ones (``min_new_tokens``), or so many with the prompt.
     unsupported : tuple of str
         Keys that are set in the file and not honoured.
     """
@@ -86,13 +93,20 @@ class GenerationDefaults:
     top_k: int = 0
     top_p: float = 1.0
     min_p: float = 0.0
+    typical_p: float = 1.0
     repeat_penalty: float = 1.0
+    no_repeat_ngram_size: int = 0
+    min_tokens: int = 0
+    min_length: int = 0
     num_beams: int = 1
     length_penalty: float = 1.0
     bos_token_id: int | None = None
     forced_bos_token_id: int | None = None
     end_token_ids: frozenset[int] = frozenset()
     suppressed_token_ids: frozenset[int] = frozenset()
+    begin_suppressed_token_ids: frozenset[int] = frozenset()
+    bad_words: tuple[tuple[int, ...], ...] = ()
+    sequence_bias: tuple[tuple[tuple[int, ...], float], ...] = ()
     unsupported: tuple[str, ...] = ()
 
     @classmethod
@@ -152,7 +166,10 @@ class GenerationDefaults:
             ("bos_token_id", {self.bos_token_id}),
             ("forced_bos_token_id", {self.forced_bos_token_id}),
             ("eos_token_id", self.end_token_ids),
-            ("suppress_tokens, bad_words_ids", self.suppressed_token_ids),
+            ("suppress_tokens", self.suppressed_token_ids),
+            ("begin_suppress_tokens", self.begin_suppressed_token_ids),
+            ("bad_words_ids", {token for words in self.bad_words for token in words}),
+            ("sequence_bias", {token for words, _ in self.sequence_bias for token in words}),
         ):
             for token in tokens:
                 if token is not None and token >= vocab_size:
@@ -164,31 +181,39 @@ class GenerationDefaults:
             value = config.get(name)
             return default if value is None else value
 
-        if not all(isinstance(words, list) for words in get("bad_words_ids", [])):
-            raise InvalidOptionError("bad_words_ids: a list of lists of ids is needed")
-        bad_words = [words[0] for words in get("bad_words_ids", []) if len(words) == 1]
-        long_bad_words = len(bad_words) < len(get("bad_words_ids", []))
         return cls(
             sample=bool(get("do_sample", False)),
             temperature=checked_real("temperature", get("temperature", 1.0), 0.0),
             top_k=checked_integer("top_k", get("top_k", 0), 0),
             top_p=checked_real("top_p", get("top_p", 1.0), 0.0, 1.0),
             min_p=checked_real("min_p", get("min_p", 0.0), 0.0, 1.0),
+            typical_p=checked_real("typical_p", get("typical_p", 1.0), 0.0, 1.0),
             repeat_penalty=checked_real("repetition_penalty", get("repetition_penalty", 1.0), 1e-6),
+            no_repeat_ngram_size=checked_integer("no_repeat_ngram_size", get("no_repeat_ngram_size", 0), 0),
+            min_tokens=checked_integer("min_new_tokens", get("min_new_tokens", 0), 0),
+            min_length=checked_integer("min_length", get("min_length", 0), 0),
             num_beams=checked_integer("num_beams", get("num_beams", 1), 1),
             length_penalty=checked_real("length_penalty", get("length_penalty", 1.0), -10.0, 10.0),
             bos_token_id=_optional_id("bos_token_id", get("bos_token_id", None)),
             forced_bos_token_id=_optional_id("forced_bos_token_id", get("forced_bos_token_id", None)),
             end_token_ids=_ids("eos_token_id", get("eos_token_id", [])),
-            suppressed_token_ids=_ids("suppress_tokens", get("suppress_tokens", [])) | _ids("bad_words_ids", bad_words),
-            unsupported=(*_not_honoured(config), *(["bad_words_ids"] if long_bad_words else [])),
+            suppressed_token_ids=_ids("suppress_tokens", get("suppress_tokens", [])),
+            begin_suppressed_token_ids=_ids("begin_suppress_tokens", get("begin_suppress_tokens", [])),
+            bad_words=tuple(_sequence("bad_words_ids", words) for words in _listed("bad_words_ids", config)),
+            sequence_bias=tuple(map(_biased, _listed("sequence_bias", config))),
+            unsupported=tuple(_not_honoured(config)),
         )
 
 
 def settings_of_config(config: Mapping[str, Any]) -> dict[str, Any]:
     """The keys of generation in a `config.json` that have an effect, for folders without `generation_config.json`."""
     named = set(_not_honoured({key: config[key] for key in config.keys() & GENERATION_KEYS}))
-    return {key: value for key, value in config.items() if value is not None and key in HONOURED | named}
+    without = WITHOUT_EFFECT
+    return {
+        key: value
+        for key, value in config.items()
+        if value is not None and key in HONOURED | named and not (key in without and value == without[key])
+    }
 
 
 def _not_honoured(config: Mapping[str, Any]) -> list[str]:
@@ -231,6 +256,26 @@ def _ids(name: str, value: Any) -> frozenset[int]:
     values = value if isinstance(value, list) else [value]
     # transformers writes -1 for "none" in some files.
     return frozenset(checked_integer(name, item, -1) for item in values) - {-1}
+
+
+def _listed(name: str, config: Mapping[str, Any]) -> list[Any]:
+    """The list under a key that may be missing or null."""
+    value = config.get(name)
+    if value is not None and not isinstance(value, list):
+        raise InvalidOptionError(f"{name}: a list is needed, not {quote(value)}")
+    return value or []
+
+
+def _sequence(name: str, value: Any) -> tuple[int, ...]:
+    if not isinstance(value, list) or not value:
+        raise InvalidOptionError(f"{name}: lists of ids are needed, not {quote(value)}")
+    return tuple(checked_integer(name, item, 0) for item in value)
+
+
+def _biased(value: Any) -> tuple[tuple[int, ...], float]:
+    if not isinstance(value, list) or len(value) != 2:
+        raise InvalidOptionError(f"sequence_bias: pairs of ids and a number are needed, not {quote(value)}")
+    return _sequence("sequence_bias", value[0]), checked_real("sequence_bias", value[1], -1e6)
 
 
 def _optional_id(name: str, value: Any) -> int | None:

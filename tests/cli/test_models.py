@@ -182,6 +182,14 @@ def test_bad_stdin_is_an_error(
     assert part in capsys.readouterr().err
 
 
+def test_generate_bans_words_and_prints_the_prompt(llama: str, capsys: pytest.CaptureFixture[str]) -> None:
+    arguments = ["generate", llama, "--prompt", "Once upon a", "--max-tokens", "4"]
+    plain = run(capsys, *arguments)
+    first = plain.split()[0]
+    assert first not in run(capsys, *arguments, "--bad-word", first)
+    assert run(capsys, *arguments, "--echo") == "Once upon a" + plain
+
+
 def test_generate_prints_the_new_text_alone(llama: str, capsys: pytest.CaptureFixture[str]) -> None:
     with edgeformer.load(llama) as model:
         expected = model.generate("Once upon a time", max_tokens=12).text

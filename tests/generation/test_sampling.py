@@ -10,7 +10,7 @@ import pytest
 from edgeformer._kernels import core
 from edgeformer.errors import NumericError
 from edgeformer.generation.options import GenerationOptions
-from edgeformer.generation.sampling import Sampler, SeenTokens, adjust_logits, best_token, log_probs_of, uniform
+from edgeformer.generation.sampling import Sampler, best_token, log_probs_of, uniform
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -166,22 +166,6 @@ def test_a_seed_gives_these_tokens_for_ever():
     assert [sampler.choose(logits, [], step) for step in range(12)] == [22, 53, 61, 24, 5, 24, 50, 31, 24, 31, 59, 50]
 
 
-def test_repeat_penalty_is_that_of_ctrl():
-    logits = np.array([[2.0, -2.0, 1.0, 0.0], [2.0, -2.0, 1.0, 0.0]], np.float32)
-    seen = [np.array([0, 1, 3]), np.array([2])]
-    adjusted = adjust_logits(logits, lambda index: seen[index], GenerationOptions(repeat_penalty=2.0))
-    assert adjusted.tolist() == [[1.0, -4.0, 1.0, 0.0], [2.0, -2.0, 0.5, 0.0]]
-    assert logits.tolist() == [[2.0, -2.0, 1.0, 0.0]] * 2
-
-
-def test_seen_tokens_are_those_of_the_whole_history():
-    seen, history = SeenTokens(), [3, 3, 0]
-    assert sorted(seen.of(history)) == [0, 3]
-    for token in (0, 5, 5, 1):
-        history.append(token)
-        assert sorted(seen.of(history)) == sorted(set(history))
-
-
 def test_the_penalty_follows_a_text_as_it_grows():
     logits = np.array([3.0, 2.9, 2.8, -1.0], np.float32)
     sampler, history = Sampler(GenerationOptions(repeat_penalty=1.5), 0), [3]
@@ -202,3 +186,45 @@ def test_suppressed_tokens_are_never_chosen():
     options = GenerationOptions(temperature=1.0, suppressed_token_ids=frozenset([0, 99]))
     assert 0 not in drawn_tokens(logits, options)
     assert Sampler(GenerationOptions(suppressed_token_ids=frozenset([0])), 0).choose(logits, [], 0) == 1
+
+
+def test_top_n_sigma_leaves_what_is_near_the_best_in_standard_deviations():
+    for seed in range(10):
+        logits = np.random.default_rng(seed).normal(0, 2, 3000).astype(np.float32)
+        logits[:50] = -np.inf  # banned: not part of the deviation
+        exact = logits[50:].astype(np.float64)
+        kept = 50 + np.flatnonzero(exact >= exact.max() - 1.0 * exact.std())
+        options = GenerationOptions(temperature=2.5, top_n_sigma=1.0)
+        drawn = set(drawn_tokens(logits, options, 2000))
+        assert drawn <= set(kept.tolist()) and len(drawn) > len(kept) / 2
+
+
+def test_top_n_sigma_of_equal_logits_leaves_all():
+    logits = np.full(40, 3.25, np.float32)
+    assert set(drawn_tokens(logits, GenerationOptions(temperature=1.0, top_n_sigma=0.5), 1000)) == set(range(40))
+
+
+def test_typical_draws_have_the_probabilities_of_what_is_left():
+    probabilities = np.array([0.4, 0.2, 0.15, 0.15, 0.1])
+    logits = np.log(probabilities).astype(np.float32)
+    # The entropy is 1.49; surprisals differ from it by 0.57, 0.12, 0.41, 0.41 and 0.82: tokens 1, 2, 3 make 0.5.
+    drawn = drawn_tokens(logits, GenerationOptions(temperature=1.0, typical_p=0.4), 3000)
+    counts, expected = np.bincount(drawn, minlength=5), 3000 * np.array([0, 0.4, 0.3, 0.3, 0])
+    assert counts[0] == counts[4] == 0
+    assert np.sum((counts - expected)[1:4] ** 2 / expected[1:4]) < 13.8  # chi-square, 2 degrees, p about 0.001
+
+
+@pytest.mark.parametrize("options", [{"typical_p": 0.9}, {"top_n_sigma": 1.5}, {"typical_p": 0.5, "top_k": 7}])
+def test_the_greatest_number_draws_a_token_that_the_new_filters_leave(options, monkeypatch):
+    monkeypatch.setattr("edgeformer.generation.sampling.uniform", lambda seed, counter: 1 - 2.0**-53)
+    for seed in range(20):
+        logits = np.random.default_rng(seed).normal(0, 1, 3000).astype(np.float32)
+        logits[1000:] = -np.inf
+        assert Sampler(GenerationOptions(temperature=1.0, **options), 0).choose(logits, [], 0) < 1000
+
+
+def test_the_new_filters_give_these_tokens_for_ever():
+    logits = (np.arange(64, dtype=np.float32) * 7 % 13) / 4
+    options = GenerationOptions(temperature=0.9, typical_p=0.6, top_n_sigma=2.0, min_p=0.02)
+    sampler = Sampler(options, seed=42)
+    assert [sampler.choose(logits, [], step) for step in range(12)] == [9, 29, 48, 24, 33, 24, 50, 59, 24, 59, 20, 37]

@@ -199,7 +199,7 @@ def test_broken_defaults_are_a_fault_of_the_file(config):
         ({"stop": ""}, "stop"),
         ({"stop": 3}, "stop"),
         ({"logprobs": -1}, "logprobs"),
-        ({"logprobs": True}, "logprobs"),
+        ({"logprobs": 1.5}, "logprobs"),
         ({"num_beams": 0}, "num_beams"),
         ({"num_beams": 2, "temperature": 0.5}, "temperature"),
         ({"num_beams": 2, "stop": "x"}, "stop"),

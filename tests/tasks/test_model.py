@@ -345,9 +345,9 @@ def test_loading_tells_the_logger_and_nobody_else(llama, caplog, capfd):
 
 
 def test_defaults_that_are_not_honoured_are_told(caplog):
-    metadata = byte_metadata(**{"general.generation.json": '{"no_repeat_ngram_size": 3}'})
+    metadata = byte_metadata(**{"general.generation.json": '{"encoder_no_repeat_ngram_size": 3}'})
     model_of(FakeSession(says("ab"), metadata=metadata))
-    assert "no_repeat_ngram_size" in caplog.text
+    assert "encoder_no_repeat_ngram_size" in caplog.text
 
 
 def test_loading_reports_its_progress(tmp_path: Path):

@@ -20,8 +20,8 @@ def defaults(config: dict[str, Any] | None = None, **metadata: Any) -> Generatio
 @pytest.mark.parametrize(
     ("config", "named"),
     [
-        ({"min_new_tokens": 1}, ["min_new_tokens"]),  # an end token may not come first
-        ({"no_repeat_ngram_size": 1}, ["no_repeat_ngram_size"]),  # no token twice
+        ({"min_new_tokens": 1, "no_repeat_ngram_size": 1, "begin_suppress_tokens": [4]}, []),
+        ({"encoder_no_repeat_ngram_size": 1}, ["encoder_no_repeat_ngram_size"]),
         ({"no_repeat_ngram_size": 0, "typical_p": 1.0, "num_beam_groups": 1, "min_length": 0}, []),
         ({"forced_eos_token_id": 2, "renormalize_logits": True}, ["forced_eos_token_id", "renormalize_logits"]),
         ({"exponential_decay_length_penalty": [3, 1.1]}, ["exponential_decay_length_penalty"]),
@@ -31,7 +31,7 @@ def defaults(config: dict[str, Any] | None = None, **metadata: Any) -> Generatio
         ({"a_key_of_tomorrow": 0.5}, ["a_key_of_tomorrow"]),
         ({"a_key_of_tomorrow": None}, []),
         ({"max_length": 448, "use_cache": True, "pad_token_id": 3, "transformers_version": "5.0"}, []),
-        ({"bad_words_ids": [[1], [2, 3]]}, ["bad_words_ids"]),
+        ({"bad_words_ids": [[1], [2, 3]], "sequence_bias": [[[1, 2], 0.5]], "min_length": 3}, []),
     ],
 )  # fmt: skip
 def test_every_key_is_honoured_harmless_or_named(config: dict[str, Any], named: list[str]) -> None:
@@ -64,3 +64,24 @@ def test_settings_in_a_config_are_those_with_an_effect() -> None:
 def test_an_integer_beyond_float64_is_an_option_out_of_range() -> None:
     with pytest.raises(InvalidOptionError, match="temperature"):
         checked_real("temperature", 10**400, 0.0)
+
+
+@pytest.mark.parametrize(
+    ("config", "message"),
+    [
+        ({"bad_words_ids": [[1], 2]}, "bad_words_ids: lists of ids"),
+        ({"bad_words_ids": [[]]}, "bad_words_ids: lists of ids"),
+        ({"bad_words_ids": [[1, 50]]}, "bad_words_ids: token id 50 is outside"),
+        ({"sequence_bias": [[[1, 50], 1.0]]}, "sequence_bias: token id 50 is outside"),
+        ({"sequence_bias": {"1": 2}}, "sequence_bias: a list is needed"),
+        ({"sequence_bias": [[[1]]]}, "sequence_bias: pairs"),
+        ({"sequence_bias": [[[1], "much"]]}, "sequence_bias: a number"),
+        ({"begin_suppress_tokens": [50]}, "begin_suppress_tokens: token id 50"),
+        ({"typical_p": 1.5}, "typical_p: from 0 to 1"),
+        ({"no_repeat_ngram_size": -1}, "no_repeat_ngram_size: from 0"),
+        ({"min_length": "long"}, "min_length: an integer"),
+    ],
+)
+def test_settings_that_make_no_sense_are_named(config: dict[str, Any], message: str) -> None:
+    with pytest.raises(ModelFormatError, match=message):
+        defaults(config)
