@@ -39,7 +39,7 @@ def plan(source: Source) -> Plan:
     num_groups = metadata["layer_group_count"] = read_groups(config, metadata["block_count"], is_albert)
     vocab_size, num_types = config.count("vocab_size"), config.count("type_vocab_size", 2)
     stored = config.count("max_position_embeddings", 512)
-    vocabularies, notes = text_side(source, metadata, vocab_size, num_types, stored)
+    vocabularies, notes = text_side(source, tensors, metadata, vocab_size, num_types, stored)
     prefix = prefix_of(tensors, "albert.", "electra.")
     positions = (metadata["context_length"], 0, stored)
     plan_rows(tensors, embedding_rows(f"{prefix}embeddings", columns, vocab_size, num_types, positions))

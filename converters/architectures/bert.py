@@ -1,6 +1,7 @@
-"""BERT and those with its graph, to llama.cpp's keys and tensor names: RoBERTa, XLM-RoBERTa, CamemBERT, DistilBERT.
+"""BERT and those with its graph, and their heads: RoBERTa, XLM-RoBERTa, CamemBERT, DistilBERT.
 
-The RoBERTas count positions from their padding token's id + 1 on; the file has the rows from there on alone.
+Keys and tensor names are llama.cpp's. The RoBERTas count positions from their padding token's id + 1 on; the file has
+the rows from there on alone.
 """
 
 from __future__ import annotations
@@ -8,6 +9,7 @@ from __future__ import annotations
 from .encoder_parts import (
     BERT,
     DISTILBERT,
+    EncoderNames,
     embedding_rows,
     encoder_metadata,
     layer_rows,
@@ -15,13 +17,13 @@ from .encoder_parts import (
     refuse_decoders,
     text_side,
 )
+from .heads import Head, bert_heads, distilbert_heads, plan_task_head, roberta_heads
 from .huggingface import HARMLESS, Config, Plan, Source, TensorPlan
 from .parts import plan_rows
 
 __all__ = ["plan"]
 
 _ROBERTAS = {"roberta": "Roberta", "xlm-roberta": "XLMRoberta", "camembert": "Camembert"}
-_HEADS = ("pooler.*", "cls.*", "lm_head.*", "vocab_*")
 
 
 def plan(source: Source) -> Plan:
@@ -42,7 +44,7 @@ def plan(source: Source) -> Plan:
     num_types = 0 if names is DISTILBERT else config.count("type_vocab_size", 2)
     vocab_size = config.count("vocab_size")
     refuse_decoders(config)
-    vocabularies, notes = text_side(source, metadata, vocab_size, num_types, stored - first)
+    vocabularies, notes = text_side(source, tensors, metadata, vocab_size, num_types, stored - first)
     prefix = prefix_of(tensors, "bert.", "roberta.", "distilbert.")
     width, hidden_width = metadata["embedding_length"], metadata["feed_forward_length"]
     positions = (metadata["context_length"], first, stored)
@@ -50,14 +52,20 @@ def plan(source: Source) -> Plan:
     layers = layer_rows("blk.{}", f"{prefix}{names.layer}", names.parts, width, hidden_width)
     plan_rows(tensors, layers, metadata["block_count"])
     tensors.ignore(f"{prefix}embeddings.position_ids")  # the numbers 0, 1, 2, ...
-    left_out = tensors.ignore(f"{prefix}pooler.*", *_HEADS)
-    if left_out:
-        notes.append(f"left out, for embeddings do not need them: {', '.join(left_out)}")
+    heads = heads_of(config, names, prefix, metadata["activation"])
+    notes += plan_task_head(source, tensors, metadata, heads, f"{prefix}pooler.*", "cls.seq_relationship.*")
     if metadata["activation"] == "relu":
         notes.append("llama.cpp computes GELU for this architecture, and the model has ReLU: its results differ")
     # only a head would use the first two; sinusoidal positions are stored as learned ones are
     config.finish(HARMLESS | {"tie_word_embeddings", "tie_weights_", "sinusoidal_pos_embds"})
     return Plan(metadata, tensors.finish(), vocabularies, notes)
+
+
+def heads_of(config: Config, names: EncoderNames, prefix: str, activation: str) -> dict[str, Head]:
+    """Where the family has its heads."""
+    if names is DISTILBERT:
+        return distilbert_heads(activation)
+    return roberta_heads() if is_one_of(config, _ROBERTAS) else bert_heads(prefix, activation)
 
 
 def is_one_of(config: Config, families: dict[str, str]) -> bool:

@@ -112,13 +112,20 @@ def prefix_of(tensors: TensorPlan, *prefixes: str) -> str:
 
 
 def text_side(
-    source: Source, metadata: dict[str, Any], vocab_size: int, num_types: int, num_positions: int
+    source: Source,
+    tensors: TensorPlan,
+    metadata: dict[str, Any],
+    vocab_size: int,
+    num_types: int,
+    num_positions: int,
 ) -> tuple[dict[str, Vocabulary], list[str]]:
-    """The vocabulary, and what sentence-transformers' files add to `metadata`; with what is to be said to the user."""
+    """The vocabulary, and what sentence-transformers' files add to `metadata` and `tensors`; with what is to be said to
+    the user.
+    """
     vocabularies = vocabulary_of(source, metadata, vocab_size)
     vocabulary = vocabularies["tokenizer.ggml."]
     vocabulary.counts["token_type_count"] = max(num_types, 1)  # llama.cpp asks for one
-    notes = sentence_settings(source, metadata, num_positions)
+    notes = sentence_settings(source, tensors, metadata, num_positions)
     check_case(source, vocabulary)
     return vocabularies, notes
 

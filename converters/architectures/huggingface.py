@@ -175,6 +175,13 @@ class Source:
     config: Config
     checkpoint: Checkpoint
 
+    @property
+    def task(self) -> str:
+        """What the checkpoint's class has on top of the model: the end of its name, "ForMaskedLM"; empty: nothing."""
+        names = [str(name) for name in self.config.get("architectures", list, [])]
+        found = [match[0] for name in names if (match := re.search(r"For[A-Z]\w+$", name))]
+        return found[0] if found else ""
+
     def json(self, name: str) -> Any:
         """A JSON file of the folder, None where there is none."""
         path = self.folder / name
@@ -306,8 +313,9 @@ class TensorPlan:
         return digests[0] == digests[1]
 
     def ignore(self, *patterns: str) -> list[str]:
-        """Leave out tensors that the model does without; returns their names."""
-        names = sorted(name for name in self._names if any(fnmatch.fnmatchcase(name, p) for p in patterns))
+        """Leave out tensors that the model does without and that nothing has taken; returns their names."""
+        free = self._names - self._used
+        names = sorted(name for name in free if any(fnmatch.fnmatchcase(name, p) for p in patterns))
         self._used.update(names)
         return names
 

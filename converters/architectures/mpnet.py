@@ -29,7 +29,7 @@ def plan(source: Source) -> Plan:
     vocab_size, stored = config.count("vocab_size"), config.count("max_position_embeddings", 512)
     if stored <= FIRST:
         raise config.fail("max_position_embeddings", f"leaves no position behind the first {FIRST} rows")
-    vocabularies, notes = text_side(source, metadata, vocab_size, 0, stored - FIRST)
+    vocabularies, notes = text_side(source, tensors, metadata, vocab_size, 0, stored - FIRST)
     prefix = prefix_of(tensors, "mpnet.")
     width, num_heads = metadata["embedding_length"], metadata["attention.head_count"]
     positions = (metadata["context_length"], FIRST, stored)

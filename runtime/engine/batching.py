@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from itertools import accumulate
 
 import numpy as np
@@ -67,6 +68,17 @@ def batch_of(
     if token_types is not None:
         indices["token_types"] = np.concatenate(token_types)
     return Batch({ROWS: lengths, OUTPUTS: [len(outputs)]}, indices, segments, page_tables)
+
+
+def asking(batch: Batch, asked: Sequence[np.ndarray]) -> Batch:
+    """The same run, with results asked for of these rows of each part."""
+    starts = [0, *accumulate(batch.lengths[ROWS])]
+    rows = np.concatenate([start + some for start, some in zip(starts, asked, strict=False)])
+    return replace(
+        batch,
+        lengths={**batch.lengths, OUTPUTS: [len(rows)]},
+        indices={**batch.indices, "output_rows": rows.astype(np.int32)},
+    )
 
 
 def batch_of_samples(samples: Sequence[np.ndarray], source: str) -> Batch:

@@ -10,9 +10,10 @@ import numpy as np
 
 from .._kernels import core
 from ..errors import ContextOverflowError, InvalidInputError, NumericError, UnsupportedModelError, quote
+from ..graph.domains import OUTPUTS
 from ..graph.graph import SOURCE
 from ..graph.values import Value
-from .batching import batch_of, batch_of_samples, cut_runs, whole_runs
+from .batching import asking, batch_of, batch_of_samples, cut_runs, whole_runs
 from .caches import Caches
 from .loading import LoadedModel
 from .memory_plan import MAX_OUTPUT_BYTES
@@ -100,22 +101,45 @@ class Runner:
         arrays: list[np.ndarray],
         types: list[np.ndarray] | None = None,
         sources: list[np.ndarray] | None = None,
+        asked: list[np.ndarray] | None = None,
     ) -> dict[str, np.ndarray]:
-        """All outputs for every row of these sequences, which are forgotten afterwards."""
-        if program.steps:
-            new = [self.new_sequence() for _ in arrays] if sources is None else self.read_sources(sources, None)
-            try:
-                return self.run_steps(program, new, arrays, [len(array) for array in arrays], None)
-            finally:
-                for sequence in new:
-                    sequence.free()
-        return _joined(
-            [
-                self.run_whole(program, arrays[begin:end], types=None if types is None else types[begin:end])
-                for begin, end in self._whole_runs(arrays)
-            ],
-            program,
-        )
+        """All outputs for every row of these sequences, which are forgotten afterwards.
+
+        Of results that rows are asked for of, a program that steps gives those of the last row, another those of the
+        rows `asked` of each sequence.
+        """
+        if program.steps and sources is not None:
+            return self._stepped(program, arrays, sources)
+        runs = [
+            self._stepped(program, arrays[begin:end])
+            if program.steps
+            else self.run_whole(
+                program,
+                arrays[begin:end],
+                types=None if types is None else types[begin:end],
+                asked=None if asked is None else asked[begin:end],
+            )
+            for begin, end in (self._stepped_runs(arrays) if program.steps else self._whole_runs(arrays))
+        ]
+        return _joined(runs, program)
+
+    def _stepped(
+        self, program: Program, arrays: list[np.ndarray], sources: list[np.ndarray] | None = None
+    ) -> dict[str, np.ndarray]:
+        """The outputs of a program that steps for new sequences."""
+        last = all(domain == OUTPUTS for _, _, domain in program.recipe.outputs.values())
+        new = [self.new_sequence() for _ in arrays] if sources is None else self.read_sources(sources, None)
+        try:
+            return self.run_steps(program, new, arrays, [1 if last else len(array) for array in arrays], None)
+        finally:
+            for sequence in new:
+                sequence.free()
+
+    def _stepped_runs(self, arrays: list[np.ndarray]) -> list[tuple[int, int]]:
+        """As many new sequences at a time as have room in the caches beside those there are."""
+        self._check_open()
+        free = min(pool.num_free for pool in self.caches.pools.values())
+        return whole_runs([len(array) for array in arrays], sum(map(len, arrays)), free)
 
     def _whole_runs(self, arrays: list[np.ndarray]) -> list[tuple[int, int]]:
         self._check_open()
@@ -162,6 +186,7 @@ class Runner:
         *,
         kept: Sequence[CachedSequence] = (),
         types: list[np.ndarray] | None = None,
+        asked: list[np.ndarray] | None = None,
         cancel: core.CancelFlag | None = None,
     ) -> dict[str, np.ndarray]:
         """One run over whole sequences. What it writes of sources goes to the sequences `kept`, or is forgotten."""
@@ -172,7 +197,7 @@ class Runner:
                     table.extend(len(array))
             nothing = [0] * len(arrays)  # before them, and asked for
             batch = batch_of(program.recipe.caches, arrays, nothing, tables, nothing, token_types=types)
-            return self._run(program, batch, cancel)
+            return self._run(program, batch if asked is None else asking(batch, asked), cancel)
         except BaseException:
             for sequence in kept:
                 sequence.free()

@@ -8,11 +8,12 @@ from collections.abc import Callable, Sequence
 import numpy as np
 
 from .._kernels import core
-from ..errors import ContextOverflowError, InvalidInputError, InvalidOptionError, UnsupportedModelError
+from ..errors import InvalidInputError, InvalidOptionError, UnsupportedModelError
 from ..files.gguf.reader import GGUFFile
-from ..graph.domains import TOKEN_TYPES, Features
+from ..graph.domains import TOKEN_TYPES
 from ..models.registry import build_architecture
 from .batching import rows_asked
+from .inputs import check_asked, check_ids, check_rows, check_token_types, hidden_output, result_rows
 from .inside import LAYERS, layer_values, looks_of, seen_values, source_keys, weights_of
 from .loading import LoadedModel, LoadOptions, load_model
 from .memory_plan import plan_memory
@@ -44,6 +45,8 @@ class Session:
         Token ids that `forward` and `encode_source` take; equal where one of the two is missing.
     embedding_width : int
         Columns of a pooled vector; 0 where nothing is pooled.
+    classifier : Classifier or None
+        Names of the classes, and how their numbers become scores.
     features_taken : Features or None
         The float rows that the model takes instead of token ids, if it does: their name and width.
     n_ctx : int
@@ -70,7 +73,7 @@ class Session:
         self.context_length = model.context_length
         self.isa, self.threads, self.memory = loaded.isa, loaded.threads.pool.threads, loaded.memory
         self.decoder_start_token_id = model.decoder_start_token_id
-        self.normalize_embeddings = model.normalize_embeddings
+        self.normalize_embeddings, self.classifier = model.normalize_embeddings, model.classifier
 
     @classmethod
     def open(
@@ -225,15 +228,52 @@ class Session:
         NotEnoughMemoryError
             There is no memory for `layers`.
         """
-        output = self._hidden_output(pooled, normalize, layers)
+        output = hidden_output(pooled, normalize, self.normalize_embeddings, layers)
         name = self._program_of(output, sources)
         arrays, read = self._arrays(token_ids, name), self._sources(sources, len(token_ids))
-        types = self._token_types(name, arrays, token_types)
+        types = self._types(name, arrays, token_types)
         with self._lock:
             if not layers:
                 return self._runner.states(self._runner.program((name, (output,))), arrays, types, read)[output]
             program = self._runner.showing(name, LAYERS, layer_values(self._model.programs[name]))
             return np.stack(list(self._runner.states(program, arrays, types, read).values()))
+
+    def outputs(
+        self,
+        output: str,
+        token_ids: Sequence[Sequence[int]],
+        *,
+        token_types: Sequence[Sequence[int]] | None = None,
+        rows: Sequence[Sequence[int]] | None = None,
+    ) -> list[np.ndarray]:
+        """One of the named results of each sequence, in one ragged batch as far as memory goes.
+
+        Parameters
+        ----------
+        output : str
+            What the model gives: "classes" (a row a sequence), "token_classes", "spans" (a row a token), "words".
+        token_ids, token_types
+            As in `hidden`.
+        rows : list of lists of int, optional
+            Of "words": the rows of each sequence whose results are asked for, ascending; default all.
+
+        Returns
+        -------
+        list of float32 arrays [rows of the output, its width], one for each sequence
+
+        Raises
+        ------
+        UnsupportedModelError
+            The model does not give this. Else as for `hidden`.
+        """
+        name = self._program_of(output, None)
+        arrays = self._arrays(token_ids, name)
+        types = self._types(name, arrays, token_types)
+        asked = None if name == self._model.stepper else check_asked(rows, arrays)
+        with self._lock:
+            program = self._runner.program((name, (output,)))
+            states = self._runner.states(program, arrays, types, asked=asked)[output]
+            return np.split(states, np.cumsum(result_rows(program.recipe, output, arrays, asked))[:-1])
 
     def attention(self, token_ids: Sequence[int] | np.ndarray, source: Sequence[int] | None = None) -> list[np.ndarray]:
         """Where each row of one sequence looks: a float32 array [heads, rows, positions] for each attention in order.
@@ -260,7 +300,7 @@ class Session:
         seen, read = seen_values(looks), self._sources(sources, 1)
         keys: dict[str, np.ndarray] = {}
         if self.features_taken is not None:
-            sample = self._check_rows(np.asarray(token_ids), 0, self.features_taken)
+            sample = check_rows(np.asarray(token_ids), 0, self.features_taken, self._context)
             with self._lock:
                 shown = self._runner.features(self._runner.showing(name, "attention", seen), [sample])
                 return weights_of(looks, {value: rows for value, (rows,) in shown.items()}, keys, self._runner.floats)
@@ -309,7 +349,7 @@ class Session:
             raise UnsupportedModelError(f"a {self.architecture} model takes no float rows; it takes token ids")
         if layers and output != "hidden":
             raise InvalidOptionError(f"layers: {output} has none; leave it out")
-        arrays = [self._check_rows(sample, index, taken) for index, sample in enumerate(samples)]
+        arrays = [check_rows(sample, index, taken, self._context) for index, sample in enumerate(samples)]
         name = self._model.giving(output) or self._model.whole[0]
         with self._lock:
             if not layers:
@@ -319,15 +359,6 @@ class Session:
             return [np.stack(of_one) for of_one in zip(*states, strict=True)]
 
     # -- inside -------------------------------------------------------------------------------------------------------
-
-    def _hidden_output(self, pooled: bool, normalize: bool | None, layers: bool) -> str:
-        if not pooled:
-            if normalize is not None:
-                raise InvalidOptionError("normalize: pooled vectors have a length; ask for them with pooled=True")
-            return "hidden"
-        if layers:
-            raise InvalidOptionError("layers: rows are pooled after the last layer; leave pooled out")
-        return "normalized" if (self.normalize_embeddings if normalize is None else normalize) else "pooled"
 
     def _program_of(self, output: str, sources: object) -> str:
         """The program that gives hidden states: one over whole sequences, else, or with sources, the one that steps."""
@@ -351,38 +382,19 @@ class Session:
             raise InvalidInputError(f"sources: {len(sources)} for {count} sequences")
         return [self._check(ids, self.source_vocab_size) for ids in sources]
 
-    def _token_types(
+    def _types(
         self, name: str, arrays: list[np.ndarray], token_types: Sequence[Sequence[int]] | None
     ) -> list[np.ndarray] | None:
-        if token_types is None:
-            return None
-        if not self._model.programs[name].takes(TOKEN_TYPES):
+        if token_types is not None and not self._model.programs[name].takes(TOKEN_TYPES):
             raise InvalidOptionError(f"token_types: this {self.architecture} model has no embeddings of them")
-        types = [core.token_ids(t, 1 << 31) for t in token_types]
-        if [len(t) for t in types] != [len(a) for a in arrays]:
-            raise InvalidInputError("token_types must have the lengths of token_ids")
-        return types
+        return None if token_types is None else check_token_types(token_types, arrays)
 
-    def _check_rows(self, sample: np.ndarray, index: int, taken: Features) -> np.ndarray:
-        try:
-            array = np.ascontiguousarray(sample, np.float32)
-        except (TypeError, ValueError, OverflowError) as error:
-            raise InvalidInputError(f"samples[{index}]: not an array of numbers: {error}") from None
-        if array.ndim not in (2, 3) or array.shape[-1] != taken.width or array.size == 0:
-            wanted = f"rows of {taken.width} numbers ({taken.name})"
-            raise InvalidInputError(f"samples[{index}]: {wanted} are needed, not an array {list(array.shape)}")
-        if not np.isfinite(array).all():
-            raise InvalidInputError(f"samples[{index}]: there are NaN or infinity in it")
-        rows = array.size // taken.width
-        if rows > self.n_ctx:
-            raise ContextOverflowError(rows, self.n_ctx, largest=self.context_length)
-        return array
+    @property
+    def _context(self) -> tuple[int, int]:
+        return self.n_ctx, self.context_length
 
     def _check(self, ids: Sequence[int], vocab_size: int) -> np.ndarray:
         if self.features_taken is not None:
             what = f"float rows ({self.features_taken.name}), not token ids"
             raise UnsupportedModelError(f"a {self.architecture} model takes {what}")
-        array = core.token_ids(ids, vocab_size)
-        if len(array) > self.n_ctx:
-            raise ContextOverflowError(len(array), self.n_ctx, largest=self.context_length)
-        return array
+        return check_ids(ids, vocab_size, self._context)

@@ -15,6 +15,18 @@ from .checks import check_programs
 from .domains import Features
 from .graph import SEQUENCE, SOURCE, Graph
 
+SCORES = ("softmax", "sigmoid", "none")  # how the numbers of classes become scores
+
+
+@dataclass(frozen=True)
+class Classifier:
+    """Names of a model's classes, and how their numbers become scores: shares of one ("softmax"), each by itself from
+    0 to 1 ("sigmoid"), or the numbers themselves ("none").
+    """
+
+    labels: tuple[str, ...]
+    scores: str
+
 
 @dataclass(frozen=True)
 class Architecture:
@@ -30,12 +42,15 @@ class Architecture:
         What a program that steps over a source is fed first.
     normalize_embeddings : bool
         Whether pooled rows are scaled to length 1 unless the caller says otherwise.
+    classifier : Classifier or None
+        Of the outputs "classes" and "token_classes".
     """
 
     programs: Mapping[str, Graph]
     context_length: int
     decoder_start_token_id: int | None = None
     normalize_embeddings: bool = False
+    classifier: Classifier | None = None
 
     def __post_init__(self) -> None:
         check_programs(self.programs)
@@ -111,5 +126,5 @@ class Architecture:
     @property
     def embedding_width(self) -> int:
         """Columns of a pooled row; 0 where nothing is pooled."""
-        name = self.giving("pooled")
+        name = self.giving("pooled") or (self.stepper if "pooled" in self.step_outputs else None)
         return self.programs[name].outputs["pooled"].width if name else 0

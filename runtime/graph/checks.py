@@ -9,7 +9,9 @@ from .domains import Domain
 from .graph import SEQUENCE, SOURCE, CacheSpec, Graph
 from .values import Node
 
-OUTPUT_NAMES = frozenset({"logits", "hidden", "pooled", "normalized", "classes"})  # those that a verb asks for
+OUTPUT_NAMES = frozenset(  # those that a verb asks for
+    {"logits", "hidden", "pooled", "normalized", "classes", "token_classes", "spans", "words"}
+)
 KEPT = frozenset({SEQUENCE, SOURCE})  # lifetimes of caches that are read after the run
 
 Layer = tuple[str, int]  # of a cache

@@ -57,6 +57,10 @@ class Metadata:
             raise UnsupportedModelError(f"{self.path}: {self.key(key)} is {quote(value)}; supported: {known}")
         return value
 
+    def strings(self, key: str, default: Sequence[str]) -> list[str]:
+        """An array of strings."""
+        return list(self._get(self.key(key), list[str], list(default)))
+
     def _fetch(self, key: str, kind: type, default: Any) -> Any:
         full = self.key(key)
         return self._get(full, kind) if default is None else self._get(full, kind, default)

@@ -1,7 +1,7 @@
 """BERT (Devlin et al. 2018): bidirectional encoder, learned positions, LayerNorm after each sublayer, GELU
 feed-forward. RoBERTa, XLM-RoBERTa and CamemBERT are the same; DistilBERT has no token types.
 
-Metadata keys and tensor names are llama.cpp's; `bert.activation` and `bert.normalize_embeddings` are ours.
+Metadata keys and tensor names are llama.cpp's; `bert.activation` is ours.
 """
 
 from __future__ import annotations
@@ -10,11 +10,12 @@ from ..graph.architecture import Architecture
 from ..graph.graph import ACTIVATIONS, Graph
 from ..graph.metadata import Metadata
 from .blocks import Shapes, pass_cache, read_sizes, self_attention
-from .encoder_blocks import add_and_norm, check_bidirectional, give_sentences, placed_embeddings, read_pooling
+from .encoder_blocks import add_and_norm, check_bidirectional, placed_embeddings
+from .heads import encoder_heads
 
 
 def build(metadata: Metadata, tensors: Shapes) -> Architecture:
-    """The model's one program, "encode": token ids to hidden states and pooled embeddings."""
+    """The model's one program, "encode": token ids to hidden states, and what heads make of them."""
     check_bidirectional(metadata)
     sizes = read_sizes(metadata, tensors)
     epsilon = metadata.number("attention.layer_norm_epsilon", low=0.0, high=1.0)
@@ -29,6 +30,5 @@ def build(metadata: Metadata, tensors: Shapes) -> Architecture:
         attended = self_attention(graph, x, cache, 0, f"{block}.attn", sizes, causal=False)
         x = add_and_norm(graph, x, attended, block, sizes, activation, epsilon)
         graph.tap("layers", x)
-    give_sentences(graph, x, read_pooling(metadata))
-    normalize = metadata.boolean("normalize_embeddings", False)
-    return Architecture({"encode": graph}, sizes.context_length, normalize_embeddings=normalize)
+    graph.output("hidden", x)
+    return Architecture({"encode": graph}, sizes.context_length, **encoder_heads(graph, metadata, x))

@@ -34,6 +34,14 @@ class ArchitectureRow:
     converter: str = ""
 
 
+CLASSIFIERS = ("ForSequenceClassification", "ForTokenClassification", "ForQuestionAnswering")
+
+
+def _encoders(*families: str) -> tuple[str, ...]:
+    """The classes of these families in transformers: the model alone, with masked words, with classes and spans."""
+    return tuple(family + end for family in families for end in ("Model", "ForMaskedLM", *CLASSIFIERS))
+
+
 ARCHITECTURES = (
     ArchitectureRow(
         "llama",
@@ -49,11 +57,7 @@ ARCHITECTURES = (
     ArchitectureRow(
         "bert",
         ("bert", "distilbert", "roberta", "xlm-roberta", "camembert"),
-        (
-            *("BertModel", "BertForMaskedLM", "BertForPreTraining", "DistilBertModel", "DistilBertForMaskedLM"),
-            *("RobertaModel", "RobertaForMaskedLM", "XLMRobertaModel", "XLMRobertaForMaskedLM"),
-            *("CamembertModel", "CamembertForMaskedLM"),
-        ),
+        (*_encoders("Bert", "DistilBert", "Roberta", "XLMRoberta", "Camembert"), "BertForPreTraining"),
     ),
     ArchitectureRow(
         "albert",

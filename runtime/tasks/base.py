@@ -25,7 +25,7 @@ VERBS: Mapping[str, Callable[[Session], bool]] = {
     "translate": lambda session: session.needs_source and "logits" in session.step_outputs,
     "generate": lambda session: "logits" in session.step_outputs,
     "agenerate": lambda session: "logits" in session.step_outputs,
-    "encode": lambda session: "pooled" in session.whole_outputs,
+    "encode": lambda session: "pooled" in session.whole_outputs | session.step_outputs,
     "logits": lambda session: "logits" in session.step_outputs,
     "hidden_states": lambda session: "hidden" in session.whole_outputs | session.step_outputs,
     "attention_weights": lambda session: session.attends,

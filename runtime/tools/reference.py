@@ -50,6 +50,10 @@ class ReferenceModel:
         output = "normalized" if normalize else "pooled"
         return self._run(self.architecture.giving(output), token_ids, {})[output][0]
 
+    def output(self, name: str, token_ids: Sequence[int]) -> Array:
+        """A named output of one sequence, float64 [rows of the output, width]; of rows asked for, all."""
+        return self._run(self.architecture.giving(name) or self.architecture.stepper, token_ids, {})[name]
+
     def features(self, rows: Array) -> dict[str, Array]:
         """All that a model of float rows [n, width] gives for one sample."""
         (graph,) = self.architecture.programs.values()

@@ -28,8 +28,8 @@ def of_kind(kind: str) -> tuple[str, ...]:
     return tuple(name for name, case in CASES.items() if case["kind"] == kind)
 
 
-DECODERS, ENCODERS, ENCODER_DECODERS, FEATURES = (
-    of_kind(kind) for kind in ("decoder", "encoder", "encoder_decoder", "features")
+DECODERS, ENCODERS, ENCODER_DECODERS, FEATURES, HEADS = (
+    of_kind(kind) for kind in ("decoder", "encoder", "encoder_decoder", "features", "head")
 )
 
 

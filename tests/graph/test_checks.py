@@ -86,7 +86,8 @@ def part_of_a_tensor(graph: Graph, x: Value) -> None:
     (stored_twice, "layer 1 of the cache 'own' is stored twice: the second overwrites the first"),
     (too_high, "layer 2 of the cache 'own', which has 2, is used"),
     (undeclared, "the cache 'other' is used and not declared"),
-    (unknown_output, "nobody asks for an output 'scores'; known are classes, hidden, logits, normalized, pooled"),
+    (unknown_output, "nobody asks for an output 'scores'; known are classes, hidden, logits, normalized, pooled, "
+                     "spans, token_classes, words"),
     (part_of_a_tensor, "row 32 of wide.weight is not read, and those before it are"),
 ])  # fmt: skip
 def test_a_program_that_contradicts_itself_is_refused(build: Build, message: str) -> None:

@@ -5,9 +5,10 @@ from __future__ import annotations
 import edgeformer
 import numpy as np
 import pytest
+from edgeformer.errors import InvalidInputError
 from edgeformer.tools.reference import ReferenceModel
 from golden import cases
-from golden.cases import DECODERS, ENCODER_DECODERS, ENCODERS, FEATURES, TOLERANCE, relative_error
+from golden.cases import DECODERS, ENCODER_DECODERS, ENCODERS, FEATURES, HEADS, TOLERANCE, relative_error
 
 
 @pytest.fixture(scope="module")
@@ -71,6 +72,18 @@ def test_sentence_transformers_folder_gives_unit_means(golden_gguf: cases.Golden
     assert relative_error(plain, numbers["mean"]) < TOLERANCE["f32"]
 
 
+@pytest.mark.parametrize("name", [name for name in ENCODERS if "sentence" in cases.expected(name)])
+def test_linear_layers_of_sentence_transformers_follow_the_pooling(name: str, golden_gguf: cases.GoldenPath) -> None:
+    numbers = cases.expected(name)
+    sentences = cases.split(numbers["ids"], numbers["lengths"])
+    with edgeformer.load(golden_gguf(name), threads=2) as model:
+        vectors = model.encode(sentences)
+        plain = model.encode(sentences, normalize_embeddings=False)
+    assert relative_error(vectors, numbers["sentence"]) < TOLERANCE["f32"]
+    assert np.allclose(plain / np.linalg.norm(plain, axis=1, keepdims=True), vectors, atol=1e-6)
+    assert not np.allclose(np.linalg.norm(plain, axis=1), 1, atol=1e-2)
+
+
 @pytest.mark.parametrize(("name", "kv_type"), cases.with_caches(ENCODER_DECODERS))
 def test_encoder_decoder_gives_torchs_logits(name: str, kv_type: str, golden_gguf: cases.GoldenPath) -> None:
     wanted = cases.expected(name)["logits"]
@@ -127,6 +140,35 @@ def test_samples_of_any_length_share_a_run(name: str, golden_gguf: cases.GoldenP
         assert relative_error(rows, reference.features(sample)["hidden"]) < TOLERANCE["f32"]
 
 
+@pytest.mark.parametrize(("name", "kv_type"), cases.with_caches(HEADS))
+def test_heads_give_torchs_numbers_of_ragged_sequences(name: str, kv_type: str, golden_gguf: cases.GoldenPath) -> None:
+    numbers, output = cases.expected(name), cases.CASES[name]["output"]
+    sequences = cases.split(numbers["ids"], numbers["lengths"])
+    with edgeformer.load(golden_gguf(name), kv_type=kv_type, threads=2) as model:
+        together = model.session.outputs(output, sequences)
+        assert relative_error(np.concatenate(together), numbers[output]) < TOLERANCE[kv_type]
+        for rows, sequence in zip(together, sequences, strict=True):
+            assert np.array_equal(rows, model.session.outputs(output, [sequence])[0])
+        if "typed" in numbers:
+            types = cases.split(numbers["token_types"], numbers["lengths"])
+            typed = model.session.outputs(output, sequences, token_types=types)
+            assert relative_error(np.concatenate(typed), numbers["typed"]) < TOLERANCE[kv_type]
+
+
+def test_words_of_some_rows_are_those_of_all(golden_gguf: cases.GoldenPath) -> None:
+    numbers = cases.expected("bert-words")
+    sequences = cases.split(numbers["ids"], numbers["lengths"])
+    rows = [[0, 3], [16], [], [1, 2, 39]]
+    with edgeformer.load(golden_gguf("bert-words"), threads=2) as model:
+        whole = model.session.outputs("words", sequences)
+        some = model.session.outputs("words", sequences, rows=rows)
+        for wrong in ([[0], [0], [0]], [[0], [0], [1], [0]], [[0, 0], [0], [0], [0]], [[-1], [0], [0], [0]]):
+            with pytest.raises(InvalidInputError, match="rows: "):
+                model.session.outputs("words", sequences, rows=wrong)
+    for all_rows, asked, got in zip(whole, rows, some, strict=True):
+        assert np.array_equal(got, all_rows[asked])
+
+
 @pytest.mark.parametrize("name", cases.ALL)
 def test_reference_interpreter_gives_torchs_numbers(name: str, golden_gguf: cases.GoldenPath) -> None:
     numbers, reference = cases.expected(name), ReferenceModel(golden_gguf(name))
@@ -137,6 +179,11 @@ def test_reference_interpreter_gives_torchs_numbers(name: str, golden_gguf: case
         sentences = cases.split(numbers["ids"], numbers["lengths"])
         short = np.concatenate([reference.hidden(sentence) for sentence in sentences[:3]])
         assert relative_error(short, numbers["hidden"]) < TOLERANCE["f32"]
+    elif name in HEADS:
+        output, sequences = cases.CASES[name]["output"], cases.split(numbers["ids"], numbers["lengths"])
+        last = -1 if output == "classes" else None  # of a decoder, which gives them for every row
+        rows = np.concatenate([reference.output(output, sequence)[last:] for sequence in sequences])
+        assert relative_error(rows, numbers[output]) < TOLERANCE["f32"]
     elif name in FEATURES:
         hidden = [reference.features(sample)["hidden"] for sample in cases.samples(name)]
         assert relative_error(np.concatenate(hidden), numbers["hidden"]) < TOLERANCE["f32"]

@@ -43,11 +43,19 @@ def draw_rows(session: Session, lengths: tuple[int, ...]) -> list[np.ndarray]:
     return [generator.standard_normal((min(n, session.n_ctx), width)).astype(np.float32) for n in lengths]
 
 
+def head_of(session: Session) -> str | None:
+    """The output of a model's head, if it has one."""
+    found = {"classes", "token_classes", "spans", "words"} & (session.whole_outputs | session.step_outputs)
+    return next(iter(found), None)
+
+
 def everything(session: Session, lengths: tuple[int, ...] = LENGTHS) -> np.ndarray:
     """All that the model computes for some ragged inputs, as one batch."""
     if session.features_taken is not None:
         return np.concatenate(session.features(draw_rows(session, lengths)))
     inputs = draw(session, lengths)
+    if head := head_of(session):
+        return np.concatenate(session.outputs(head, inputs))
     if session.family == "encoder":
         return session.hidden(inputs)
     if session.family == "encoder-decoder":
@@ -103,6 +111,9 @@ def test_alone_and_in_a_mixed_batch(golden_file: Path) -> None:
         return
     inputs = draw(session, LENGTHS)
     for source, target in zip(inputs, reversed(inputs), strict=True):
+        if head := head_of(session):
+            alone += session.outputs(head, [source])
+            continue
         if session.family == "encoder":
             alone.append(session.hidden([source]))
             continue

@@ -48,6 +48,21 @@ TRANSFORMER: dict[str, Any] = {
     "max_length": 16,
 }
 
+BERT: dict[str, Any] = {
+    "model_type": "bert",
+    "architectures": ["BertModel"],
+    "hidden_size": 32,
+    "num_hidden_layers": 1,
+    "num_attention_heads": 4,
+    "intermediate_size": 64,
+    "hidden_act": "gelu",
+    "layer_norm_eps": 1e-12,
+    "max_position_embeddings": 24,
+    "type_vocab_size": 2,
+    "vocab_size": 30,
+    "position_embedding_type": "absolute",
+}
+
 
 def write_safetensors(path: Path, tensors: Mapping[str, np.ndarray]) -> None:
     """A safetensors file of float32 arrays: the header's length, the header, the bytes."""
@@ -130,3 +145,21 @@ def transformer_tensors(config: Mapping[str, Any], bias: bool = True) -> dict[st
         shapes[f"transformer.{stack}.norm.weight"] = shapes[f"transformer.{stack}.norm.bias"] = (width,)
     wanted = {name: shape for name, shape in shapes.items() if bias or "bias" not in name}
     return random_tensors(wanted)
+
+
+def bert_tensors(prefix: str = "") -> dict[str, np.ndarray]:
+    """Random tensors for `BERT`."""
+    pairs = {"embeddings.LayerNorm": (32,), "pooler.dense": (32, 32)}
+    for name in ("attention.self.query", "attention.self.key", "attention.self.value", "attention.output.dense"):
+        pairs[f"encoder.layer.0.{name}"] = (32, 32)
+    pairs |= {"encoder.layer.0.attention.output.LayerNorm": (32,), "encoder.layer.0.output.LayerNorm": (32,)}
+    pairs |= {"encoder.layer.0.intermediate.dense": (64, 32), "encoder.layer.0.output.dense": (32, 64)}
+    shapes: dict[str, tuple[int, ...]] = {
+        "embeddings.word_embeddings.weight": (30, 32),
+        "embeddings.position_embeddings.weight": (24, 32),
+        "embeddings.token_type_embeddings.weight": (2, 32),
+        "embeddings.position_ids": (1, 24),
+    }
+    for name, shape in pairs.items():
+        shapes[f"{name}.weight"], shapes[f"{name}.bias"] = shape, shape[:1]
+    return random_tensors({prefix + name: shape for name, shape in shapes.items()})
