@@ -47,7 +47,7 @@ def plan(source: Source) -> Plan:
         "vocab_size": config.count("vocab_size", 65024),
     }
     vocabularies = vocabulary_of(source, metadata, metadata["vocab_size"])
-    plan_rotary(tensors, config, metadata, "default", "linear")
+    plan_rotary(tensors, config, metadata)
     bias = Bias.given(config.get("bias", bool, False))
     norms = norm_rows(config, width, newer)
     plan_rows(tensors, [*norms, *rows(metadata, bias)], metadata["block_count"])

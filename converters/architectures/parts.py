@@ -49,7 +49,11 @@ __all__ = [
 ]
 
 # The names of torch and transformers for the activations that kernels compute.
-ACTIVATION_NAMES = {"gelu": "gelu", "gelu_new": "gelu_tanh", "gelu_pytorch_tanh": "gelu_tanh", "relu": "relu"}
+ACTIVATION_NAMES = {
+    "gelu": "gelu",
+    **dict.fromkeys(("gelu_new", "gelu_pytorch_tanh", "gelu_fast"), "gelu_tanh"),
+    "relu": "relu",
+}
 
 SILU = ("silu", "swish")  # two names of it
 

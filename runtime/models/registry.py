@@ -51,6 +51,7 @@ ARCHITECTURES = (
     ArchitectureRow("gpt2", ("gpt2",), ("GPT2LMHeadModel",)),
     ArchitectureRow("olmo2", ("olmo2",), ("Olmo2ForCausalLM",)),
     ArchitectureRow("qwen3", ("qwen3",), ("Qwen3ForCausalLM",)),
+    ArchitectureRow("gptneox", ("gpt_neox",), ("GPTNeoXForCausalLM",)),
     ArchitectureRow("bloom", ("bloom",), ("BloomForCausalLM", "BloomModel")),
     ArchitectureRow("falcon", ("falcon", "RefinedWeb", "RefinedWebModel"), ("FalconForCausalLM", "RWForCausalLM")),
     ArchitectureRow("mpt", ("mpt",), ("MptForCausalLM", "MPTForCausalLM")),

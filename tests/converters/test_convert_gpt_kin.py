@@ -38,6 +38,9 @@ from support.small_models import MODELS
     ("mpt-tied", {"attn_config": {"kv_n_heads": 2}}, "kv_n_heads = 2 is not known"),
     ("mpt-tied", {"attn_config": {"qk_ln": True}}, "qk_ln = True: not supported"),
     ("mpt-tied", {"no_bias": False}, r"norm_1\.bias"),
+    ("gptneox-parallel", {"hidden_act": "silu"}, "hidden_act = 'silu': not supported"),
+    ("gptneox-parallel", {"attention_bias": False}, r"tensors of the checkpoint .*query_key_value\.bias|dense\.bias"),
+    ("gptneox-parallel", {"rope_parameters": {"partial_rotary_factor": 0.1}}, "cannot be rotated in pairs"),
 ])  # fmt: skip
 def test_what_cannot_run_is_named(tmp_path: Path, name: str, change: dict[str, Any], message: str) -> None:
     config, tensors = golden(name)
@@ -62,6 +65,17 @@ def test_falcon_as_first_published_has_older_keys(tmp_path: Path) -> None:
     old |= {"model_type": "RefinedWeb", "architectures": ["RWForCausalLM"]}
     old |= {"apply_residual_connection_post_layernorm": False}
     assert same_file(tmp_path, (config, tensors), (old, tensors))
+
+
+def test_gptneox_as_first_published_has_older_keys_and_its_masks(tmp_path: Path) -> None:
+    config, tensors = golden("gptneox-sequential-one-head")
+    old_config = {key: value for key, value in config.items() if key != "rope_parameters"}
+    old_config |= {"rotary_pct": 0.4, "rotary_emb_base": 500, "rope_scaling": {"type": "linear", "factor": 2.0}}
+    old = dict(tensors)
+    old["gpt_neox.layers.0.attention.bias"] = np.tril(np.ones((1, 1, 256, 256), np.float32))
+    old["gpt_neox.layers.0.attention.masked_bias"] = np.array(-1e9, np.float32)
+    old["gpt_neox.layers.0.attention.rotary_emb.inv_freq"] = np.ones(4, np.float32)
+    assert same_file(tmp_path, (config, tensors), ({**old_config, "hidden_act": "gelu_fast"}, old))
 
 
 def test_mpts_rarer_forms_are_what_llama_cpp_computes(tmp_path: Path) -> None:
