@@ -55,6 +55,7 @@ def test_what_cannot_run_is_named(tmp_path: Path, name: str, change: dict[str, A
 @pytest.mark.parametrize("name", [MARIAN, PEGASUS])
 def test_sinusoids_are_computed_where_a_checkpoint_has_none(tmp_path: Path, name: str) -> None:
     config, tensors = golden(name)
+    tensors = {key: value for key, value in tensors.items() if "embed_positions" not in key}
     half = config["d_model"] // 2
     angles = np.arange(config["max_position_embeddings"])[:, None] / 10000.0 ** (np.arange(half) / half)
     with GGUFFile(converted(tmp_path / "none", config, tensors)) as file:
