@@ -1,4 +1,4 @@
-"""T5: Hugging Face's `T5ForConditionalGeneration` to llama.cpp's keys and tensor names."""
+"""T5, mT5, umT5 and ByT5: Hugging Face's names to llama.cpp's keys and tensor names."""
 
 from __future__ import annotations
 
@@ -23,8 +23,10 @@ def plan(source: Source) -> Plan:
     """
     config, tensors = source.config, TensorPlan(source.checkpoint)
     config.expect("is_decoder", False)
+    kind = config.expect("model_type", "t5", "mt5", "umt5")
+    config.expect("scalable_attention", True)  # of umT5's published configurations; nothing has read it
     gated = is_gated(config)
-    metadata = read_metadata(config)
+    metadata = read_metadata(config, kind)
     vocabularies = vocabulary_of(source, metadata, metadata["vocab_size"])
     width, vocab_size = metadata["embedding_length"], metadata["vocab_size"]
     shared = tensors.first("shared.weight", "encoder.embed_tokens.weight", "decoder.embed_tokens.weight")
@@ -33,7 +35,9 @@ def plan(source: Source) -> Plan:
         ("enc", "encoder", metadata["block_count"]),
         ("dec", "decoder", metadata["decoder_block_count"]),
     ):
-        buckets = Row(f"{side}.blk.0.attn_rel_b", f"{stack}.block.0.layer.0.SelfAttention.relative_attention_bias",
+        layer = "{}" if kind == "umt5" else "0"
+        buckets = Row(f"{side}.blk.{layer}.attn_rel_b",
+                      f"{stack}.block.{layer}.layer.0.SelfAttention.relative_attention_bias",
                       (metadata["attention.relative_buckets_count"], metadata["attention.head_count"]))  # fmt: skip
         plan_rows(tensors, [buckets, *rows_of_layer(side, f"{stack}.block.{{}}", metadata, gated)], num_layers)
         plan_rows(tensors, [rms_norm(f"{side}.output_norm", f"{stack}.final_layer_norm", width)])
@@ -44,11 +48,12 @@ def plan(source: Source) -> Plan:
     return Plan(metadata, tensors.finish(), vocabularies)
 
 
-def read_metadata(config: Config) -> dict[str, Any]:
+def read_metadata(config: Config, kind: str) -> dict[str, Any]:
     """The sizes, under llama.cpp's keys."""
     width, layers = config.count("d_model"), config.count("num_layers")
     epsilon = config.number("layer_norm_epsilon", 1e-6)
-    scaled = config.get("scale_decoder_outputs", bool, config.get("tie_word_embeddings", bool, True))
+    tied = config.get("tie_word_embeddings", bool, True)
+    scaled = config.get("scale_decoder_outputs", bool, tied and kind != "mt5")
     if scaled:
         config.notes.append(f"llama.cpp does not scale the rows before the head: its logits are {width}^0.5 as large")
     return {

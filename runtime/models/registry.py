@@ -71,7 +71,11 @@ ARCHITECTURES = (
     ArchitectureRow("mpnet", ("mpnet",), ("MPNetModel", "MPNetForMaskedLM")),
     ArchitectureRow("vit", ("vit",), ("ViTModel", "ViTForImageClassification")),
     ArchitectureRow("whisper", ("whisper",), ("WhisperEncoder",)),
-    ArchitectureRow("t5", ("t5",), ("T5ForConditionalGeneration",)),
+    ArchitectureRow(
+        "t5",
+        ("t5", "mt5", "umt5"),
+        ("T5ForConditionalGeneration", "MT5ForConditionalGeneration", "UMT5ForConditionalGeneration"),
+    ),
     ArchitectureRow("transformer", ("transformer",), ("torch.nn.Transformer",)),
     ArchitectureRow(
         "transformer",

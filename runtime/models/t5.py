@@ -1,7 +1,7 @@
 """T5 (Raffel et al. 2020): an encoder-decoder that knows positions by biases of its attention alone.
 
-Distances fall into buckets, each head has a bias for each bucket, and all layers of a stack share them. Scores are not
-scaled. Both forms are read: the first, whose feed-forward has ReLU and whose rows are scaled before the tied head, and
+Distances fall into buckets, each head has a bias for each bucket, and all layers of a stack share them; in umT5 (Chung
+et al. 2023) each layer has its own. Scores are not scaled. Both forms are read: the first, whose feed-forward has ReLU and whose rows are scaled before the tied head, and
 T5 1.1 with gated GELU and a head of its own. Metadata keys and tensor names are llama.cpp's.
 """
 
@@ -74,12 +74,12 @@ def encode(graph: Graph, config: T5Config) -> None:
     """A source's token ids to the cross keys and values of every decoder layer."""
     sizes = config.encoder
     own, cross = pass_cache(graph, sizes), source_cache(graph, config.decoder)
-    bias = position_bias(config, "enc", bidirectional=True)
     x = graph.embed(TOKENS, "token_embd", sizes.vocab_size, sizes.hidden_size)
     graph.tap("layers", x)
     for layer in range(sizes.num_layers):
         block = f"enc.blk.{layer}"
         h = graph.rms_norm(x, f"{block}.attn_norm", config.epsilon)
+        bias = position_bias(graph, config, block, bidirectional=True)
         x = graph.add(x, self_attention(graph, h, own, 0, f"{block}.attn", sizes, bias, causal=False))
         h = graph.rms_norm(x, f"{block}.ffn_norm", config.epsilon)
         x = graph.add(x, any_feed_forward(graph, h, block, sizes))
@@ -94,12 +94,12 @@ def decode(graph: Graph, config: T5Config) -> None:
     """Target token ids to logits, over the source's cross keys and values."""
     sizes = config.decoder
     own, cross = sequence_cache(graph, sizes), source_cache(graph, sizes)
-    bias = position_bias(config, "dec", bidirectional=False)
     x = graph.embed(TOKENS, "token_embd", sizes.vocab_size, sizes.hidden_size)
     graph.tap("layers", x)
     for layer in range(sizes.num_layers):
         block = f"dec.blk.{layer}"
         h = graph.rms_norm(x, f"{block}.attn_norm", config.epsilon)
+        bias = position_bias(graph, config, block, bidirectional=False)
         x = graph.add(x, self_attention(graph, h, own, layer, f"{block}.attn", sizes, bias, causal=True))
         h = graph.rms_norm(x, f"{block}.cross_attn_norm", config.epsilon)
         query = graph.linear(h, f"{block}.cross_attn_q", sizes.num_heads * sizes.key_dim)
@@ -115,10 +115,13 @@ def decode(graph: Graph, config: T5Config) -> None:
     graph.output("logits", language_head(graph, last, "token_embd", sizes))
 
 
-def position_bias(config: T5Config, side: str, *, bidirectional: bool) -> PositionBias:
-    """The bias that all layers of a stack share; it stands with the first."""
+def position_bias(graph: Graph, config: T5Config, block: str, *, bidirectional: bool) -> PositionBias:
+    """A layer's own bias, or that of the stack's first layer, which all share."""
     buckets = relative_buckets(config.num_buckets, config.max_distance, bidirectional=bidirectional)
-    return bucket_bias(f"{side}.blk.0.attn_rel_b.weight", config.encoder.num_heads, buckets, config.max_distance)
+    side = block.split(".")[0]
+    own, shared = f"{block}.attn_rel_b.weight", f"{side}.blk.0.attn_rel_b.weight"
+    tensor = own if graph.has(own) else shared
+    return bucket_bias(tensor, config.encoder.num_heads, buckets, config.max_distance)
 
 
 def self_attention(
