@@ -16,7 +16,7 @@ import numpy as np
 from ...errors import ConversionError
 from ...host.exact import power
 from ..vocabularies.record import Vocabulary
-from ..vocabularies.vocabulary import placeholder_vocabulary
+from ..vocabularies.vocabulary import placeholder_vocabulary, read_marian_vocabularies
 from .huggingface import HARMLESS, Config, Plan, Source, TensorPlan
 from .parts import (
     ACTIVATION_NAMES,
@@ -217,4 +217,15 @@ def read_vocabularies(source: Source, metadata: dict[str, Any], sizes: dict[str,
             "tokenizer.ggml.": made["enc"].resized(sizes["enc"]),
             "tokenizer.target.": made["dec"].resized(sizes["dec"]),
         }
-    return vocabulary_of(source, metadata, sizes["dec"])
+    pair = read_marian_vocabularies(source.folder, config.values)
+    if pair is not None:
+        return {
+            "tokenizer.ggml.": pair[0].resized(sizes["enc"]),
+            "tokenizer.target.": pair[1].resized(sizes["dec"]),
+        }
+    shared = vocabulary_of(source, metadata, sizes["enc"])
+    if sizes["dec"] == sizes["enc"]:
+        return shared
+    if shared["tokenizer.ggml."].tokens:
+        raise config.fail("decoder_vocab_size", "one tokenizer for two vocabularies of different size")
+    return dict.fromkeys(("tokenizer.ggml.", "tokenizer.target."), shared["tokenizer.ggml."])

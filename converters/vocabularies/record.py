@@ -35,6 +35,8 @@ class Vocabulary:
         SentencePiece's compiled normalization, if any.
     description : dict or None
         A `tokenizer.json`.
+    languages : dict
+        What `edgeformer.text.languages` reads; empty where the model has none.
     chat_templates : dict
         Jinja texts by name; "default" is the one to use unless told.
     notes : list of str
@@ -52,6 +54,7 @@ class Vocabulary:
     counts: dict[str, int] = field(default_factory=dict)
     charsmap: bytes = b""
     description: dict[str, Any] | None = None
+    languages: dict[str, Any] = field(default_factory=dict)
     chat_templates: dict[str, str] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
 
@@ -72,6 +75,8 @@ class Vocabulary:
             own + "chat_templates": [name for name in self.chat_templates if name != "default"] or None,
             **{f"{own}chat_template.{name}": text for name, text in self.chat_templates.items() if name != "default"},
         }
+        if self.languages:
+            entries[own + "languages.json"] = json.dumps(self.languages, ensure_ascii=False, separators=(",", ":"))
         if self.description is not None:
             text = json.dumps(self.description, ensure_ascii=False, separators=(",", ":"))
             entries[own + "huggingface.json"] = text

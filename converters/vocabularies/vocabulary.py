@@ -14,13 +14,24 @@ from ...errors import ConversionError, quote
 from ...files.json_file import read_json, read_json_object
 from ...text.specification import TokenType, VocabularyArrays, description_of, sentencepiece_bpe
 from ...text.tokenizer import Tokenizer
+from .byte_vocabulary import byte_vocabulary
 from .chat_templates import read_chat_templates
+from .languages import name_languages
 from .record import Vocabulary
 from .sentencepiece_model import read_sentencepiece_model
 from .text_file import read_text
 from .tokenizer_json import describe_wordpiece, from_description
+from .translation import fairseq_vocabulary, looked_up_vocabulary, marian_vocabularies, pegasus_vocabulary
 
-__all__ = ["Vocabulary", "character_vocabulary", "placeholder_vocabulary", "read_vocabulary"]
+__all__ = [
+    "Vocabulary",
+    "character_vocabulary",
+    "placeholder_vocabulary",
+    "read_marian_vocabularies",
+    "read_vocabulary",
+]
+
+SENTINELS = 1 << 10  # of T5, at most
 
 _ROLES = {
     "bos": ("bos_token", "cls_token"),
@@ -57,18 +68,56 @@ def read_vocabulary(folder: Path, config: Mapping[str, Any]) -> Vocabulary:
     for name, reader in (
         ("tokenizer.json", _from_description_file),
         ("tokenizer.model", _from_sentencepiece_file),
+        ("spiece.model", _from_moved_pieces),
+        ("sentencepiece.bpe.model", _from_fairseq_file),
         ("vocab.txt", _from_wordpiece_file),
         ("vocab.json", _from_bpe_files),
     ):
         if (folder / name).is_file():
             vocabulary = reader(folder / name, settings)
-            _name_roles(vocabulary, settings, _object(folder / "special_tokens_map.json"), config)
-            _observe_ends(vocabulary, settings)
-            vocabulary.chat_templates = read_chat_templates(folder, settings)
-            return vocabulary
+            return _finished(vocabulary, folder, settings, config, described=name == "tokenizer.json")
+    if _class_name(settings, config) == "ByT5":
+        return _finished(byte_vocabulary(settings), folder, settings, config)
     ids = {role: config.get(f"{role}_token_id") for role in ("bos", "eos")}
     roles = {role: token for role, token in ids.items() if isinstance(token, int) and token >= 0}
     return Vocabulary("no_vocab", [], [], roles=roles, notes=["no vocabulary: the model takes token ids only"])
+
+
+def read_marian_vocabularies(folder: Path, config: Mapping[str, Any]) -> tuple[Vocabulary, Vocabulary] | None:
+    """The source's and the target's of a folder in Marian's form, None where it has another.
+
+    Raises
+    ------
+    ConversionError, CheckpointFormatError
+        As for `read_vocabulary`.
+    """
+    if not (folder / "source.spm").is_file() or (folder / "tokenizer.json").is_file():
+        return None
+    settings = _object(folder / "tokenizer_config.json")
+    source, target = marian_vocabularies(folder, settings)
+    return _finished(source, folder, settings, config), _finished(target, folder, settings, {})
+
+
+def _finished(
+    vocabulary: Vocabulary,
+    folder: Path,
+    settings: Mapping[str, Any],
+    config: Mapping[str, Any],
+    *,
+    described: bool = False,
+) -> Vocabulary:
+    """With roles, languages, what stands around a text, and chat templates. `described`: by a `tokenizer.json`."""
+    _name_roles(vocabulary, settings, _object(folder / "special_tokens_map.json"), config)
+    name_languages(vocabulary, _class_name(settings, config), settings, described=described)
+    _observe_ends(vocabulary, settings)
+    vocabulary.chat_templates = read_chat_templates(folder, settings)
+    return vocabulary
+
+
+def _class_name(settings: Mapping[str, Any], config: Mapping[str, Any]) -> str:
+    """The tokenizer's class without what all classes are called."""
+    name = str(settings.get("tokenizer_class") or config.get("tokenizer_class") or "")
+    return name.removesuffix("Fast").removesuffix("Tokenizer")
 
 
 def character_vocabulary(path: Path, roles: Mapping[str, int]) -> Vocabulary:
@@ -122,6 +171,42 @@ def _object(path: Path) -> dict[str, Any]:
 
 def _from_description_file(path: Path, settings: Mapping[str, Any]) -> Vocabulary:
     return from_description(read_json(path), path)
+
+
+def _from_moved_pieces(path: Path, settings: Mapping[str, Any]) -> Vocabulary:
+    """From a `spiece.model`: T5's with the sentinels that the file does not have, or Pegasus'."""
+    if _class_name(settings, _object(path.with_name("config.json"))) in ("Pegasus", "BigBirdPegasus"):
+        vocabulary = pegasus_vocabulary(path, settings)
+        _add_tokens(vocabulary, settings.get("added_tokens_decoder") or {}, path)
+        return vocabulary
+    vocabulary = _from_sentencepiece_file(path, settings)
+    sentinels = settings.get("extra_ids", 0)
+    if not settings.get("added_tokens_decoder") and type(sentinels) is int:
+        names = [f"<extra_id_{number}>" for number in range(min(sentinels, SENTINELS) - 1, -1, -1)]
+        _add_tokens(vocabulary, {str(len(vocabulary.tokens) + n): _special(name) for n, name in enumerate(names)}, path)
+    return vocabulary
+
+
+def _special(content: str) -> dict[str, Any]:
+    return {"content": content, "special": True}
+
+
+def _from_fairseq_file(path: Path, settings: Mapping[str, Any]) -> Vocabulary:
+    """From a `sentencepiece.bpe.model` with languages behind its pieces: M2M-100's, whose ids are in `vocab.json`, or
+    mBART's and NLLB's.
+    """
+    specials, added = _object(path.with_name("special_tokens_map.json")), settings.get("added_tokens_decoder") or {}
+    codes = settings.get("additional_special_tokens", specials.get("additional_special_tokens")) or []
+    names = [_content(code, "additional_special_tokens") or "" for code in codes if isinstance(codes, list)]
+    if not names and not added:
+        raise ConversionError(f"{path.parent}: additional_special_tokens, the languages, are missing")
+    if path.with_name("vocab.json").is_file():
+        vocabulary = looked_up_vocabulary(path, path.with_name("vocab.json"))
+    else:
+        vocabulary, names = fairseq_vocabulary(path), [*names, "<mask>"]
+    new = {str(len(vocabulary.tokens) + n): _special(name) for n, name in enumerate(names)}
+    _add_tokens(vocabulary, added or new, path)
+    return vocabulary
 
 
 def _from_sentencepiece_file(path: Path, settings: Mapping[str, Any]) -> Vocabulary:
@@ -195,8 +280,8 @@ def _from_bpe_files(path: Path, settings: Mapping[str, Any]) -> Vocabulary:
         raise ConversionError(f"{path}: the ids are not 0 to the number of tokens")
     lines = read_text(path.with_name("merges.txt")).split("\n")
     merges = [line for line in lines if line and not line.startswith("#version")]
-    known = {"GPT2": "gpt-2", "Qwen2": "qwen2", "Roberta": "roberta-bpe", "": "gpt-2"}
-    name = str(settings.get("tokenizer_class") or "").removesuffix("Fast").removesuffix("Tokenizer")
+    known = {"GPT2": "gpt-2", "Qwen2": "qwen2", "Roberta": "roberta-bpe", "Bart": "roberta-bpe", "": "gpt-2"}
+    name = _class_name(settings, {})
     if name not in known:
         raise ConversionError(f"{path.parent}: tokenizer_class {quote(name)} has no tokenizer.json; save one with it")
     tokens = sorted(ids, key=ids.__getitem__)

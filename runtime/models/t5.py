@@ -1,8 +1,9 @@
 """T5 (Raffel et al. 2020): an encoder-decoder that knows positions by biases of its attention alone.
 
 Distances fall into buckets, each head has a bias for each bucket, and all layers of a stack share them; in umT5 (Chung
-et al. 2023) each layer has its own. Scores are not scaled. Both forms are read: the first, whose feed-forward has ReLU and whose rows are scaled before the tied head, and
-T5 1.1 with gated GELU and a head of its own. Metadata keys and tensor names are llama.cpp's.
+et al. 2023) each layer has its own. Scores are not scaled. Both forms are read: the first, whose feed-forward has ReLU
+and whose rows are scaled before the tied head, and T5 1.1 with gated GELU and a head of its own. Metadata keys and
+tensor names are llama.cpp's.
 """
 
 from __future__ import annotations

@@ -93,6 +93,11 @@ class LibraryEncoder:
         ids: list[int] = self._encoded((text,), add_special_tokens, parse_special).ids
         return ids
 
+    def encode_pieces(self, text: str) -> list[str]:
+        """The pieces themselves, those that are not in the vocabulary as the text spells them; nothing around them."""
+        pieces: list[str] = self._encoded((text,), False, False).tokens
+        return pieces
+
     def encode_pair(self, text: str, text_pair: str, parse_special: bool) -> tuple[list[int], list[int]]:
         """Ids and token types of two texts, with the special tokens around them."""
         encoding = self._encoded((text, text_pair), True, parse_special)

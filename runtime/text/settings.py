@@ -9,6 +9,7 @@ from typing import Any
 from ..errors import ModelFormatError, quote
 from ..files.json_file import parse_json
 from .defaults import GenerationDefaults
+from .languages import Languages
 from .tokenizer import Tokenizer
 
 __all__ = ["SentencePrompts", "TextSettings"]
@@ -48,12 +49,13 @@ class SentencePrompts:
 
 @dataclass(frozen=True)
 class TextSettings:
-    """Tokenizers of what goes in and of what comes out, how the author generates, and prompts of sentences."""
+    """Tokenizers of what goes in and comes out, how the author generates, prompts of sentences, languages."""
 
     tokenizer: Tokenizer | None
     target_tokenizer: Tokenizer | None
     defaults: GenerationDefaults
     prompts: SentencePrompts
+    languages: Languages | None = None
 
     @classmethod
     def from_metadata(cls, metadata: Mapping[str, Any], path: str, vocab_size: int) -> TextSettings:
@@ -70,4 +72,6 @@ class TextSettings:
         tokenizer = target = Tokenizer.from_metadata(metadata, path=path)
         if two_sides:
             target = Tokenizer.from_metadata(metadata, prefix=TARGET_PREFIX, path=path)
-        return cls(tokenizer, target, defaults, SentencePrompts.from_metadata(metadata, path))
+        source_size = vocab_size if tokenizer is None else tokenizer.vocab_size
+        languages = Languages.from_metadata(metadata, path, vocab_size, source_size)
+        return cls(tokenizer, target, defaults, SentencePrompts.from_metadata(metadata, path), languages)

@@ -15,7 +15,9 @@ from typing import Any
 
 from ..errors import InvalidInputError, ModelFormatError, UnsupportedModelError, quote
 from ..files.json_file import parse_json
+from .byte_alphabet import BYTE_ALPHABET
 from .checks import Spec
+from .encoders import CharacterEncoder, NamedPieceEncoder
 from .library import LibraryEncoder
 from .specification import END_PIECES, PHANTOM_SPACE, TokenType, VocabularyArrays, description_of
 
@@ -26,16 +28,6 @@ __all__ = ["PieceDecoder", "StreamDecoder", "Tokenizer"]
 TEXT_LIMIT = 4 << 20
 
 _WORDPIECE_CLEANUP = (" .", " ?", " !", " ,", " ' ", " n't", " 'm", " 's", " 've", " 're")
-
-
-def _byte_alphabet() -> dict[str, int]:
-    """GPT-2's alphabet: the printable Latin-1 characters stand for themselves, the other bytes from U+0100 on."""
-    printable = [*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)]
-    others = [byte for byte in range(256) if byte not in set(printable)]
-    return {chr(byte): byte for byte in printable} | {chr(0x100 + index): byte for index, byte in enumerate(others)}
-
-
-_BYTE_ALPHABET = _byte_alphabet()
 
 
 @dataclass(frozen=True)
@@ -66,7 +58,7 @@ class PieceDecoder:
     def to_bytes(self, piece: str, first: bool) -> bytes:
         """The bytes of one piece; `first`: no text was written before it."""
         if self.style == "bytes":
-            values = [_BYTE_ALPHABET.get(character) for character in piece]
+            values = [BYTE_ALPHABET.get(character) for character in piece]
             return piece.encode() if None in values else bytes(values)  # type: ignore[arg-type]
         if self.byte_pieces and len(piece) == 6 and re.fullmatch("<0x[0-9A-Fa-f]{2}>", piece):
             return bytes([int(piece[3:5], 16)])
@@ -163,47 +155,12 @@ class StreamDecoder:
         return text
 
 
-class _CharacterEncoder:
-    """One token a character; what is not in the vocabulary is the unknown token, or an error where there is none."""
-
-    def __init__(self, arrays: VocabularyArrays) -> None:
-        self._ids = {piece: token for token, piece in enumerate(arrays.tokens)}
-        self._unknown = arrays.token_id("unknown_token_id")
-        control = [p for p, kind in zip(arrays.tokens, arrays.types, strict=True) if kind == TokenType.CONTROL]
-        self._control = re.compile("|".join(map(re.escape, sorted(control, key=len, reverse=True))) or "(?!)")
-        self._usable = {piece: token for piece, token in self._ids.items() if piece not in control}
-        ends = (("bos", arrays.get("add_bos_token", bool, False)), ("eos", arrays.get("add_eos_token", bool, False)))
-        tokens = {name: arrays.token_id(f"{name}_token_id") if wanted else None for name, wanted in ends}
-        self._before, self._after = ([t] if t is not None else [] for t in tokens.values())
-
-    def encode(self, text: str, add_special_tokens: bool, parse_special: bool) -> list[int]:
-        ids: list[int] = []
-        position = 0
-        for match in self._control.finditer(text) if parse_special else ():
-            ids += [*self._characters(text[position : match.start()]), self._ids[match.group()]]
-            position = match.end()
-        ids += self._characters(text[position:])
-        return [*self._before, *ids, *self._after] if add_special_tokens else ids
-
-    def encode_pair(self, text: str, text_pair: str, parse_special: bool) -> tuple[list[int], list[int]]:
-        raise InvalidInputError("a tokenizer of single characters puts no two texts together")
-
-    def _characters(self, text: str) -> Iterable[int]:
-        for character in text:
-            token = self._usable.get(character, self._unknown)
-            if token is None:
-                raise InvalidInputError(
-                    f"the character {quote(character)} is not in the model's vocabulary, which has no unknown token"
-                )
-            yield token
-
-
 class Tokenizer:
     """Text to ids and back; made by `from_metadata`. Safe to use from several threads."""
 
     def __init__(
         self,
-        encoder: LibraryEncoder | _CharacterEncoder,
+        encoder: LibraryEncoder | CharacterEncoder | NamedPieceEncoder,
         decoder: PieceDecoder,
         pieces: list[str | None],
         control: Iterable[int],
@@ -270,6 +227,8 @@ class Tokenizer:
         else:
             arrays = VocabularyArrays(metadata, prefix, path)
             roles = _roles(arrays)
+            if arrays.get("ids_by_piece", bool, False):
+                return cls._by_piece(described, spec, arrays)
             if len(arrays.tokens) < len(spec.pieces):
                 what = f"{len(spec.pieces)} tokens, but {prefix}tokens has {len(arrays.tokens)}"
                 raise ModelFormatError(path, None, library_key, what)
@@ -281,7 +240,7 @@ class Tokenizer:
         if arrays.model == "characters":
             control = (token for token, kind in enumerate(arrays.types) if kind == TokenType.CONTROL)
             decoder = PieceDecoder("plain")
-            return cls(_CharacterEncoder(arrays), decoder, list(arrays.tokens), control, _roles(arrays))
+            return cls(CharacterEncoder(arrays), decoder, list(arrays.tokens), control, _roles(arrays))
         metadata, prefix, path = arrays.metadata, arrays.prefix, arrays.path
 
         def described(arrays: VocabularyArrays | None = None) -> Spec:
@@ -289,6 +248,14 @@ class Tokenizer:
             return Spec.checked(description, path, prefix + "tokens")
 
         return cls._from_spec(described, described(arrays), _roles(arrays), path)
+
+    @classmethod
+    def _by_piece(cls, describe: Callable[[], Spec], spec: Spec, arrays: VocabularyArrays) -> Tokenizer:
+        """Of a file whose description splits texts into pieces, and whose tokens say which ids these have."""
+        decoder = PieceDecoder.from_description(spec.description["decoder"], arrays.path)
+        encoder = NamedPieceEncoder(LibraryEncoder.shared(describe, spec, arrays.path), arrays)
+        control = (token for token, kind in enumerate(arrays.types) if kind == TokenType.CONTROL)
+        return cls(encoder, decoder, list(arrays.tokens), control, _roles(arrays))
 
     @classmethod
     def _from_spec(
