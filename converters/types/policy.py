@@ -21,6 +21,7 @@ _EXACT = (
     "*position_embd.weight",
     "*token_types.weight",
     "rope_freqs.weight",
+    "rope_factors_*.weight",
     "*attn_rel_b.weight",
     "*ffn_gate_inp.weight",
 )

@@ -49,6 +49,14 @@ class Metadata:
         """A boolean."""
         return bool(self._fetch(key, bool, default))
 
+    def booleans(self, key: str, default: list[bool]) -> list[bool]:
+        """As many booleans as the default has."""
+        values: list[bool] = self._fetch(key, list[bool], default)
+        if len(values) != len(default):
+            what = f"{len(values)} booleans, expected {len(default)}"
+            raise ModelFormatError(self.path, None, self.key(key), what)
+        return values
+
     def string(self, key: str, default: str | None = None, *, choices: Sequence[str] = ()) -> str:
         """A string, one of `choices` where they are given."""
         value = self._fetch(key, str, default)

@@ -93,6 +93,16 @@ def alibi(metadata: Metadata, sizes: Sizes, max_bias: float = 8.0) -> PositionBi
     return alibi_bias(sizes.num_heads, sizes.context_length - 1, max_bias=max_bias)
 
 
+def layer_windows(metadata: Metadata, sizes: Sizes) -> list[int]:
+    """Positions that the rows of each layer see, their own the last of them; 0: all.
+
+    The key `attention.sliding_window` holds for all layers, or for those that `attention.sliding_window_pattern` names.
+    """
+    window = metadata.integer("attention.sliding_window", 0, low=0, high=MAX_CONTEXT)
+    layers = metadata.booleans("attention.sliding_window_pattern", [True] * sizes.num_layers)
+    return [window if slides else 0 for slides in layers]
+
+
 def sequence_cache(graph: Graph, sizes: Sizes) -> CacheSpec:
     """A decoder's own keys and values, which grow with its tokens."""
     return graph.cache("self", sizes.num_layers, sizes.num_key_value_heads, sizes.key_dim, sizes.value_dim, "sequence")

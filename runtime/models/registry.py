@@ -50,6 +50,7 @@ ARCHITECTURES = (
     ),
     ArchitectureRow("gpt2", ("gpt2",), ("GPT2LMHeadModel",)),
     ArchitectureRow("olmo2", ("olmo2",), ("Olmo2ForCausalLM",)),
+    ArchitectureRow("qwen2", ("qwen2",), ("Qwen2ForCausalLM",)),
     ArchitectureRow("qwen3", ("qwen3",), ("Qwen3ForCausalLM",)),
     ArchitectureRow("gptneox", ("gpt_neox",), ("GPTNeoXForCausalLM",)),
     ArchitectureRow("bloom", ("bloom",), ("BloomForCausalLM", "BloomModel")),

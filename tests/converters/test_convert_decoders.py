@@ -29,6 +29,12 @@ from support.checkpoints import golden, write_folder
     ("qwen3-tied", {"rope_parameters": {"rope_type": "proportional"}}, "'proportional' is not supported"),
     ("qwen3-tied", {"head_dim": None}, r"q_proj\.weight.*asks for \(512, 32\)"),  # Qwen3's default is 128
     ("qwen3-tied", {"attention_bias": True}, r"q_proj\.bias"),
+    ("qwen2-windows", {"use_sliding_window": False}, "sliding_window = 9: layers have a window"),
+    ("qwen2-windows", {"sliding_window": None}, "sliding_window = None: layers have a window"),
+    ("qwen2-windows", {"layer_types": ["full_attention"] * 2}, "layer_types.*each of the 3 layers"),
+    ("qwen2-windows", {"layer_types": ["chunked_attention"] * 3}, "layer_types.*each of the 3 layers"),
+    ("qwen2-tied", {"hidden_act": "gelu"}, "hidden_act"),
+    ("qwen2-tied", {"qkv_bias": False}, "qkv_bias = False is not known"),
     ("olmo2-untied", {"hidden_act": "gelu"}, "hidden_act = 'gelu'"),
     ("olmo2-untied", {"rope_parameters": {"rope_type": "yarn", "factor": 2.0, "alpha": 1}}, "alpha = 1"),
     ("olmo2-untied", {"clip_qkv": 8.0}, "clip_qkv = 8.0 is not known"),
@@ -68,6 +74,25 @@ def test_gpt2_as_first_published_has_no_prefix_and_its_masks(tmp_path: Path) -> 
     files = [convert(write_folder(tmp_path / side / "tiny", config, some), tmp_path / f"{side}.gguf", type="f32").path
              for side, some in (("new", tensors), ("old", old))]  # fmt: skip
     assert Path(files[0]).read_bytes() == Path(files[1]).read_bytes()
+
+
+@pytest.mark.parametrize(("name", "change", "windows"), [
+    ("qwen2-windows", {}, (9, [False, True, True])),
+    ("qwen2-windows", {"layer_types": None}, (9, [False, True, True])),  # as max_window_layers says
+    ("qwen2-windows", {"layer_types": None, "max_window_layers": None}, (None, None)),  # Qwen2's default is 28
+    ("qwen2-windows", {"layer_types": None, "use_sliding_window": False}, (None, None)),
+    ("qwen2-windows", {"sliding_window": 256}, (None, None)),  # as long as the context
+    ("qwen2-tied", {"sliding_window": 9}, (None, None)),
+])  # fmt: skip
+def test_windows_of_some_layers(
+    tmp_path: Path, name: str, change: dict[str, Any], windows: tuple[int | None, list[bool] | None]
+) -> None:
+    config, tensors = golden(name)
+    report = convert(write_folder(tmp_path / "tiny", {**config, **change}, tensors), tmp_path / "out.gguf")
+    with GGUFFile(report.path) as file:
+        keys = [f"{report.architecture}.attention.sliding_window{end}" for end in ("", "_pattern")]
+        assert tuple(file.metadata.get(key) for key in keys) == windows
+    assert any("llama.cpp attends to all" in note for note in report.notes) == (windows[0] is not None)
 
 
 def test_gpt2s_matrices_are_transposed(tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ from edgeformer.errors import ModelFormatError, UnsupportedModelError
 from edgeformer.files.gguf.reader import GGUFFile
 from golden.cases import relative_error
 from support.probes import llama_cpp
-from support.small_models import HEADS, WIDTH, SmallModel, llama
+from support.small_models import HEADS, MODELS, WIDTH, SmallModel, llama
 
 IDS = [3, 9, 4, 17, 30, 2, 11, 8]
 
@@ -149,3 +149,11 @@ def test_a_window_hides_what_is_before_it(tmp_path: Path) -> None:
         shorter = model.logits(IDS[-3:])
     assert np.abs(whole[-1] - last[-1]).max() < 1e-5 * np.ptp(whole)
     assert np.abs(whole[-1] - shorter[-1]).max() > 1e-3 * np.ptp(whole)
+
+
+def test_a_window_for_another_number_of_layers_is_named(tmp_path: Path) -> None:
+    model = MODELS["qwen2"]().with_metadata(
+        qwen2__attention__sliding_window=4, qwen2__attention__sliding_window_pattern=[True]
+    )
+    with pytest.raises(ModelFormatError, match=r"sliding_window_pattern.*1 booleans, expected 2"):
+        logits(model, tmp_path)
