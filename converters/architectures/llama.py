@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from .experts import ROUTER_TRAINING, expert_rows, read_experts, router_row
 from .huggingface import HARMLESS, Config, Plan, Source, TensorPlan
 from .parts import (
     SILU,
@@ -16,7 +17,6 @@ from .parts import (
     attention_output_row,
     decoder_metadata,
     gated_feed_forward_rows,
-    linear,
     plan_head,
     plan_rotary,
     plan_rows,
@@ -30,7 +30,6 @@ from .parts import (
 __all__ = ["plan"]
 
 Float32 = NDArray[np.float32]
-ROUTER_TRAINING = frozenset({"router_jitter_noise", "output_router_logits", "router_aux_loss_coef"})
 
 
 def plan(source: Source) -> Plan:
@@ -98,18 +97,9 @@ def feed_forward(config: Config, metadata: dict[str, Any]) -> list[Row]:
 
 def experts(config: Config, metadata: dict[str, Any]) -> list[Row]:
     """Mixtral's: a gated feed-forward for each expert, and the router's matrix."""
-    width, hidden_width = metadata["embedding_length"], metadata["feed_forward_length"]
-    count, used = config.count("num_local_experts"), config.count("num_experts_per_tok")
-    if used > count:
-        raise config.fail("num_experts_per_tok", f"is more than the {count} experts")
-    metadata |= {"expert_count": count, "expert_used_count": used}
+    read_experts(config, metadata, "num_local_experts")
     mixture = "model.layers.{}.block_sparse_moe"
-    wide, narrow = (hidden_width, width), (width, hidden_width)
-    each = [
-        Row(f"blk.{{}}.ffn_{part}_exps", f"{mixture}.experts.{{{{}}}}.{name}", shape, together=count)
-        for part, name, shape in (("gate", "w1", wide), ("up", "w3", wide), ("down", "w2", narrow))
-    ]
-    return [linear("blk.{}.ffn_gate_inp", f"{mixture}.gate", count, width), *each]
+    return [router_row(metadata, mixture), *expert_rows(metadata, mixture, gate="w1", up="w3", down="w2")]
 
 
 def pair_neighbours(array: Float32, num_heads: int) -> Float32:

@@ -6,7 +6,7 @@ A converter declares its tensors in a table, a row for each with GGUF's name, th
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from enum import Enum
 from itertools import groupby
@@ -27,6 +27,7 @@ __all__ = [
     "Bias",
     "Row",
     "attention_output_row",
+    "check_windows",
     "convolution",
     "decoder_metadata",
     "flattened",
@@ -35,6 +36,7 @@ __all__ = [
     "is_own_head",
     "linear",
     "norm",
+    "normed_heads_rows",
     "part",
     "plan_head",
     "plan_rotary",
@@ -176,8 +178,10 @@ def grouped_query_key_value(row: Row, num_heads: int, num_kv_heads: int) -> Row:
     return reordered(row, part_by_part)
 
 
-def plan_rows(tensors: TensorPlan, rows: Iterable[Row], num_layers: int = 0) -> None:
+def plan_rows(tensors: TensorPlan, rows: Iterable[Row], layers: int | Sequence[int] = 0) -> None:
     """Plan a table. Rows that stand for a layer's tensors and follow each other are taken layer by layer.
+
+    `layers` says how many layers there are, or which of them.
 
     Raises
     ------
@@ -186,7 +190,7 @@ def plan_rows(tensors: TensorPlan, rows: Iterable[Row], num_layers: int = 0) -> 
     """
     for in_layers, run in groupby(rows, lambda row: "{}" in row.target):
         together = list(run)
-        for layer in range(num_layers) if in_layers else (0,):
+        for layer in (range(layers) if isinstance(layers, int) else layers) if in_layers else (0,):
             for row in together:
                 _plan_row(tensors, row, row.target.format(layer), row.source.format(layer))
 
@@ -249,6 +253,16 @@ def decoder_metadata(
     }
 
 
+def check_windows(config: Config, num_layers: int) -> None:
+    """Every layer of a Qwen attends to all that is before; a window is without effect where it is switched off."""
+    config.expect("use_sliding_window", False)
+    config.get("sliding_window", int, 0)
+    config.get("max_window_layers", int, 0)
+    given = config.get("layer_types", list, [])
+    if given not in ([], ["full_attention"] * min(num_layers, len(given) + 1)):  # no longer list than the one given
+        raise config.fail("layer_types", f"not supported; each of the {num_layers} layers must be 'full_attention'")
+
+
 def query_key_value_rows(metadata: dict[str, Any], bias: Bias) -> list[Row]:
     """The projections of a layer's attention in a checkpoint with Llama's names: queries, keys, values."""
     width, head_dim = metadata["embedding_length"], metadata["attention.key_length"]
@@ -264,6 +278,20 @@ def attention_output_row(metadata: dict[str, Any], bias: Bias) -> Row:
     queries = metadata["attention.head_count"] * metadata["attention.value_length"]
     source = "model.layers.{}.self_attn.o_proj"
     return linear("blk.{}.attn_output", source, metadata["embedding_length"], queries, bias)
+
+
+def normed_heads_rows(config: Config, metadata: dict[str, Any]) -> list[Row]:
+    """A Qwen3 layer's attention, whose heads are normalized, and the norms before it and before the feed-forward."""
+    width, head_dim = metadata["embedding_length"], metadata["attention.key_length"]
+    bias = Bias.given(config.get("attention_bias", bool, False))
+    return [
+        rms_norm("blk.{}.attn_norm", "model.layers.{}.input_layernorm", width),
+        *query_key_value_rows(metadata, bias),
+        rms_norm("blk.{}.attn_q_norm", "model.layers.{}.self_attn.q_norm", head_dim),
+        rms_norm("blk.{}.attn_k_norm", "model.layers.{}.self_attn.k_norm", head_dim),
+        attention_output_row(metadata, bias),
+        rms_norm("blk.{}.ffn_norm", "model.layers.{}.post_attention_layernorm", width),
+    ]
 
 
 def gated_feed_forward_rows(metadata: dict[str, Any], bias: Bias) -> list[Row]:

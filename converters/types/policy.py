@@ -23,7 +23,7 @@ _EXACT = (
     "rope_freqs.weight",
     "rope_factors_*.weight",
     "*attn_rel_b.weight",
-    "*ffn_gate_inp.weight",
+    "*ffn_gate_inp*.weight",
 )
 
 _BLOCK = re.compile(r"^(?P<stack>.*?)blk\.(?P<layer>\d{1,6})\.")

@@ -107,7 +107,7 @@ def _check_rows(programs: Mapping[str, Graph]) -> None:
             if first > end:
                 break
             end = max(end, last)
-        if end != shapes[name][0]:
+        if end != (shapes[name][0] if len(shapes[name]) > 1 else 1):
             program = next(iter(programs))
             path = programs[program].path
             raise GraphError(path, program, f"row {end} of {name} is not read, and those before it are")

@@ -215,23 +215,13 @@ def feed_forward(graph: Graph, x: Value, block: str, sizes: Sizes, activation: s
 
 def gated_feed_forward(graph: Graph, x: Value, block: str, sizes: Sizes, activation: str) -> Value:
     """Shazeer 2020: the activation of one linear layer times another, then a third."""
-    gate = graph.linear(x, f"{block}.ffn_gate", sizes.feed_forward_size)
-    up = graph.linear(x, f"{block}.ffn_up", sizes.feed_forward_size)
-    return graph.linear(graph.gate(gate, up, activation), f"{block}.ffn_down", sizes.hidden_size)
+    return gated_product(graph, x, f"{block}.ffn_{{}}", sizes.feed_forward_size, sizes.hidden_size, activation)
 
 
-def routed_feed_forward(
-    graph: Graph, x: Value, block: str, sizes: Sizes, activation: str, *, num_experts: int, used: int
-) -> Value:
-    """`gated_feed_forward` of the `used` experts that each row chooses, weighted by the softmax of their logits."""
-    routes = graph.route(graph.linear(x, f"{block}.ffn_gate_inp", num_experts), used)
-    rows, width = graph.dispatch(x, routes), sizes.feed_forward_size
-    gate = graph.expert_linear(rows, routes, f"{block}.ffn_gate_exps", width, num_experts)
-    up = graph.expert_linear(rows, routes, f"{block}.ffn_up_exps", width, num_experts)
-    h = graph.gate(gate, up, activation)
-    return graph.combine(
-        graph.expert_linear(h, routes, f"{block}.ffn_down_exps", sizes.hidden_size, num_experts), routes
-    )
+def gated_product(graph: Graph, x: Value, names: str, width: int, hidden_size: int, activation: str) -> Value:
+    """The same with `gate`, `up` and `down` in the place of ``{}`` in `names`; the first two have `width` rows."""
+    gate, up = (graph.linear(x, names.format(part), width) for part in ("gate", "up"))
+    return graph.linear(graph.gate(gate, up, activation), names.format("down"), hidden_size)
 
 
 def language_head(graph: Graph, x: Value, embedding: str, sizes: Sizes) -> Value:

@@ -23,9 +23,9 @@ from .blocks import (
     query_key_value,
     read_sizes,
     rotary,
-    routed_feed_forward,
     sequence_cache,
 )
+from .expert_blocks import read_experts, routed_feed_forward
 
 
 def build(metadata: Metadata, tensors: Shapes) -> Architecture:
@@ -34,10 +34,10 @@ def build(metadata: Metadata, tensors: Shapes) -> Architecture:
     sizes = read_sizes(metadata, tensors)
     window = metadata.integer("attention.sliding_window", 0, low=0, high=MAX_CONTEXT)  # Mistral's
     epsilon = metadata.number("attention.layer_norm_rms_epsilon", low=0.0, high=1.0)
-    experts = metadata.integer("expert_count", 0, low=0, high=core.EF_MAX_EXPERTS)
-    used = metadata.integer("expert_used_count", high=experts) if experts else 0
-    feed_forward = partial(routed_feed_forward, num_experts=experts, used=used) if experts else gated_feed_forward
+    is_routed = metadata.integer("expert_count", 0, low=0, high=core.EF_MAX_EXPERTS) > 0
+    experts = read_experts(metadata, width=sizes.feed_forward_size) if is_routed else None
     graph = Graph(tensors, metadata.path)
+    silu = partial(graph.gate, kind="silu")
     cache, angles = sequence_cache(graph, sizes), rotary(graph, metadata, sizes)
     x = graph.embed(TOKENS, "token_embd", sizes.vocab_size, sizes.hidden_size)
     graph.tap("layers", x)
@@ -50,7 +50,10 @@ def build(metadata: Metadata, tensors: Shapes) -> Architecture:
         graph.store_kv(key, value, cache, layer)
         x = graph.add(x, attend(graph, query, cache, layer, f"{block}.attn", sizes, causal=True, window=window))
         h = graph.rms_norm(x, f"{block}.ffn_norm", epsilon)
-        x = graph.add(x, feed_forward(graph, h, block, sizes, "silu"))
+        if experts is None:
+            x = graph.add(x, gated_feed_forward(graph, h, block, sizes, "silu"))
+        else:
+            x = graph.add(x, routed_feed_forward(graph, h, block, sizes, experts, silu))
         graph.tap("layers", x)
     graph.output("hidden", graph.rms_norm(x, "output_norm", epsilon))
     last = graph.rms_norm(graph.select(x), "output_norm", epsilon)

@@ -53,6 +53,8 @@ ARCHITECTURES = (
     ArchitectureRow("qwen2", ("qwen2",), ("Qwen2ForCausalLM",)),
     ArchitectureRow("qwen3", ("qwen3",), ("Qwen3ForCausalLM",)),
     ArchitectureRow("gptneox", ("gpt_neox",), ("GPTNeoXForCausalLM",)),
+    ArchitectureRow("qwen2moe", ("qwen2_moe",), ("Qwen2MoeForCausalLM",)),
+    ArchitectureRow("qwen3moe", ("qwen3_moe",), ("Qwen3MoeForCausalLM",)),
     ArchitectureRow("bloom", ("bloom",), ("BloomForCausalLM", "BloomModel")),
     ArchitectureRow("falcon", ("falcon", "RefinedWeb", "RefinedWebModel"), ("FalconForCausalLM", "RWForCausalLM")),
     ArchitectureRow("mpt", ("mpt",), ("MptForCausalLM", "MPTForCausalLM")),
