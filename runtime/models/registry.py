@@ -55,6 +55,7 @@ ARCHITECTURES = (
     ArchitectureRow("gptneox", ("gpt_neox",), ("GPTNeoXForCausalLM",)),
     ArchitectureRow("qwen2moe", ("qwen2_moe",), ("Qwen2MoeForCausalLM",)),
     ArchitectureRow("qwen3moe", ("qwen3_moe",), ("Qwen3MoeForCausalLM",)),
+    ArchitectureRow("opt", ("opt",), ("OPTForCausalLM",)),
     ArchitectureRow("bloom", ("bloom",), ("BloomForCausalLM", "BloomModel")),
     ArchitectureRow("falcon", ("falcon", "RefinedWeb", "RefinedWebModel"), ("FalconForCausalLM", "RWForCausalLM")),
     ArchitectureRow("mpt", ("mpt",), ("MptForCausalLM", "MPTForCausalLM")),

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from edgeformer.converters import convert
 from edgeformer.errors import ConversionError, UnsupportedModelError
+from edgeformer.files.gguf.reader import GGUFFile
 from golden import cases
 from support.checkpoints import golden, write_folder
 from support.probes import llama_cpp
@@ -41,6 +42,10 @@ from support.small_models import MODELS
     ("gptneox-parallel", {"hidden_act": "silu"}, "hidden_act = 'silu': not supported"),
     ("gptneox-parallel", {"attention_bias": False}, r"tensors of the checkpoint .*query_key_value\.bias|dense\.bias"),
     ("gptneox-parallel", {"rope_parameters": {"partial_rotary_factor": 0.1}}, "cannot be rotated in pairs"),
+    ("opt-prenorm", {"activation_function": "silu"}, "activation_function = 'silu': not supported"),
+    ("opt-prenorm", {"do_layer_norm_before": False}, r"have no place .*decoder\.final_layer_norm"),
+    ("opt-prenorm", {"word_embed_proj_dim": 16}, r"embed_tokens\.weight.*asks for \(90, 16\)"),
+    ("opt-prenorm", {"max_position_embeddings": 258}, r"embed_positions\.weight.*asks for \(260, 32\)"),
 ])  # fmt: skip
 def test_what_cannot_run_is_named(tmp_path: Path, name: str, change: dict[str, Any], message: str) -> None:
     config, tensors = golden(name)
@@ -76,6 +81,21 @@ def test_gptneox_as_first_published_has_older_keys_and_its_masks(tmp_path: Path)
     old["gpt_neox.layers.0.attention.masked_bias"] = np.array(-1e9, np.float32)
     old["gpt_neox.layers.0.attention.rotary_emb.inv_freq"] = np.ones(4, np.float32)
     assert same_file(tmp_path, (config, tensors), ({**old_config, "hidden_act": "gelu_fast"}, old))
+
+
+def test_opt_as_first_published_has_another_prefix_and_its_head_twice(tmp_path: Path) -> None:
+    config, tensors = golden("opt-prenorm")
+    old = {name.removeprefix("model."): array for name, array in tensors.items()}
+    old["lm_head.weight"] = old["decoder.embed_tokens.weight"]
+    assert same_file(tmp_path, (config, tensors), (config, old))
+
+
+def test_opts_first_rows_of_positions_are_left_out(tmp_path: Path) -> None:
+    _, tensors = golden("opt-prenorm")
+    path = convert(cases.FOLDER / "opt-prenorm", tmp_path / "opt.gguf", type="f32").path
+    with GGUFFile(path) as file:
+        stored = file.dequantize("position_embd.weight")
+    np.testing.assert_array_equal(stored, tensors["model.decoder.embed_positions.weight"][2:])
 
 
 def test_mpts_rarer_forms_are_what_llama_cpp_computes(tmp_path: Path) -> None:
