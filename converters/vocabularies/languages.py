@@ -7,7 +7,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from ...errors import ConversionError, quote
-from ...text.specification import TokenType, VocabularyArrays, description_of
+from ...text.arrays import TokenType, VocabularyArrays
+from ...text.specification import description_of
 from .record import Vocabulary
 
 __all__ = ["name_languages"]

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ...errors import ConversionError
-from ...text.specification import TokenType
+from ...text.arrays import TokenType
 
 __all__ = ["Vocabulary"]
 

@@ -8,9 +8,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from ...text.arrays import TokenType
 from ...text.checks import Spec
 from ...text.pre_tokenizers import PRE_TOKENIZERS, WHOLE_WORDS
-from ...text.specification import PHANTOM_SPACE, TokenType
+from ...text.specification import PHANTOM_SPACE
 from .record import Vocabulary
 from .sentencepiece_model import SentencePieceModel, read_sentencepiece_model
 
@@ -86,10 +87,21 @@ def _describe_byte_level(vocabulary: Vocabulary, model: Mapping[str, Any], pre_t
     vocabulary.merges = _merges_of(model)
     patterns = tuple(pattern for step in steps_of(pre_tokenizer) for pattern in _split_pattern(step))
     whole_words = bool(model.get("ignore_merges"))
-    names = [n for n, known in PRE_TOKENIZERS.items() if known == patterns and (n in WHOLE_WORDS) == whole_words]
+    names = [name for name, known in PRE_TOKENIZERS.items() if known == patterns]
+    names.sort(key=lambda name: (name in WHOLE_WORDS) != whole_words)
     vocabulary.pre = names[0] if names else "unknown"
-    if not names:
+    if not names or (names[0] in WHOLE_WORDS) != whole_words:
         vocabulary.notes.append("llama.cpp has no name for this pre-tokenizer; its ids may differ from edgeformer's")
+
+
+# The same in the patterns of published files and of llama.cpp.
+_SPELLINGS = (
+    ("(?i:'s|'t|'re|'ve|'m|'ll|'d)", "(?:'[sS]|'[tT]|'[rR][eE]|'[vV][eE]|'[mM]|'[lL][lL]|'[dD])"),
+    ("\r", r"\r"),
+    ("\n", r"\n"),
+    (r"[^(\s|[.,", r"[^(\s|.,"),
+    ("])]+", ")]+"),
+)
 
 
 def _split_pattern(step: Mapping[str, Any]) -> list[str]:
@@ -99,8 +111,9 @@ def _split_pattern(step: Mapping[str, Any]) -> list[str]:
     if step.get("type") == "ByteLevel":
         return [*PRE_TOKENIZERS["gpt-2"]] if step.get("use_regex", True) else []
     pattern = step.get("pattern", {}).get("Regex", "") if step.get("type") == "Split" else ""
-    ignoring_case = "(?i:'s|'t|'re|'ve|'m|'ll|'d)"
-    return [pattern.replace(ignoring_case, "(?:'[sS]|'[tT]|'[rR][eE]|'[vV][eE]|'[mM]|'[lL][lL]|'[dD])")]
+    for spelling, of_llama_cpp in _SPELLINGS:
+        pattern = pattern.replace(spelling, of_llama_cpp)
+    return [pattern]
 
 
 def _merges_of(model: Mapping[str, Any]) -> list[str]:

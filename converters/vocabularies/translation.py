@@ -12,7 +12,8 @@ from typing import Any
 
 from ...errors import ConversionError, quote
 from ...files.json_file import read_json
-from ...text.specification import TokenType, VocabularyArrays, description_of, sentencepiece_bpe
+from ...text.arrays import TokenType, VocabularyArrays
+from ...text.specification import description_of, sentencepiece_bpe
 from .record import Vocabulary
 from .sentencepiece_model import SentencePieceModel, read_sentencepiece_model
 

@@ -12,7 +12,8 @@ from typing import Any
 
 from ...errors import ConversionError, quote
 from ...files.json_file import read_json, read_json_object
-from ...text.specification import TokenType, VocabularyArrays, description_of, sentencepiece_bpe
+from ...text.arrays import TokenType, VocabularyArrays
+from ...text.specification import description_of, sentencepiece_bpe
 from ...text.tokenizer import Tokenizer
 from .byte_vocabulary import byte_vocabulary
 from .chat_templates import read_chat_templates

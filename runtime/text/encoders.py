@@ -6,8 +6,8 @@ import re
 from collections.abc import Iterable
 
 from ..errors import InvalidInputError, quote
+from .arrays import TokenType, VocabularyArrays
 from .library import LibraryEncoder
-from .specification import TokenType, VocabularyArrays
 
 __all__ = ["CharacterEncoder", "NamedPieceEncoder"]
 

@@ -9,21 +9,16 @@ from __future__ import annotations
 
 import base64
 import re
-from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Any, NoReturn
+from typing import Any
 
 import numpy as np
 
-from ..errors import ModelFormatError, UnsupportedModelError, quote
-from .checks import PIECE_LIMIT
-from .pre_tokenizers import PRE_TOKENIZERS, WHOLE_WORDS
+from ..errors import UnsupportedModelError, quote
+from .arrays import TokenType, VocabularyArrays
+from .pre_tokenizers import LLAMA3_NAMES, PRE_TOKENIZERS, WHOLE_WORDS
 
 __all__ = [
-    "END_PIECES",
     "PHANTOM_SPACE",
-    "TokenType",
-    "VocabularyArrays",
     "description_of",
     "sentencepiece_bpe",
 ]
@@ -31,118 +26,8 @@ __all__ = [
 PHANTOM_SPACE = "\u2581"  # stands for a space inside a piece
 
 
-class TokenType:
-    """Values of `tokenizer.ggml.token_type`."""
-
-    UNDEFINED, NORMAL, UNKNOWN, CONTROL, USER_DEFINED, UNUSED, BYTE = range(7)
-
-
-# Control tokens that end a turn in the published chat models; llama.cpp knows them by their text as well.
-END_PIECES = frozenset(
-    ("<|eot_id|>", "<|eom_id|>", "<|im_end|>", "<|end|>", "<end_of_turn>", "<|endoftext|>", "<|end_of_text|>", "</s>")
-)
-_BOS_BY_DEFAULT = ("llama-bpe", "llama-v3", "llama3", "tekken")
-_SEPARATED = ("roberta-bpe",)
-
-
-@dataclass
-class VocabularyArrays:
-    """The keys under ``tokenizer.ggml.`` (or another prefix), checked against each other."""
-
-    metadata: Mapping[str, Any]
-    prefix: str
-    path: str
-
-    def __post_init__(self) -> None:
-        self.model = self.get("model", str, "")
-        self.pre = self.get("pre", str, "default")
-        self.tokens = self.checked_tokens()
-        self.types = self.checked_types()
-        # Some files say that these are ordinary; llama.cpp overrules them as well.
-        for token in [token for token, piece in enumerate(self.tokens) if piece in END_PIECES]:
-            self.types[token] = TokenType.CONTROL
-
-    def fail(self, key: str, what: str) -> NoReturn:
-        raise ModelFormatError(self.path, None, self.prefix + key, what)
-
-    def get(self, key: str, kind: type, default: Any) -> Any:
-        value = self.metadata.get(self.prefix + key)
-        if value is None:
-            return default
-        if not isinstance(value, kind) or (kind is int and isinstance(value, bool)):
-            self.fail(key, f"{quote(value)} is not of type {kind.__name__}")
-        return value
-
-    def token_id(self, key: str, default: int | None = None) -> int | None:
-        """The id under `key`, None where absent."""
-        value = self.get(key, int, None)
-        if value is None:
-            return default if default is not None and default < len(self.tokens) else None
-        if not 0 <= value < len(self.tokens):
-            self.fail(key, f"token id {value} is outside the vocabulary of {len(self.tokens)}")
-        return int(value)
-
-    def sequence(self, key: str) -> Any:
-        value = self.metadata.get(self.prefix + key)
-        if value is not None and not isinstance(value, (list, tuple, np.ndarray)):
-            self.fail(key, f"{quote(value)} is not an array")
-        return value
-
-    def checked_tokens(self) -> list[str]:
-        tokens = self.sequence("tokens")
-        if tokens is None or not 0 < len(tokens) <= PIECE_LIMIT:
-            self.fail("tokens", f"not an array of 1 to {PIECE_LIMIT} pieces")
-        if {*map(type, tokens)} != {str}:
-            self.fail("tokens", "a piece is not a string")
-        named = [token or f"[EMPTY_{index}]" for index, token in enumerate(tokens)]
-        if len(set(named)) != len(named):
-            seen: dict[str, int] = {}
-            for index, token in enumerate(named):
-                if seen.setdefault(token, index) != index:
-                    self.fail("tokens", f"{quote(token)} is token {seen[token]} and token {index}")
-        return named
-
-    def numbers(self, key: str, kinds: type | tuple[type, ...]) -> list[Any] | None:
-        """An array as long as the tokens, of numbers of one of `kinds`."""
-        values = self.sequence(key)
-        if values is None:
-            return None
-        if len(values) != len(self.tokens):
-            self.fail(key, f"{len(values)} entries for {len(self.tokens)} tokens")
-        listed: list[Any] = values.tolist() if isinstance(values, np.ndarray) else list(values)
-        if not all(issubclass(kind, kinds) for kind in {*map(type, listed)}) or not np.isfinite(values).all():
-            self.fail(key, "an entry is not a finite number")
-        return listed
-
-    def checked_types(self) -> list[int]:
-        types = self.numbers("token_type", int)
-        if types is None:
-            return self.guessed_types()
-        for token, kind in [entry for entry in zip(self.tokens, types, strict=True) if entry[1] != TokenType.NORMAL]:
-            if not TokenType.UNDEFINED <= kind <= TokenType.BYTE:
-                self.fail("token_type", f"{kind} of {quote(token)} is not a type")
-            if kind == TokenType.BYTE and not re.fullmatch("<0x[0-9A-Fa-f]{2}>", token):
-                self.fail("tokens", f"{quote(token)} is marked as a byte and is not one of <0x00> to <0xFF>")
-        return types
-
-    def guessed_types(self) -> list[int]:
-        """Types where the file has none: the tokens with a role are control tokens, unless they are one character."""
-        types = [TokenType.NORMAL] * len(self.tokens)
-        for key in ("bos", "eos", "eot", "eom", "unknown", "seperator", "padding", "cls", "mask"):
-            token = self.token_id(f"{key}_token_id")
-            if token is not None and len(self.tokens[token]) > 1:
-                types[token] = TokenType.CONTROL
-        if self.model in ("llama", "t5"):
-            for token, piece in enumerate(self.tokens):
-                if re.fullmatch("<0x[0-9A-F]{2}>", piece):
-                    types[token] = TokenType.BYTE
-        return types
-
-    def scores(self) -> list[float]:
-        scores = self.numbers("scores", (int, float))
-        if scores is None:
-            self.fail("scores", f"missing; a {quote(self.model)} tokenizer needs them")
-        return scores
+_BOS_BY_DEFAULT = (*LLAMA3_NAMES, "tekken")
+_SEPARATED = ("roberta-bpe", "jina-v1-en", "jina-v2-code")
 
 
 def description_of(arrays: VocabularyArrays) -> dict[str, Any]:
@@ -155,7 +40,13 @@ def description_of(arrays: VocabularyArrays) -> dict[str, Any]:
     UnsupportedModelError
         For a model or pre-tokenizer name that is not known.
     """
-    builders = {"llama": sentencepiece_bpe, "gpt2": _byte_level, "t5": _unigram, "bert": _wordpiece}
+    builders = {
+        "llama": sentencepiece_bpe,
+        "gemma4": _merged_sentencepiece,
+        "gpt2": _byte_level,
+        "t5": _unigram,
+        "bert": _wordpiece,
+    }
     if arrays.model not in builders:
         raise UnsupportedModelError(
             f"{arrays.path}: {arrays.prefix}model: {quote(arrays.model)} is not one of {', '.join(sorted(builders))}"
@@ -186,8 +77,9 @@ def _post_processor(arrays: VocabularyArrays) -> dict[str, Any] | None:
     before = arrays.token_id("bos_token_id", 1 if arrays.model == "llama" else cls)
     after = arrays.token_id("eos_token_id", 2 if arrays.model == "llama" else 1 if arrays.model == "t5" else None)
     between = arrays.token_id("seperator_token_id", 102 if wordpiece else after)
+    add_bos = arrays.get("add_bos_token", bool, bos_default) or arrays.model == "gemma4"  # whatever the file says
     ends = [
-        ("before", before if arrays.get("add_bos_token", bool, bos_default) else None),
+        ("before", before if add_bos else None),
         ("after", after if add_eos else between if add_separator else None),
     ]
     present = {name: token for name, token in ends if token is not None}
@@ -228,11 +120,7 @@ def sentencepiece_bpe(arrays: VocabularyArrays, normalized: bool = False) -> dic
     prefix = arrays.get("add_space_prefix", bool, True)
     normalizers = _normalizers(arrays) if normalized else []
     normalizers += _escaped_spaces(prefix)
-    decoders: list[dict[str, Any]] = [
-        {"type": "Replace", "pattern": {"String": PHANTOM_SPACE}, "content": " "},
-        {"type": "ByteFallback"},
-        {"type": "Fuse"},
-    ]
+    decoders = _spaces_from_marks()
     if prefix:
         decoders.append({"type": "Strip", "content": " ", "start": 1, "stop": 0})
     return {
@@ -249,6 +137,21 @@ def sentencepiece_bpe(arrays: VocabularyArrays, normalized: bool = False) -> dic
     }
 
 
+def _merged_sentencepiece(arrays: VocabularyArrays) -> dict[str, Any]:
+    """SentencePiece's pieces with merges in place of scores: bytes are pieces, runs of line ends stand alone."""
+    return {
+        "model": {
+            "type": "BPE",
+            "vocab": {piece: token for token, piece in enumerate(arrays.tokens)},
+            "merges": _merges(arrays),
+            "byte_fallback": True,
+        },
+        "normalizer": {"type": "Sequence", "normalizers": _escaped_spaces(False)},
+        "pre_tokenizer": _splits(r"[^\n]+|\n+")[0],
+        "decoder": {"type": "Sequence", "decoders": _spaces_from_marks()},
+    }
+
+
 def _byte_level(arrays: VocabularyArrays) -> dict[str, Any]:
     """Byte-level BPE with the merges of the file and the patterns that `tokenizer.ggml.pre` names."""
     if arrays.pre not in PRE_TOKENIZERS:
@@ -256,26 +159,33 @@ def _byte_level(arrays: VocabularyArrays) -> dict[str, Any]:
             f"{arrays.path}: {arrays.prefix}pre: the pre-tokenizer {quote(arrays.pre)} is not known; "
             f"known are {', '.join(sorted(PRE_TOKENIZERS))}"
         )
-    merges = arrays.sequence("merges")
-    if merges is None or not {*map(type, merges)} <= {str}:
-        arrays.fail("merges", "not an array of strings")
-    splits = [
-        {"type": "Split", "pattern": {"Regex": pattern}, "behavior": "Isolated", "invert": False}
-        for pattern in PRE_TOKENIZERS[arrays.pre]
-    ]
     byte_level = {"type": "ByteLevel", "add_prefix_space": False, "trim_offsets": True, "use_regex": False}
     prefix = arrays.get("add_space_prefix", bool, False)
     return {
         "model": {
             "type": "BPE",
             "vocab": {piece: token for token, piece in enumerate(arrays.tokens)},
-            "merges": [(merge[:1] + left, right) for merge in merges for left, _, right in [merge[1:].partition(" ")]],
+            "merges": _merges(arrays),
             "ignore_merges": arrays.pre in WHOLE_WORDS,
         },
         "normalizer": {"type": "Prepend", "prepend": " "} if prefix else None,
-        "pre_tokenizer": {"type": "Sequence", "pretokenizers": [*splits, byte_level]},
+        "pre_tokenizer": {"type": "Sequence", "pretokenizers": [*_splits(*PRE_TOKENIZERS[arrays.pre]), byte_level]},
         "decoder": {**byte_level, "use_regex": True},
     }
+
+
+def _merges(arrays: VocabularyArrays) -> list[tuple[str, str]]:
+    """Pairs from strings with a space between two pieces, of which the first may begin with one."""
+    merges = arrays.sequence("merges")
+    if merges is None or not {*map(type, merges)} <= {str}:
+        arrays.fail("merges", "not an array of strings")
+    return [(merge[:1] + left, right) for merge in merges for left, _, right in [merge[1:].partition(" ")]]
+
+
+def _splits(*patterns: str) -> list[dict[str, Any]]:
+    """Cuts before and after everything that a pattern finds, pattern by pattern."""
+    isolated = {"type": "Split", "behavior": "Isolated", "invert": False}
+    return [{**isolated, "pattern": {"Regex": pattern}} for pattern in patterns]
 
 
 def _unigram(arrays: VocabularyArrays) -> dict[str, Any]:
@@ -318,13 +228,19 @@ def _byte_spelling(arrays: VocabularyArrays) -> dict[str, Any]:
 
     cut = min(range(1, 6), key=pieces_across)
     pattern = f"(?<={''.join(parts[:cut])})(?={''.join(parts[cut:])})"
-    return {"type": "Split", "pattern": {"Regex": pattern}, "behavior": "Isolated", "invert": False}
+    return _splits(pattern)[0]
 
 
 def _escaped_spaces(prefix: bool) -> list[dict[str, Any]]:
     """The mark for spaces, also before the text where the model asks for a `prefix`."""
     escape = {"type": "Replace", "pattern": {"String": " "}, "content": PHANTOM_SPACE}
     return [*([{"type": "Prepend", "prepend": PHANTOM_SPACE}] if prefix else []), escape]
+
+
+def _spaces_from_marks() -> list[dict[str, Any]]:
+    """The decoders of pieces with marks for spaces, and of pieces that are bytes."""
+    replace = {"type": "Replace", "pattern": {"String": PHANTOM_SPACE}, "content": " "}
+    return [replace, {"type": "ByteFallback"}, {"type": "Fuse"}]
 
 
 def _normalizers(arrays: VocabularyArrays) -> list[dict[str, Any]]:

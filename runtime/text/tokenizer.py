@@ -15,11 +15,13 @@ from typing import Any
 
 from ..errors import InvalidInputError, ModelFormatError, UnsupportedModelError, quote
 from ..files.json_file import parse_json
+from .arrays import TokenType, VocabularyArrays
 from .byte_alphabet import BYTE_ALPHABET
 from .checks import Spec
+from .control_pieces import end_pieces_among
 from .encoders import CharacterEncoder, NamedPieceEncoder
 from .library import LibraryEncoder
-from .specification import END_PIECES, PHANTOM_SPACE, TokenType, VocabularyArrays, description_of
+from .specification import PHANTOM_SPACE, description_of
 
 __all__ = ["PieceDecoder", "StreamDecoder", "Tokenizer"]
 
@@ -175,7 +177,8 @@ class Tokenizer:
         self.pad_token_id = roles["padding"]
         self.unk_token_id = roles["unknown"]
         ends = {roles["eos"], roles["eot"], roles["eom"]}
-        ends |= {token for token in self.control_token_ids if pieces[token] in END_PIECES}
+        known = end_pieces_among([pieces[token] for token in self.control_token_ids])
+        ends |= {token for token in self.control_token_ids if pieces[token] in known}
         self.end_token_ids = frozenset(token for token in ends if token is not None)
 
     @classmethod

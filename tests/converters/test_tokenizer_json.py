@@ -46,6 +46,7 @@ def split(pattern: str) -> pre_tokenizers.PreTokenizer:
     return pre_tokenizers.Split(tokenizers.Regex(pattern), "isolated")
 
 
+DEEPSEEK_CODER = ["[\r\n]", r"\s?\p{L}+", r"\s?\p{P}+", "[\u4e00-\u9fa5\u0800-\u4e00\uac00-\ud7ff]+"]
 BYTES = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
 GPT2 = pre_tokenizers.ByteLevel(add_prefix_space=False)
 
@@ -58,6 +59,8 @@ GPT2 = pre_tokenizers.ByteLevel(add_prefix_space=False)
         ("qwen2", [split(QWEN2), BYTES], False),
         ("llama-bpe", [split(LLAMA3), BYTES], True),
         ("dbrx", [split(LLAMA3), BYTES], False),
+        ("bloom", [split(" ?[^(\\s|[.,!?\u2026\u3002\uff0c\u3001\u0964\u06d4\u060c])]+"), BYTES], False),
+        ("deepseek-coder", [*map(split, DEEPSEEK_CODER), pre_tokenizers.Digits(individual_digits=True), BYTES], False),
     ],
 )
 def test_pre_tokenizers_get_the_name_that_llama_cpp_gives_them(

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from edgeformer.converters.vocabularies.vocabulary import character_vocabulary, read_vocabulary
 from edgeformer.errors import CheckpointFormatError, ConversionError, UnsupportedModelError
-from edgeformer.text.specification import TokenType
+from edgeformer.text.arrays import TokenType
 from edgeformer.text.tokenizer import Tokenizer
 
 TEXTS = (

@@ -23,11 +23,12 @@ PUBLISHED = {pattern for patterns in PRE_TOKENIZERS.values() for pattern in patt
     r"|\s*[\r\n]|\s+(?!\S)|\s+",
     r"\s?[A-Za-zµÀ-ÖØ-öø-ƺ]+", r"[一-龥ࠀ-一가-퟿]+", " {2,}", r"\A | \z", r"(?:ab)+", r"\p{N}", r"[\r\n]",
 }  # fmt: skip
-SLOW = [r"(?=a*a*b)a", "a*b", r"\s+$", r"\p{N}{1,3}(?=(?:\p{N}{3})*\b)", "a*a*b|a+", r"\s*[\r\n]+|\s|\s+", "(?:a+|b)c",
+WEIGHED = {r"\s+$", *PRE_TOKENIZERS["jais-2"]}  # published, and weighed all the same
+SLOW = [*WEIGHED, r"(?=a*a*b)a", "a*b", r"\p{N}{1,3}(?=(?:\p{N}{3})*\b)", "a*a*b|a+", r"\s*[\r\n]+|\s|\s+", "(?:a+|b)c",
         "a+b|c?a+", "[ab]*c|a+"]  # fmt: skip
 
 
-@pytest.mark.parametrize("pattern", sorted(PUBLISHED))
+@pytest.mark.parametrize("pattern", sorted(PUBLISHED - WEIGHED))
 def test_published_patterns_take_time_in_proportion(pattern: str) -> None:
     assert check_pattern(pattern) is None
     assert uneven_parts(pattern) == []

@@ -100,6 +100,61 @@ def test_an_end_piece_is_a_control_piece_whatever_the_file_says() -> None:
         assert 2 in tokenizer.control_token_ids
 
 
+@pytest.mark.parametrize(
+    "piece", ["<|return|>", "<turn|>", "<|fim_prefix|>", "<REPO>", "<\uff5cend\u2581of\u2581sentence\uff5c>"]
+)
+def test_pieces_that_llama_cpp_knows_by_their_text_are_control_pieces(piece: str) -> None:
+    tokens = [*SENTENCEPIECE["tokens"][:-1], piece]
+    tokenizer = from_arrays(**{**SENTENCEPIECE, "tokens": tokens, "token_type": [*SENTENCEPIECE["token_type"][:-1], 4]})
+    last = len(tokens) - 1
+    assert last in tokenizer.control_token_ids
+    assert last not in tokenizer.encode(f"a{piece}", add_special_tokens=False)
+    assert (last in tokenizer.end_token_ids) == (piece not in ("<|fim_prefix|>", "<REPO>"))
+
+
+@pytest.mark.parametrize(
+    ("pieces", "ends"),
+    [
+        (["<|end|>", "<|call|>"], {"<|end|>", "<|call|>"}),
+        (["<|end|>", "<|return|>", "<|call|>"], {"<|return|>", "<|call|>"}),
+        (["<|end|>", "<|flush|>", "<|calls|>"], {"<|flush|>", "<|calls|>"}),
+        (["<|tool_response>", "<turn|>"], {"<|tool_response>", "<turn|>"}),
+    ],
+)
+def test_a_piece_that_only_parts_messages_ends_no_turn(pieces: list[str], ends: set[str]) -> None:
+    """gpt-oss's messages have several parts, each with an end; `</s>` is an ordinary word of Gemma 4."""
+    count = len(pieces)
+    tokens = [*SENTENCEPIECE["tokens"][:-count], *pieces]
+    types = [*SENTENCEPIECE["token_type"][:-count], *[3] * count]
+    tokenizer = from_arrays(**{**SENTENCEPIECE, "tokens": tokens, "token_type": types, "eos_token_id": len(tokens) - 1})
+    found = {tokenizer.token(token) for token in tokenizer.end_token_ids}
+    assert found - {"</s>"} == ends
+    assert ("</s>" in found) == ("<|tool_response>" not in pieces)
+
+
+# SentencePiece with merges
+MERGED: dict[str, Any] = {
+    "model": "gemma4",
+    "tokens": [
+        *("<pad>", "<eos>", "<bos>", *(f"<0x{byte:02X}>" for byte in range(256))),
+        *("a", "b", "\u2581", "\n", "\u2581a", "ab", "a\u2581", "\n\n", "b\n"),
+    ],
+    "merges": ["\u2581 a", "a b", "a \u2581", "\n \n", "b \n"],
+    "bos_token_id": 2,
+    "eos_token_id": 1,
+}
+MERGED["token_type"] = [3] * 3 + [6] * 256 + [1] * (len(MERGED["tokens"]) - 259)
+
+
+def test_merges_over_sentencepieces_pieces() -> None:
+    """No space is put before the text; runs of line ends stand alone; the start token comes whatever the file says."""
+    tokenizer = from_arrays(**MERGED, add_bos_token=False)
+    ids = tokenizer.encode("ab a\n\nb\n\u00e9")
+    pieces = ["<bos>", "ab", "\u2581a", "\n\n", "b", "\n", "<0xC3>", "<0xA9>"]
+    assert [tokenizer.token(token) for token in ids] == pieces
+    assert tokenizer.decode(ids) == "ab a\n\nb\n\u00e9"
+
+
 # Unigram
 UNIGRAM: dict[str, Any] = {
     "model": "t5",
