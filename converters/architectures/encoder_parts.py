@@ -21,6 +21,7 @@ __all__ = [
     "EncoderNames",
     "embedding_rows",
     "encoder_metadata",
+    "gated_layer_rows",
     "layer_rows",
     "prefix_of",
     "refuse_decoders",
@@ -34,21 +35,22 @@ class EncoderNames:
 
     Attributes
     ----------
-    width, layers, heads, feed_forward, activation : str
-        Keys of the configuration.
+    width, layers, heads, feed_forward, activation, epsilon : str
+        Keys of the configuration; None as `activation`: nothing to choose.
     layer : str
         Where a layer's tensors are; ``{}`` stands for its number.
-    parts : tuple of eight str
-        A layer's tensors: query, key, value, output and norm of the attention; up, down and norm of the feed-forward.
+    parts : tuple of str
+        A layer's tensors, in the order of `layer_rows` or `gated_layer_rows`.
     """
 
     width: str
     layers: str
     heads: str
     feed_forward: str
-    activation: str
+    activation: str | None
     layer: str
     parts: tuple[str, ...]
+    epsilon: str = "layer_norm_eps"
 
 
 BERT = EncoderNames(
@@ -87,15 +89,17 @@ DISTILBERT = EncoderNames(
 def encoder_metadata(config: Config, names: EncoderNames) -> dict[str, Any]:
     """The sizes of an encoder, under llama.cpp's keys."""
     width, num_heads = whole_heads(config, names.width, names.heads)
-    return {
+    metadata = {
         "embedding_length": width,
         "block_count": config.count(names.layers),
         "feed_forward_length": config.count(names.feed_forward),
         "attention.head_count": num_heads,
-        "attention.layer_norm_epsilon": config.number("layer_norm_eps", 1e-12),
+        "attention.layer_norm_epsilon": config.number(names.epsilon, 1e-12),
         "attention.causal": False,
-        "activation": ACTIVATION_NAMES[config.expect(names.activation, *ACTIVATION_NAMES)],
     }
+    if names.activation is not None:
+        metadata["activation"] = ACTIVATION_NAMES[config.expect(names.activation, *ACTIVATION_NAMES)]
+    return metadata
 
 
 def refuse_decoders(config: Config) -> None:
@@ -131,7 +135,12 @@ def text_side(
 
 
 def embedding_rows(
-    embeddings: str, width: int, vocab_size: int, num_types: int, positions: tuple[int, int, int] | None
+    embeddings: str,
+    width: int,
+    vocab_size: int,
+    num_types: int,
+    positions: tuple[int, int, int] | None,
+    norm_name: str = "",
 ) -> list[Row]:
     """Tables of the tokens, of their types and of the positions, and the norm of their sum.
 
@@ -143,6 +152,8 @@ def embedding_rows(
         0: the model has no types.
     positions : tuple of int, optional
         How many the file will have, which row of the checkpoint's is the first of them, and how many it has.
+    norm_name : str
+        The norm's, where it stands elsewhere.
     """
     rows = [table("token_embd", f"{embeddings}.word_embeddings", vocab_size, width)]
     if num_types:
@@ -150,11 +161,13 @@ def embedding_rows(
     if positions is not None:
         count, first, stored = positions
         rows.append(part(table("position_embd", f"{embeddings}.position_embeddings", count, width), first, stored))
-    return [*rows, norm("token_embd_norm", f"{embeddings}.LayerNorm", width)]
+    return [*rows, norm("token_embd_norm", norm_name or f"{embeddings}.LayerNorm", width)]
 
 
 def layer_rows(target: str, source: str, parts: Sequence[str], width: int, hidden_width: int) -> list[Row]:
-    """The tensors of a layer with its norms behind the sums."""
+    """The tensors of a layer with its norms behind the sums, whose `parts` are query, key, value, output and norm of
+    the attention; up, down and norm of the feed-forward.
+    """
     query, key, value, output, output_norm, up, down, layer_norm = (f"{source}.{name}" for name in parts)
     return [
         linear(f"{target}.attn_q", query, width, width, Bias.NEEDED),
@@ -164,5 +177,38 @@ def layer_rows(target: str, source: str, parts: Sequence[str], width: int, hidde
         norm(f"{target}.attn_output_norm", output_norm, width),
         linear(f"{target}.ffn_up", up, hidden_width, width, Bias.NEEDED),
         linear(f"{target}.ffn_down", down, width, hidden_width, Bias.NEEDED),
+        norm(f"{target}.layer_output_norm", layer_norm, width),
+    ]
+
+
+def gated_layer_rows(
+    target: str,
+    source: str,
+    parts: Sequence[str],
+    width: int,
+    hidden_width: int,
+    attention_bias: Bias = Bias.NONE,
+    down_bias: Bias = Bias.NONE,
+) -> list[Row]:
+    """The tensors of such a layer with a gate, whose `parts` are attention, its output and norm; gate, up, down and
+    norm of the feed-forward.
+
+    Attention is one tensor of queries, keys and values, or the place of three by the names of transformers. Where gate
+    and up have one name, they are one tensor, up before gate.
+    """
+    attention, output, output_norm, gate, up, down, layer_norm = (f"{source}.{name}" for name in parts)
+    if parts[0].endswith("self_attn"):
+        queries = [linear(f"{target}.attn_{x}", f"{attention}.{x}_proj", width, width, attention_bias) for x in "qkv"]
+    else:
+        queries = [linear(f"{target}.attn_qkv", attention, 3 * width, width, attention_bias)]
+    gates = [linear(f"{target}.ffn_{x}", name, hidden_width, width) for x, name in (("up", up), ("gate", gate))]
+    if gate == up:
+        gates = [part(row, number * hidden_width, 2 * hidden_width) for number, row in enumerate(gates)]
+    return [
+        *queries,
+        linear(f"{target}.attn_output", output, width, width, attention_bias),
+        norm(f"{target}.attn_output_norm", output_norm, width),
+        *gates,
+        linear(f"{target}.ffn_down", down, width, hidden_width, down_bias),
         norm(f"{target}.layer_output_norm", layer_norm, width),
     ]

@@ -13,7 +13,7 @@ __all__ = ["architecture_of", "planner_of"]
 
 def planner_of(row: ArchitectureRow) -> Callable[[Source], Plan]:
     """The function that plans a file of this architecture from a checkpoint."""
-    planner: Callable[[Source], Plan] = import_module(f".{row.converter or row.name}", __package__).plan
+    planner: Callable[[Source], Plan] = import_module(f".{row.converter or row.module}", __package__).plan
     return planner
 
 

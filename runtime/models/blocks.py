@@ -224,6 +224,14 @@ def gated_product(graph: Graph, x: Value, names: str, width: int, hidden_size: i
     return graph.linear(graph.gate(gate, up, activation), names.format("down"), hidden_size)
 
 
+def fused_gated_feed_forward(graph: Graph, x: Value, block: str, sizes: Sizes, activation: str) -> Value:
+    """`gated_feed_forward` whose gate and up projections are one tensor, ffn_up: the gate's rows, then the other's."""
+    width = sizes.feed_forward_size
+    gate = graph.linear(x, f"{block}.ffn_up", width, num_rows=2 * width)
+    up = graph.linear(x, f"{block}.ffn_up", width, first_row=width, num_rows=2 * width)
+    return graph.linear(graph.gate(gate, up, activation), f"{block}.ffn_down", sizes.hidden_size)
+
+
 def language_head(graph: Graph, x: Value, embedding: str, sizes: Sizes) -> Value:
     """Logits: the product with `output`, or with the token embeddings where the file has no matrix of its own."""
     head = "output" if graph.has("output.weight") else embedding

@@ -1,7 +1,8 @@
 """The architectures that edgeformer knows: one row each, read by the models and by the converters.
 
-A row's name is `general.architecture` in the file, the module `edgeformer.models.<name>` (a function `build`) and the
-module `edgeformer.converters.architectures.<name>` (a function `plan`), unless the row names another converter.
+A row's name is `general.architecture` in the file and, with `_` for `-`, the module `edgeformer.models.<name>` (a
+function `build`) and the module `edgeformer.converters.architectures.<name>` (a function `plan`), unless the row names
+another converter.
 """
 
 from __future__ import annotations
@@ -32,6 +33,11 @@ class ArchitectureRow:
     model_types: tuple[str, ...]
     classes: tuple[str, ...]
     converter: str = ""
+
+    @property
+    def module(self) -> str:
+        """Of the models, and of the converters unless the row names another."""
+        return self.name.replace("-", "_")
 
 
 CLASSIFIERS = ("ForSequenceClassification", "ForTokenClassification", "ForQuestionAnswering")
@@ -73,6 +79,9 @@ ARCHITECTURES = (
         ),
     ),
     ArchitectureRow("mpnet", ("mpnet",), ("MPNetModel", "MPNetForMaskedLM")),
+    ArchitectureRow("modern-bert", ("modernbert",), _encoders("ModernBert")),
+    ArchitectureRow("nomic-bert", ("nomic_bert",), (*_encoders("NomicBert"), "NomicBertForPreTraining")),
+    ArchitectureRow("gte", ("gte", "new"), _encoders("Gte", "New")),
     ArchitectureRow("vit", ("vit",), ("ViTModel", "ViTForImageClassification")),
     ArchitectureRow("whisper", ("whisper",), ("WhisperEncoder",)),
     ArchitectureRow(
@@ -114,11 +123,12 @@ def build_architecture(file: GGUFHead, n_ctx: int | None = None) -> Architecture
         A key or tensor is missing or does not fit the others.
     """
     name = file.get("general.architecture", str)
-    if architecture_row(name) is None:
+    row = architecture_row(name)
+    if row is None:
         known = ", ".join(dict.fromkeys(row.name for row in ARCHITECTURES))
         raise UnsupportedModelError(f"{file.path}: architecture {quote(name)} is not supported; supported: {known}")
     tensors = {tensor.name: tuple(tensor.shape) for tensor in file.tensors.values()}
-    architecture: Architecture = import_module(f".{name}", __package__).build(
+    architecture: Architecture = import_module(f".{row.module}", __package__).build(
         Metadata(file.get, file.metadata, name, str(file.path), n_ctx), tensors
     )
     _check_layers_used(file, architecture)

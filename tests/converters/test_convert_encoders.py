@@ -87,6 +87,13 @@ def test_positions_begin_behind_the_padding_token(tmp_path: Path) -> None:
         ("distilbert-narrow", {"trick": 1}, "trick = 1"),
         ("albert-two-groups", {"num_hidden_groups": 3}, "num_hidden_groups = 3"),
         ("albert-two-groups", {"inner_group_num": 2}, "inner_group_num = 2"),
+        ("modern-bert-windows", {"layer_types": ["sliding_attention"] * 4}, "layer_types"),
+        ("modern-bert-windows", {"hidden_activation": "relu"}, "hidden_activation = 'relu'"),
+        ("modern-bert-windows", {"rope_scaling": {"type": "linear"}}, "rope_scaling"),
+        ("nomic-bert", {"hidden_act": "gelu"}, "hidden_act = 'gelu'"),
+        ("gte-gelu", {"position_embedding_type": "absolute"}, "position_embedding_type = 'absolute'"),
+        ("gte-gelu", {"rope_scaling": {"type": "ntk", "factor": 2.0, "mixed_b": 0.5}}, "mixed_b = 0.5"),
+        ("gte-gelu", {"rope_parameters": {"rope_type": "yarn", "factor": 2.0}}, "yarn"),
         ("mpnet-biased", {"relative_attention_num_buckets": 16}, "relative_attention_num_buckets = 16"),
         ("mpnet-biased", {"max_position_embeddings": 2}, "max_position_embeddings = 2"),
     ],
@@ -113,3 +120,95 @@ def test_an_electra_as_wide_as_its_embeddings_projects_nothing(tmp_path: Path) -
     convert(cases.FOLDER / "bert-gelu-mean", tmp_path / "bert.gguf", type="f32")
     with edgeformer.load(tmp_path / "electra.gguf") as one, edgeformer.load(tmp_path / "bert.gguf") as other:
         assert np.array_equal(one.hidden_states([5, 6, 7]), other.hidden_states([5, 6, 7]))
+
+
+NOMIC = {  # as nomic-embed-text-v1.5 has it, but for the sizes
+    **{"activation_function": "swiglu", "architectures": ["NomicBertModel"], "attn_pdrop": 0.0, "causal": False},
+    **{"dense_seq_output": True, "embd_pdrop": 0.0, "fused_bias_fc": True, "fused_dropout_add_ln": True},
+    **{"layer_norm_epsilon": 1e-12, "max_trained_positions": 150, "mlp_fc1_bias": False, "mlp_fc2_bias": False},
+    **{"model_type": "nomic_bert", "n_embd": 32, "n_head": 8, "n_inner": 64, "n_layer": 2, "n_positions": 600},
+    **{"pad_vocab_size_multiple": 64, "parallel_block": False, "parallel_block_tied_norm": False, "prenorm": False},
+    **{"qkv_proj_bias": False, "reorder_and_upcast_attn": False, "resid_pdrop": 0.0, "rotary_emb_base": 1000},
+    **{"rotary_emb_fraction": 1.0, "rotary_emb_interleaved": False, "rotary_emb_scale_base": None},
+    **{"rotary_scaling_factor": None, "scale_attn_by_inverse_layer_idx": False, "scale_attn_weights": True},
+    **{"summary_type": "cls_index", "type_vocab_size": 2, "use_cache": True, "use_flash_attn": True},
+    **{"use_rms_norm": False, "use_xentropy": True, "vocab_size": 83},
+}
+
+
+def test_a_published_nomic_configuration_means_the_same(tmp_path: Path) -> None:
+    folder = write_folder(tmp_path / "model", NOMIC, stored("nomic-bert"))
+    report = convert(folder, tmp_path / "out.gguf", type="f32")
+    convert(cases.FOLDER / "nomic-bert", tmp_path / "other.gguf", type="f32")
+    with GGUFFile(report.path) as file, GGUFFile(tmp_path / "other.gguf") as other:
+        keys = [key for key in file.metadata if key.startswith("nomic-bert.")]
+        assert [file.metadata[key] for key in keys] == [other.metadata[key] for key in keys]
+        assert all(np.array_equal(file.dequantize(name), other.dequantize(name)) for name in other.tensors)
+    assert any("150 positions" in note for note in report.notes)
+
+
+@pytest.mark.parametrize(
+    "change", [{"causal": True}, {"prenorm": True}, {"rotary_emb_fraction": 0.5}, {"qkv_proj_bias": True}]
+)
+def test_other_models_of_nomics_code_are_refused(tmp_path: Path, change: dict[str, Any]) -> None:
+    with pytest.raises(ConversionError, match=next(iter(change))):
+        convert(write_folder(tmp_path / "model", NOMIC | change, stored("nomic-bert")), tmp_path / "out.gguf")
+
+
+@pytest.mark.parametrize(
+    ("name", "names"),
+    [
+        (
+            "nomic-bert",
+            (("encoder.layers", "layers"), ("emb_ln", "embeddings.LayerNorm"), ("attn.out_proj", "self_attn.o_proj"),
+             ("fc11", "up_proj"), ("fc12", "gate_proj"), ("fc2", "down_proj"),
+             ("norm1", "post_attention_layernorm"), ("norm2", "post_mlp_layernorm")),
+        ),
+        (
+            "gte-gelu",
+            (("encoder.layer", "layers"), ("attention.o_proj", "self_attn.o_proj"),
+             ("attn_ln", "post_attention_layernorm"), ("mlp_ln", "post_mlp_layernorm")),
+        ),
+    ],
+)  # fmt: skip
+def test_names_of_transformers_5_mean_the_same(tmp_path: Path, name: str, names: tuple[tuple[str, str], ...]) -> None:
+    tensors: dict[str, np.ndarray] = {}
+    for key, tensor in stored(name).items():
+        for old, new in names:
+            key = key.replace(old, new)
+        parts = {"attn.Wqkv": "qkv", "attention.qkv_proj": "qkv", "mlp.up_gate_proj": ("up", "gate")}
+        fused = next((old for old in parts if old in key), None)
+        place = "mlp" if fused == "mlp.up_gate_proj" else "self_attn"
+        split = np.split(tensor, len(parts[fused])) if fused else []
+        for part, rows in zip(parts.get(fused, ()), split, strict=True):
+            tensors[key.replace(fused or "", f"{place}.{part}_proj")] = rows
+        if fused is None:
+            tensors[key] = tensor
+    config = json.loads((cases.FOLDER / name / "config.json").read_text())
+    convert(write_folder(tmp_path / "model", config, tensors), tmp_path / "out.gguf", type="f32")
+    convert(cases.FOLDER / name, tmp_path / "other.gguf", type="f32")
+    with edgeformer.load(tmp_path / "out.gguf") as one, edgeformer.load(tmp_path / "other.gguf") as other:
+        assert np.array_equal(one.hidden_states([5, 6, 7]), other.hidden_states([5, 6, 7]))
+
+
+def test_the_published_ntk_scaling_of_gte(tmp_path: Path) -> None:
+    """Its own code: a base times the factor, and frequencies divided by factor^(2 / columns)."""
+    changes = {"model_type": "new", "architectures": ["NewModel"], "position_embedding_type": "rope", "pack_qkv": True}
+    changes |= {"rope_parameters": "left out", "rope_theta": 20000, "rope_scaling": {"type": "ntk", "factor": 8.0}}
+    folder = folder_like("gte-gelu", tmp_path / "model", (("^", "new."),), **changes)
+    with GGUFFile(convert(folder, tmp_path / "out.gguf", type="f32").path) as file:
+        base, factor = file.metadata["gte.rope.freq_base"], file.metadata["gte.rope.scaling.factor"]
+    exponents = np.arange(0, 20, 2) / 20
+    assert np.allclose(base**-exponents / factor, (20000.0 * 8) ** -exponents / 8 ** (2 / 20), rtol=1e-6)
+
+
+def test_every_third_layer_is_a_pattern_in_either_spelling(tmp_path: Path) -> None:
+    old = {"layer_types": "left out", "rope_parameters": "left out", "global_attn_every_n_layers": 3}
+    old |= {"global_rope_theta": 500.0, "local_rope_theta": 50.0}
+    folder = folder_like("modern-bert-windows", tmp_path / "model", **old)
+    convert(folder, tmp_path / "out.gguf", type="f32")
+    convert(cases.FOLDER / "modern-bert-windows", tmp_path / "other.gguf", type="f32")
+    with GGUFFile(tmp_path / "out.gguf") as one, GGUFFile(tmp_path / "other.gguf") as other:
+        assert {k: v for k, v in one.metadata.items() if "name" not in k} == {
+            k: v for k, v in other.metadata.items() if "name" not in k
+        }
