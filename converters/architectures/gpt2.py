@@ -7,8 +7,9 @@ from __future__ import annotations
 
 from typing import Any
 
+from .heads import plan_decoder_head
 from .huggingface import HARMLESS, Plan, Source, TensorPlan
-from .parts import Bias, Row, linear, norm, plan_head, plan_rows, table, transposed, vocabulary_of, whole_heads
+from .parts import Bias, Row, linear, norm, plan_rows, table, transposed, vocabulary_of, whole_heads
 
 __all__ = ["plan"]
 
@@ -39,10 +40,10 @@ def plan(source: Source) -> Plan:
     vocabularies = vocabulary_of(source, metadata, metadata["vocab_size"])
     prefix = "transformer." if tensors.has("transformer.wte.weight") else ""
     plan_rows(tensors, rows(prefix, metadata), metadata["block_count"])
-    plan_head(tensors, config, metadata, tied=True)
+    notes = plan_decoder_head(source, tensors, metadata, tied=True)
     tensors.ignore(f"{prefix}h.*.attn.bias", f"{prefix}h.*.attn.masked_bias")  # the causal mask
     config.finish(HARMLESS | {"n_ctx", "reorder_and_upcast_attn"})  # the same length again; for training in float16
-    return Plan(metadata, tensors.finish(), vocabularies)
+    return Plan(metadata, tensors.finish(), vocabularies, notes)
 
 
 def rows(prefix: str, metadata: dict[str, Any]) -> list[Row]:

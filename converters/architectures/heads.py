@@ -12,8 +12,8 @@ from typing import Any
 
 from ...errors import quote
 from .huggingface import Config, Source, TensorPlan
-from .parts import Bias, is_own_head, linear, norm, plan_rows
-from .sentences import CLASSES, POOLING_TYPES, SPANS, TOKEN_CLASSES, is_sentence_model
+from .parts import Bias, is_own_head, linear, norm, plan_head, plan_rows
+from .sentences import CLASSES, POOLING_TYPES, SPANS, TOKEN_CLASSES, is_sentence_model, sentence_settings
 
 __all__ = [
     "MASKED_WORDS",
@@ -22,6 +22,7 @@ __all__ = [
     "Head",
     "bert_heads",
     "distilbert_heads",
+    "plan_decoder_head",
     "plan_task_head",
     "roberta_heads",
 ]
@@ -106,6 +107,48 @@ def distilbert_heads(activation: str) -> dict[str, Head]:
     return {CLASSES: classes, MASKED_WORDS: words, **ROW_HEADS}
 
 
+# Those of the decoders that transformers makes by its generic classes.
+DECODER_HEADS = {
+    CLASSES: Head("score", pooling="lasttoken", bias=Bias.OPTIONAL),
+    TOKEN_CLASSES: Head("score", bias=Bias.OPTIONAL),
+    SPANS: Head("qa_outputs"),
+}
+
+
+def plan_decoder_head(
+    source: Source,
+    tensors: TensorPlan,
+    metadata: dict[str, Any],
+    *,
+    tied: bool,
+    heads: Mapping[str, Head] = DECODER_HEADS,
+) -> list[str]:
+    """What stands on a decoder's rows: the matrix of the next token, or a head, and what makes vectors of sentences.
+
+    `tied` is what an absent key means: the token embeddings are that matrix, too.
+
+    Returns
+    -------
+    list of str
+        What to say to the user.
+
+    Raises
+    ------
+    ConversionError
+        As for `plan_task_head` and `sentence_settings`.
+    """
+    notes = sentence_settings(source, tensors, metadata, metadata["context_length"], pooling=None)
+    classes = [str(name) for name in source.config.get("architectures", list, [])]
+    if not classes or any(name.endswith(("ForCausalLM", "LMHeadModel")) for name in classes):
+        plan_head(tensors, source.config, metadata, tied=tied)
+        return notes
+    source.config.get("tie_word_embeddings", bool, tied)
+    notes += plan_task_head(source, tensors, metadata, heads)
+    if metadata.get("pooling_type") != RANK:
+        metadata.setdefault("head", "none")
+    return notes
+
+
 def plan_task_head(
     source: Source, tensors: TensorPlan, metadata: dict[str, Any], heads: Mapping[str, Head], *needless: str
 ) -> list[str]:
@@ -134,7 +177,7 @@ def plan_task_head(
     if task in heads and not is_sentence_model(source):
         head, width = heads[task], metadata["embedding_length"]
         if head.dense is not None:
-            width = int(tensors.checkpoint.info(f"{head.dense}.weight").shape[0])
+            width = tensors.shape(f"{head.dense}.weight")[0]
             plan_rows(tensors, [linear("cls", head.dense, width, metadata["embedding_length"], Bias.OPTIONAL)])
             metadata["head.activation"] = head.activation
         if head.norm is not None:
@@ -164,8 +207,8 @@ def plan_classes(source: Source, tensors: TensorPlan, metadata: dict[str, Any], 
     config, task = source.config, source.task
     named = config.section("id2label") or Config({}, config.path)
     labels = [named.get(str(number), str) for number in range(len(named.values))]
-    stored = tensors.checkpoint.info(f"{head.output}.weight").shape[0] if tensors.has(f"{head.output}.weight") else 2
-    count = 2 if task == SPANS else len(labels) or config.count("num_labels", int(stored))
+    stored = tensors.shape(f"{head.output}.weight")[0]
+    count = 2 if task == SPANS else len(labels) or config.count("num_labels", stored)
     plan_rows(tensors, [linear("cls.output", head.output, count, width, head.bias)])
     if task == SPANS:
         return

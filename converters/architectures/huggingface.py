@@ -221,17 +221,30 @@ class PlannedTensor:
 
 
 class TensorPlan:
-    """Collects the tensors of the file to be, and keeps account of the checkpoint's."""
+    """Collects the tensors of the file to be, and keeps account of the checkpoint's.
 
-    def __init__(self, checkpoint: Checkpoint) -> None:
+    Parameters
+    ----------
+    checkpoint : Checkpoint
+    *bases : str
+        What stands before the names of the model itself, beside a head; a checkpoint that has it in another of these
+        spellings, or has no head and so none of them, is read as if it had the first.
+    """
+
+    def __init__(self, checkpoint: Checkpoint, *bases: str) -> None:
         self.checkpoint = checkpoint
         self.tensors: list[PlannedTensor] = []
-        self._names = frozenset(checkpoint.names())
+        self._stored = _with_base(checkpoint.names(), bases)
+        self._names = frozenset(self._stored)
         self._used: set[str] = set()
         self._source_of: dict[str, str] = {}
 
     def has(self, source: str) -> bool:
         return source in self._names
+
+    def shape(self, source: str) -> tuple[int, ...]:
+        """Of a tensor of the checkpoint. Raises CheckpointFormatError where there is none."""
+        return tuple(self.checkpoint.info(self._stored.get(source, source)).shape)
 
     def first(self, *sources: str) -> str:
         """The first of several names that the checkpoint has; the first of all where it has none."""
@@ -270,14 +283,15 @@ class TensorPlan:
             raise ConversionError(f"the checkpoint has no tensor {quote(source)}, from which {target} is made")
         self._used.add(source)
         self._source_of[target] = source
-        found, dtype = self.checkpoint.info(source)
+        stored = self._stored[source]
+        found, dtype = self.checkpoint.info(stored)
         expected = tuple(shape if source_shape is None else source_shape)
         if tuple(found) != expected:
             what = f"has shape {tuple(found)}, and the configuration asks for {expected}"
             raise ConversionError(f"tensor {quote(source)} {what}")
 
         def read() -> Float32:
-            array = self.checkpoint.read(source)
+            array = self.checkpoint.read(stored)
             return array if transform is None else transform(array)
 
         self.tensors.append(PlannedTensor(target, tuple(shape), str(dtype), read))
@@ -307,9 +321,10 @@ class TensorPlan:
     def is_copy(self, source: str, target: str) -> bool:
         """Whether the checkpoint's tensor `source` has the numbers that `target` is made from; reads both."""
         original = self._source_of[target]
-        if self.checkpoint.info(source).shape != self.checkpoint.info(original).shape:
+        if self.shape(source) != self.shape(original):
             return False
-        digests = [blake2b(self.checkpoint.read(name).data).digest() for name in (source, original)]
+        stored = (self._stored[source], self._stored[original])
+        digests = [blake2b(self.checkpoint.read(name).data).digest() for name in stored]
         return digests[0] == digests[1]
 
     def ignore(self, *patterns: str) -> list[str]:
@@ -332,6 +347,15 @@ class TensorPlan:
             shown = ", ".join(quote(name) for name in names[:5]) + (", ..." if len(names) > 5 else "")
             raise ConversionError(f"{len(names)} tensors of the checkpoint have no place in this architecture: {shown}")
         return self.tensors
+
+
+def _with_base(names: Iterable[str], bases: Sequence[str]) -> dict[str, str]:
+    """The checkpoint's names by those that they have with the first base."""
+    listed = list(names)
+    found = next((base for base in bases if any(name.startswith(base) for name in listed)), "")
+    if not bases or found == bases[0]:
+        return {name: name for name in listed}
+    return {bases[0] + name.removeprefix(found) if name.startswith(found) else name: name for name in listed}
 
 
 @dataclass

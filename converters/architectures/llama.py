@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .experts import ROUTER_TRAINING, expert_rows, read_experts, router_row
+from .heads import plan_decoder_head
 from .huggingface import HARMLESS, Config, Plan, Source, TensorPlan
 from .parts import (
     SILU,
@@ -17,7 +18,6 @@ from .parts import (
     attention_output_row,
     decoder_metadata,
     gated_feed_forward_rows,
-    plan_head,
     plan_rotary,
     plan_rows,
     query_key_value_rows,
@@ -40,7 +40,7 @@ def plan(source: Source) -> Plan:
     ConversionError
         The configuration asks for something that edgeformer does not run, or the tensors do not fit it.
     """
-    config, tensors = source.config, TensorPlan(source.checkpoint)
+    config, tensors = source.config, TensorPlan(source.checkpoint, "model.", "transformer.")
     config.expect("hidden_act", *SILU)
     config.expect("partial_rotary_factor", 1.0, 1)
     metadata = decoder_metadata(config)
@@ -51,9 +51,9 @@ def plan(source: Source) -> Plan:
     vocabularies = vocabulary_of(source, metadata, metadata["vocab_size"])
     plan_rotary(tensors, config, metadata, llama_cpp_divides=True)
     plan_rows(tensors, rows(config, metadata), metadata["block_count"])
-    plan_head(tensors, config, metadata, tied=False)
+    notes = plan_decoder_head(source, tensors, metadata, tied=False)
     config.finish(HARMLESS | ROUTER_TRAINING if "expert_count" in metadata else HARMLESS)
-    return Plan(metadata, tensors.finish(), vocabularies)
+    return Plan(metadata, tensors.finish(), vocabularies, notes)
 
 
 def sliding_window(config: Config, context_length: int) -> int:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from .heads import plan_decoder_head
 from .huggingface import HARMLESS, Config, Plan, Source, TensorPlan
 from .parts import (
     SILU,
@@ -12,7 +13,6 @@ from .parts import (
     attention_output_row,
     decoder_metadata,
     gated_feed_forward_rows,
-    plan_head,
     plan_rotary,
     plan_rows,
     query_key_value_rows,
@@ -32,17 +32,17 @@ def plan(source: Source) -> Plan:
     ConversionError
         The configuration asks for something that edgeformer does not run, or the tensors do not fit it.
     """
-    config, tensors = source.config, TensorPlan(source.checkpoint)
+    config, tensors = source.config, TensorPlan(source.checkpoint, "model.", "transformer.")
     config.expect("hidden_act", *SILU)
     metadata = decoder_metadata(config, epsilon=1e-5)
     vocabularies = vocabulary_of(source, metadata, metadata["vocab_size"])
     plan_rotary(tensors, config, metadata)
     plan_rows(tensors, rows(config, metadata), metadata["block_count"])
-    plan_head(tensors, config, metadata, tied=False)
+    notes = plan_decoder_head(source, tensors, metadata, tied=False)
     config.finish(HARMLESS)
     if all(tensor.name != "output.weight" for tensor in tensors.tensors):
         config.notes.append("llama.cpp refuses OLMo 2 without an output matrix of its own")
-    return Plan(metadata, tensors.finish(), vocabularies)
+    return Plan(metadata, tensors.finish(), vocabularies, notes)
 
 
 def rows(config: Config, metadata: dict[str, Any]) -> list[Row]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from .heads import plan_decoder_head
 from .huggingface import HARMLESS, Plan, Source, TensorPlan
 from .parts import (
     SILU,
@@ -12,7 +13,6 @@ from .parts import (
     attention_output_row,
     decoder_metadata,
     gated_feed_forward_rows,
-    plan_head,
     plan_rotary,
     plan_rows,
     query_key_value_rows,
@@ -33,7 +33,7 @@ def plan(source: Source) -> Plan:
     ConversionError
         The configuration asks for something that edgeformer does not run, or the tensors do not fit it.
     """
-    config, tensors = source.config, TensorPlan(source.checkpoint)
+    config, tensors = source.config, TensorPlan(source.checkpoint, "model.", "transformer.")
     config.expect("hidden_act", *SILU)
     config.expect("use_mrope", False)
     metadata = decoder_metadata(config)
@@ -42,9 +42,9 @@ def plan(source: Source) -> Plan:
     plan_rows(tensors, rows(metadata), metadata["block_count"])
     first = config.get("max_window_layers", int, 28)
     plan_windows(config, metadata, lambda layer: layer >= first)
-    plan_head(tensors, config, metadata, tied=False)
+    notes = plan_decoder_head(source, tensors, metadata, tied=False)
     config.finish(HARMLESS)
-    return Plan(metadata, tensors.finish(), vocabularies)
+    return Plan(metadata, tensors.finish(), vocabularies, notes)
 
 
 def rows(metadata: dict[str, Any]) -> list[Row]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from .heads import plan_decoder_head
 from .huggingface import HARMLESS, Config, Plan, Source, TensorPlan
 from .parts import (
     SILU,
@@ -13,7 +14,6 @@ from .parts import (
     decoder_metadata,
     gated_feed_forward_rows,
     normed_heads_rows,
-    plan_head,
     plan_rotary,
     plan_rows,
     rms_norm,
@@ -32,16 +32,17 @@ def plan(source: Source) -> Plan:
     ConversionError
         The configuration asks for something that edgeformer does not run, or the tensors do not fit it.
     """
-    config, tensors = source.config, TensorPlan(source.checkpoint)
+    config, tensors = source.config, TensorPlan(source.checkpoint, "model.", "transformer.")
     config.expect("hidden_act", *SILU)
     metadata = decoder_metadata(config, head_dim=128)
     check_windows(config, metadata["block_count"])
     vocabularies = vocabulary_of(source, metadata, metadata["vocab_size"])
     plan_rotary(tensors, config, metadata)
     plan_rows(tensors, rows(config, metadata), metadata["block_count"])
-    plan_head(tensors, config, metadata, tied=False)
+    notes = plan_decoder_head(source, tensors, metadata, tied=False)
     config.finish(HARMLESS)
-    notes = ["llama.cpp refuses Qwen3 with biases in its attention"] if config.values.get("attention_bias") else []
+    if config.values.get("attention_bias"):
+        notes.append("llama.cpp refuses Qwen3 with biases in its attention")
     return Plan(metadata, tensors.finish(), vocabularies, notes)
 
 

@@ -11,15 +11,16 @@ from __future__ import annotations
 from typing import TypedDict
 
 from ..errors import ModelFormatError, UnsupportedModelError, quote
-from ..graph.architecture import SCORES, Classifier
+from ..graph.architecture import SCORES, Architecture, Classifier
 from ..graph.graph import ACTIVATIONS, Graph
 from ..graph.metadata import Metadata
 from ..graph.values import Value
-from .blocks import table_rows
+from .blocks import Sizes, language_head, table_rows
 
 POOLINGS = {1: "mean", 2: "first", 3: "last"}  # by llama.cpp's numbers
 NONE, RANK = 0, 4  # its numbers for no vectors, and for classes of whole sequences
 CLASSES, TOKEN_CLASSES, SPANS, WORDS = HEADS = ("classes", "token_classes", "spans", "words")
+NO_HEAD = "none"  # what a decoder says that generates nothing
 FIRST_DENSE = 2  # llama.cpp numbers the linear layers of sentences so
 
 
@@ -30,16 +31,16 @@ class HeadSettings(TypedDict):
     classifier: Classifier | None
 
 
-def head_of(graph: Graph, metadata: Metadata) -> str | None:
-    """Which of `HEADS` the file has; None where it has none, and makes vectors or generates."""
+def head_of(metadata: Metadata) -> str | None:
+    """Which of `HEADS` the file has, or `NO_HEAD`; None where it does not say: a decoder then generates."""
     if metadata.has("head"):
-        return metadata.string("head", choices=HEADS)
+        return metadata.string("head", choices=(*HEADS, NO_HEAD))
     return CLASSES if metadata.integer("pooling_type", 0, low=0, high=100) == RANK else None
 
 
 def encoder_heads(graph: Graph, metadata: Metadata, x: Value) -> HeadSettings:
     """The heads of a model that reads whole sequences, whose rows after the last norm are `x`."""
-    head, pooling = head_of(graph, metadata), read_pooling(metadata)
+    head, pooling = head_of(metadata), read_pooling(metadata)
     if pooling is not None:
         sentence_vectors(graph, metadata, graph.pool(x, pooling))
     if head == CLASSES:
@@ -47,18 +48,27 @@ def encoder_heads(graph: Graph, metadata: Metadata, x: Value) -> HeadSettings:
         graph.output(CLASSES, class_logits(graph, metadata, graph.pool(x, POOLINGS[kind])))
     elif head == WORDS:
         graph.output(WORDS, word_logits(graph, metadata, graph.select(x)))
-    elif head is not None:
+    elif head in (TOKEN_CLASSES, SPANS):
         graph.output(head, class_logits(graph, metadata, x))
     return settings(graph, metadata)
 
 
-def decoder_heads(graph: Graph, metadata: Metadata, x: Value, last: Value) -> HeadSettings:
-    """The heads of a decoder whose rows after the last norm are `x`, those asked for `last`; without its words.
-
-    A decoder sees what a sequence is in its last row alone.
+def decoder(
+    graph: Graph, metadata: Metadata, x: Value, last: Value, sizes: Sizes, embedding: str = "token_embd"
+) -> Architecture:
+    """A decoder whose rows after the last norm are `x`, and those asked for `last`: with the head that the file names,
+    else with logits of the next token.
     """
-    head = head_of(graph, metadata)
-    pooling = read_pooling(metadata)
+    graph.output("hidden", x)
+    heads = decoder_heads(graph, metadata, x, last)
+    if head_of(metadata) is None:
+        graph.output("logits", language_head(graph, last, embedding, sizes))
+    return Architecture({"decode": graph}, sizes.context_length, **heads)
+
+
+def decoder_heads(graph: Graph, metadata: Metadata, x: Value, last: Value) -> HeadSettings:
+    """The heads of a decoder, but for its logits. It sees what a sequence is in its last row alone."""
+    head, pooling = head_of(metadata), read_pooling(metadata)
     if pooling is not None and pooling != "last":
         what = f"{metadata.key('pooling_type')}: a decoder's vectors are those of its last rows, not {quote(pooling)}"
         raise UnsupportedModelError(f"{metadata.path}: {what}")
@@ -66,7 +76,7 @@ def decoder_heads(graph: Graph, metadata: Metadata, x: Value, last: Value) -> He
         sentence_vectors(graph, metadata, last)
     if head == WORDS:
         raise UnsupportedModelError(f"{metadata.path}: {metadata.key('head')}: a decoder fills no masks")
-    if head is not None:
+    if head in (CLASSES, TOKEN_CLASSES, SPANS):
         graph.output(head, class_logits(graph, metadata, last if head == CLASSES else x))
     return settings(graph, metadata)
 

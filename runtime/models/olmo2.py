@@ -15,12 +15,12 @@ from .blocks import (
     attend,
     check_causal,
     gated_feed_forward,
-    language_head,
     query_key_value,
     read_sizes,
     rotary,
     sequence_cache,
 )
+from .heads import decoder
 
 
 def build(metadata: Metadata, tensors: Shapes) -> Architecture:
@@ -45,7 +45,5 @@ def build(metadata: Metadata, tensors: Shapes) -> Architecture:
         h = gated_feed_forward(graph, x, block, sizes, "silu")
         x = graph.add(x, graph.rms_norm(h, f"{block}.post_ffw_norm", epsilon))
         graph.tap("layers", x)
-    graph.output("hidden", graph.rms_norm(x, "output_norm", epsilon))
     last = graph.rms_norm(graph.select(x), "output_norm", epsilon)
-    graph.output("logits", language_head(graph, last, "token_embd", sizes))
-    return Architecture({"decode": graph}, sizes.context_length)
+    return decoder(graph, metadata, graph.rms_norm(x, "output_norm", epsilon), last, sizes)

@@ -48,16 +48,21 @@ def _encoders(*families: str) -> tuple[str, ...]:
     return tuple(family + end for family in families for end in ("Model", "ForMaskedLM", *CLASSIFIERS))
 
 
+def _decoders(*families: str) -> tuple[str, ...]:
+    """The classes of these families: with the next token, the model alone, with classes and spans."""
+    return tuple(family + end for family in families for end in ("ForCausalLM", "Model", *CLASSIFIERS))
+
+
 ARCHITECTURES = (
     ArchitectureRow(
         "llama",
         ("llama", "mistral", "mixtral"),
-        ("LlamaForCausalLM", "MistralForCausalLM", "MixtralForCausalLM"),
+        _decoders("Llama", "Mistral", "Mixtral"),
     ),
-    ArchitectureRow("gpt2", ("gpt2",), ("GPT2LMHeadModel",)),
-    ArchitectureRow("olmo2", ("olmo2",), ("Olmo2ForCausalLM",)),
-    ArchitectureRow("qwen2", ("qwen2",), ("Qwen2ForCausalLM",)),
-    ArchitectureRow("qwen3", ("qwen3",), ("Qwen3ForCausalLM",)),
+    ArchitectureRow("gpt2", ("gpt2",), ("GPT2LMHeadModel", *_decoders("GPT2"))),
+    ArchitectureRow("olmo2", ("olmo2",), _decoders("Olmo2")),
+    ArchitectureRow("qwen2", ("qwen2",), _decoders("Qwen2")),
+    ArchitectureRow("qwen3", ("qwen3",), _decoders("Qwen3")),
     ArchitectureRow("gptneox", ("gpt_neox",), ("GPTNeoXForCausalLM",)),
     ArchitectureRow("qwen2moe", ("qwen2_moe",), ("Qwen2MoeForCausalLM",)),
     ArchitectureRow("qwen3moe", ("qwen3_moe",), ("Qwen3MoeForCausalLM",)),

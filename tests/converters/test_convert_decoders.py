@@ -22,7 +22,7 @@ from support.checkpoints import golden, write_folder
     ("gpt2-tied", {"add_cross_attention": True}, "add_cross_attention"),
     ("gpt2-tied", {"n_head": 5}, "n_head = 5: does not divide n_embd = 32"),
     ("gpt2-tied", {"n_inner": 64}, r"c_fc\.weight.*asks for \(32, 64\)"),
-    ("gpt2-tied", {"architectures": ["GPT2Model"]}, "GPT2Model"),
+    ("gpt2-tied", {"architectures": ["GPT2DoubleHeadsModel"]}, "GPT2DoubleHeadsModel"),
     ("qwen3-tied", {"use_sliding_window": True}, "use_sliding_window"),
     ("qwen3-tied", {"layer_types": ["full_attention", "sliding_attention"]}, "layer_types"),
     ("qwen3-tied", {"hidden_act": "gelu"}, "hidden_act"),

@@ -109,6 +109,11 @@ def relative_error(actual: np.ndarray, wanted: np.ndarray) -> float:
     return float((np.abs(actual - wanted) / np.ptp(wanted, axis=1, keepdims=True)).max())
 
 
+def head_error(output: str, actual: np.ndarray, wanted: np.ndarray) -> float:
+    """`relative_error` of a head's numbers: of words, of which a row has many; else as a share of a column's range."""
+    return relative_error(actual, wanted) if output == "words" else relative_error(actual.T, wanted.T)
+
+
 def assert_greedy_path(token_ids: list[int], finish_reason: str | None, wanted: np.ndarray) -> None:
     """The generated ids are torch's path: whole, or up to the end token, which torch's went past."""
     path = wanted.tolist()
