@@ -31,8 +31,9 @@ from ..models.registry import build_architecture
 from ..quants import TYPES, QuantizationType
 from ..text.defaults import settings_of_config
 from ..text.settings import TextSettings
-from .architectures.huggingface import Config, Plan, PlannedTensor, ReadRows, Source
+from .architectures.huggingface import Config, Plan, Source
 from .architectures.registry import architecture_of, planner_of
+from .architectures.tensor_plan import PlannedTensor, ReadRows
 from .sources.checkpoint import open_checkpoint
 from .types.importance import read_importance
 from .types.policy import Choice, Policy
@@ -164,7 +165,8 @@ def convert(
         plan = planner_of(architecture)(opened)
         metadata = _metadata(architecture.name, plan, policy, opened)
         shapes = {tensor.name: tensor.shape for tensor in plan.tensors}
-        choices = policy.choose(shapes, _heads_per_value(metadata, architecture.name))
+        stored = {tensor.name: tensor.stored for tensor in plan.tensors if tensor.stored}
+        choices = policy.choose(shapes, _heads_per_value(metadata, architecture.name), stored)
         job = _Job(out, architecture.name, policy, plan.tensors, choices, weights, progress)
         encoded = {
             k: encode_value(k, v, "string" if isinstance(v, list) and not v else None) for k, v in metadata.items()
@@ -271,8 +273,9 @@ def _from_gguf(file: GGUFFile, name: str, choice: Choice) -> PlannedTensor:
     """A tensor of a GGUF file. Quantized ones are copied if they have the type that was chosen, and else refused."""
     info = file.tensors[name]
     if info.type == choice.type.id and choice.type.block_size > 1:
+        rows = partial(file.read_rows, name)
         return PlannedTensor(
-            name, info.shape, info.type_name, partial(file.dequantize, name), partial(file.read_rows, name)
+            name, info.shape, info.type_name, partial(file.dequantize, name), choice.type.name, lambda: rows
         )
     stored = TYPES.get(info.type)
     if stored is None or stored.block_size > 1:
@@ -331,8 +334,8 @@ class _Job:
     def _write(self, writer: GGUFWriter, tensor: PlannedTensor) -> TensorReport:
         """Write one tensor, some rows at a time: copied, or read and quantized."""
         choice = self.choices[tensor.name]
-        if tensor.read_rows is not None:
-            parts = _copied(tensor.shape, tensor.read_rows)
+        if tensor.open_rows is not None and tensor.stored == choice.type.name:
+            parts = _copied(tensor.shape, tensor.open_rows())
         else:
             parts = _quantized(tensor, choice.type, self.importance.get(tensor.name))
         nbytes, change, power = 0, 0.0, 0.0

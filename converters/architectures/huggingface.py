@@ -8,8 +8,7 @@ from __future__ import annotations
 
 import fnmatch
 import re
-from _blake2 import blake2b
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final, TypeVar
@@ -22,8 +21,9 @@ from ...files.json_file import read_json, read_json_object
 from ...text.defaults import GENERATION_KEYS
 from ..sources.checkpoint import Checkpoint
 from ..vocabularies.record import Vocabulary
+from .tensor_plan import PlannedTensor, TensorPlan
 
-__all__ = ["HARMLESS", "REQUIRED", "Config", "Plan", "PlannedTensor", "ReadRows", "Required", "Source", "TensorPlan"]
+__all__ = ["HARMLESS", "REQUIRED", "Config", "Plan", "Required", "Source", "TensorPlan"]
 
 Float32 = NDArray[np.float32]
 T = TypeVar("T")
@@ -191,171 +191,6 @@ class Source:
         """A JSON object of the folder, empty where there is no such file."""
         path = self.folder / name
         return Config(read_json_object(path) if path.is_file() else {}, str(path))
-
-
-ReadRows = Callable[[int, int], NDArray[np.uint8]]
-
-
-@dataclass(frozen=True)
-class PlannedTensor:
-    """One tensor of the file to be: how to get it, without having it.
-
-    Attributes
-    ----------
-    name : str
-    shape : tuple of int
-        Rows first.
-    dtype : str
-        Of the source, for the report.
-    read : callable
-        Gives the float32 array of that shape.
-    read_rows : callable or None
-        Where the source has the very bytes that are to be written: gives those of some rows, by first and count.
-    """
-
-    name: str
-    shape: tuple[int, ...]
-    dtype: str
-    read: Callable[[], Float32]
-    read_rows: ReadRows | None = None
-
-
-class TensorPlan:
-    """Collects the tensors of the file to be, and keeps account of the checkpoint's.
-
-    Parameters
-    ----------
-    checkpoint : Checkpoint
-    *bases : str
-        What stands before the names of the model itself, beside a head; a checkpoint that has it in another of these
-        spellings, or has no head and so none of them, is read as if it had the first.
-    """
-
-    def __init__(self, checkpoint: Checkpoint, *bases: str) -> None:
-        self.checkpoint = checkpoint
-        self.tensors: list[PlannedTensor] = []
-        self._stored = _with_base(checkpoint.names(), bases)
-        self._names = frozenset(self._stored)
-        self._used: set[str] = set()
-        self._source_of: dict[str, str] = {}
-
-    def has(self, source: str) -> bool:
-        return source in self._names
-
-    def shape(self, source: str) -> tuple[int, ...]:
-        """Of a tensor of the checkpoint. Raises CheckpointFormatError where there is none."""
-        return tuple(self.checkpoint.info(self._stored.get(source, source)).shape)
-
-    def first(self, *sources: str) -> str:
-        """The first of several names that the checkpoint has; the first of all where it has none."""
-        return next((source for source in sources if source in self._names), sources[0])
-
-    def take(
-        self,
-        target: str,
-        source: str,
-        shape: Sequence[int],
-        transform: Callable[[Float32], Float32] | None = None,
-        source_shape: Sequence[int] | None = None,
-        optional: bool = False,
-    ) -> None:
-        """Plan `target` from the checkpoint's tensor `source`.
-
-        Parameters
-        ----------
-        shape : sequence of int
-            Of the target.
-        transform : callable, optional
-            From the source's array to the target's.
-        source_shape : sequence of int, optional
-            Of the source, where it is another.
-        optional : bool
-            Plan nothing where the checkpoint has no such tensor.
-
-        Raises
-        ------
-        ConversionError
-            The tensor is missing, or its shape is not what the configuration says.
-        """
-        if source not in self._names:
-            if optional:
-                return
-            raise ConversionError(f"the checkpoint has no tensor {quote(source)}, from which {target} is made")
-        self._used.add(source)
-        self._source_of[target] = source
-        stored = self._stored[source]
-        found, dtype = self.checkpoint.info(stored)
-        expected = tuple(shape if source_shape is None else source_shape)
-        if tuple(found) != expected:
-            what = f"has shape {tuple(found)}, and the configuration asks for {expected}"
-            raise ConversionError(f"tensor {quote(source)} {what}")
-
-        def read() -> Float32:
-            array = self.checkpoint.read(stored)
-            return array if transform is None else transform(array)
-
-        self.tensors.append(PlannedTensor(target, tuple(shape), str(dtype), read))
-
-    def take_together(self, target: str, sources: Sequence[str], shape: Sequence[int]) -> None:
-        """Plan `target` from tensors of the checkpoint of this shape, one after the other along a new first axis.
-
-        Raises
-        ------
-        ConversionError
-            As for `take`.
-        """
-        for source in sources:
-            self.take(target, source, shape)
-        parts = self.tensors[-len(sources) :]
-        del self.tensors[-len(sources) :]
-
-        def read() -> Float32:
-            return np.stack([part.read() for part in parts])
-
-        self.tensors.append(PlannedTensor(target, (len(sources), *shape), parts[0].dtype, read))
-
-    def make(self, target: str, shape: Sequence[int], compute: Callable[[], Float32]) -> None:
-        """Plan a tensor that is computed, not read: when its turn comes, for it may be large."""
-        self.tensors.append(PlannedTensor(target, tuple(shape), "computed", compute))
-
-    def is_copy(self, source: str, target: str) -> bool:
-        """Whether the checkpoint's tensor `source` has the numbers that `target` is made from; reads both."""
-        original = self._source_of[target]
-        if self.shape(source) != self.shape(original):
-            return False
-        stored = (self._stored[source], self._stored[original])
-        digests = [blake2b(self.checkpoint.read(name).data).digest() for name in stored]
-        return digests[0] == digests[1]
-
-    def ignore(self, *patterns: str) -> list[str]:
-        """Leave out tensors that the model does without and that nothing has taken; returns their names."""
-        free = self._names - self._used
-        names = sorted(name for name in free if any(fnmatch.fnmatchcase(name, p) for p in patterns))
-        self._used.update(names)
-        return names
-
-    def finish(self) -> list[PlannedTensor]:
-        """The plan.
-
-        Raises
-        ------
-        ConversionError
-            Tensors of the checkpoint are left over; the message names the first few.
-        """
-        names = sorted(self._names - self._used)
-        if names:
-            shown = ", ".join(quote(name) for name in names[:5]) + (", ..." if len(names) > 5 else "")
-            raise ConversionError(f"{len(names)} tensors of the checkpoint have no place in this architecture: {shown}")
-        return self.tensors
-
-
-def _with_base(names: Iterable[str], bases: Sequence[str]) -> dict[str, str]:
-    """The checkpoint's names by those that they have with the first base."""
-    listed = list(names)
-    found = next((base for base in bases if any(name.startswith(base) for name in listed)), "")
-    if not bases or found == bases[0]:
-        return {name: name for name in listed}
-    return {bases[0] + name.removeprefix(found) if name.startswith(found) else name: name for name in listed}
 
 
 @dataclass

@@ -7,6 +7,7 @@ import fnmatch
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 
 from ...errors import ConversionError, InvalidOptionError, quote
 from ...quants import QuantizationType, by_name
@@ -111,7 +112,12 @@ class Policy:
         self._overrides = {pattern: by_name(name) for pattern, name in (overrides or {}).items()}
         self._weighted = weighted
 
-    def choose(self, shapes: Mapping[str, tuple[int, ...]], heads_per_value: int = 1) -> dict[str, Choice]:
+    def choose(
+        self,
+        shapes: Mapping[str, tuple[int, ...]],
+        heads_per_value: int = 1,
+        stored: Mapping[str, str] = MappingProxyType({}),
+    ) -> dict[str, Choice]:
         """The type of every tensor of a model.
 
         Parameters
@@ -120,6 +126,8 @@ class Policy:
             By name, rows first.
         heads_per_value : int
             Query heads that share one key and value head.
+        stored : mapping of str to str
+            The types of tensors that the source has quantized. They stay so in all mixes but those of floats.
 
         Raises
         ------
@@ -138,7 +146,8 @@ class Policy:
             role = _role(name, tied)
             stack, layer = _place(name)
             matrix = Matrix(role, layer, layers.get(stack, 1), heads_per_value, self._weighted)
-            choices[name] = self._overridden(name, shape) or self._chosen(name, shape, matrix)
+            kept = self._kept(stored.get(name))
+            choices[name] = self._overridden(name, shape) or kept or self._chosen(name, shape, matrix)
         return choices
 
     def notes(self) -> list[str]:
@@ -156,6 +165,12 @@ class Policy:
                     raise ConversionError(f"{name}: rows of {shape[-1]} are no whole blocks of {override.name}")
                 return Choice(override, f"override {pattern}")
         return None
+
+    def _kept(self, stored: str | None) -> Choice | None:
+        if stored is None or by_name(self.mix.type).block_size == 1:
+            return None
+        reason = f"the checkpoint has it in {stored}, and to quantize twice loses twice"
+        return Choice(by_name(stored), "" if stored == self.mix.type else reason)
 
     def _chosen(self, name: str, shape: tuple[int, ...], matrix: Matrix) -> Choice:
         if len(shape) == 1 or any(fnmatch.fnmatchcase(name, pattern) for pattern in _EXACT):

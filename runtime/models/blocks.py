@@ -93,19 +93,34 @@ def alibi(metadata: Metadata, sizes: Sizes, max_bias: float = 8.0) -> PositionBi
     return alibi_bias(sizes.num_heads, sizes.context_length - 1, max_bias=max_bias)
 
 
-def layer_windows(metadata: Metadata, sizes: Sizes) -> list[int]:
+def layer_windows(metadata: Metadata, sizes: Sizes, pattern: tuple[bool, ...] = (True,)) -> list[int]:
     """Positions that the rows of each layer see, their own the last of them; 0: all.
 
-    The key `attention.sliding_window` holds for all layers, or for those that `attention.sliding_window_pattern` names.
+    The key `attention.sliding_window` holds for the layers that `attention.sliding_window_pattern` names. Where it
+    names none, `pattern` does, again and again.
     """
     window = metadata.integer("attention.sliding_window", 0, low=0, high=MAX_CONTEXT)
-    layers = metadata.booleans("attention.sliding_window_pattern", [True] * sizes.num_layers)
+    usual = [pattern[layer % len(pattern)] for layer in range(sizes.num_layers)]
+    layers = metadata.booleans("attention.sliding_window_pattern", usual)
     return [window if slides else 0 for slides in layers]
 
 
 def sequence_cache(graph: Graph, sizes: Sizes) -> CacheSpec:
     """A decoder's own keys and values, which grow with its tokens."""
     return graph.cache("self", sizes.num_layers, sizes.num_key_value_heads, sizes.key_dim, sizes.value_dim, "sequence")
+
+
+def caches_by_window(graph: Graph, sizes: Sizes, windows: list[int]) -> list[tuple[CacheSpec, int]]:
+    """A decoder's own keys and values: the cache of each layer, and the layer's number in it.
+
+    Layers with a window share a cache, so that it gives back what lies behind; those without share another.
+    """
+    counts = {"window": sum(window > 0 for window in windows), "self": windows.count(0)}
+    shape = (sizes.num_key_value_heads, sizes.key_dim, sizes.value_dim, "sequence")
+    caches = {name: graph.cache(name, count, *shape) for name, count in counts.items() if count}
+    numbers = {name: iter(range(count)) for name, count in counts.items()}
+    names = ["window" if window else "self" for window in windows]
+    return [(caches[name], next(numbers[name])) for name in names]
 
 
 def source_cache(graph: Graph, sizes: Sizes) -> CacheSpec:
@@ -164,15 +179,16 @@ def attend(
     scale: float | None = None,
     soft_cap: float = 0.0,
     bias: PositionBias | None = None,
+    sinks: str | None = None,
 ) -> Value:
     """Attention of queries over a layer of a cache, then `name`_output.
 
     `scale` is that of the scores; without it, one over the root of a head's columns. `window`: each query sees so many
-    positions, its own the last of them; 0: all. `soft_cap` and `bias` are those of `Graph.attention`.
+    positions, its own the last of them; 0: all. `soft_cap`, `bias` and `sinks` are those of `Graph.attention`.
     """
     scale = sizes.key_dim**-0.5 if scale is None else scale
     attended = graph.attention(
-        query, cache, layer, causal=causal, scale=scale, window=window, soft_cap=soft_cap, bias=bias
+        query, cache, layer, causal=causal, scale=scale, window=window, soft_cap=soft_cap, bias=bias, sinks=sinks
     )
     return graph.linear(attended, f"{name}_output", sizes.hidden_size)
 

@@ -65,6 +65,7 @@ ARCHITECTURES = (
     ArchitectureRow("qwen3", ("qwen3",), _decoders("Qwen3")),
     ArchitectureRow("gptneox", ("gpt_neox",), ("GPTNeoXForCausalLM",)),
     ArchitectureRow("qwen2moe", ("qwen2_moe",), ("Qwen2MoeForCausalLM",)),
+    ArchitectureRow("gpt-oss", ("gpt_oss",), ("GptOssForCausalLM",)),
     ArchitectureRow("qwen3moe", ("qwen3_moe",), ("Qwen3MoeForCausalLM",)),
     ArchitectureRow("opt", ("opt",), ("OPTForCausalLM",)),
     ArchitectureRow("bloom", ("bloom",), ("BloomForCausalLM", "BloomModel")),

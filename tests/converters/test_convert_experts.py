@@ -8,8 +8,12 @@ from typing import Any
 import numpy as np
 import pytest
 from edgeformer.converters import convert
-from edgeformer.errors import ConversionError
+from edgeformer.engine.session import Session
+from edgeformer.errors import ConversionError, UnsupportedModelError
+from edgeformer.files.gguf.reader import GGUFFile
+from golden import cases
 from support.checkpoints import golden, write_folder
+from support.small_models import MODELS
 
 
 @pytest.mark.parametrize(("name", "change", "message"), [
@@ -26,6 +30,17 @@ from support.checkpoints import golden, write_folder
     ("qwen2moe-shared", {"shared_expert_intermediate_size": 64}, r"shared_expert\.gate_proj.*asks for \(64, 32\)"),
     ("qwen2moe-shared", {"hidden_act": "gelu"}, "hidden_act"),
     ("qwen2moe-shared", {"qkv_bias": False}, r"q_proj\.bias"),
+    ("gpt-oss-mxfp4", {"swiglu_limit": 5.0}, "swiglu_limit = 5.0"),
+    ("gpt-oss-mxfp4", {"swiglu_alpha": 1.0}, "swiglu_alpha = 1.0"),
+    ("gpt-oss-mxfp4", {"rope_parameters": None}, "rope_parameters is missing"),
+    ("gpt-oss-mxfp4", {"experts_per_token": 2}, "is another name of num_experts_per_tok = 3"),
+    ("gpt-oss-mxfp4", {"layer_types": ["full_attention"]}, "for each of the 2 layers"),
+    ("gpt-oss-mxfp4", {"sliding_window": 0}, "sliding_window = 0"),
+    ("gpt-oss-mxfp4", {"quantization_config": {"quant_method": "fp8"}}, "quant_method = 'fp8'"),
+    ("gpt-oss-mxfp4", {"intermediate_size": 64}, r"asks for uint8 of \(4, 128, 2, 16\)"),
+    ("gpt-oss-mxfp4", {"intermediate_size": 48}, r"is uint8 .*asks for uint8 of \(4, 96, 2, 16\)"),
+    ("gpt-oss-mxfp4", {"num_hidden_layers": 2**31 - 1}, r"model\.layers\.2\."),
+    ("gpt-oss-floats", {"tie_word_embeddings": True}, "tie_word_embeddings"),
 ])  # fmt: skip
 def test_what_cannot_run_is_named(tmp_path: Path, name: str, change: dict[str, Any], message: str) -> None:
     config, tensors = golden(name)
@@ -49,3 +64,36 @@ def test_experts_stacked_in_the_checkpoint_give_the_same_file(tmp_path: Path, na
     files = [convert(write_folder(tmp_path / side / "tiny", config, some), tmp_path / f"{side}.gguf", type="f32").path
              for side, some in (("apart", tensors), ("stacked", stacked))]  # fmt: skip
     assert Path(files[0]).read_bytes() == Path(files[1]).read_bytes()
+
+
+def experts_of(path: Path) -> tuple[set[str], dict[str, np.ndarray]]:
+    """Types of the experts of a file, and their numbers."""
+    with GGUFFile(path) as file:
+        names = [name for name in file.tensors if name.endswith("exps.weight")]
+        return {file.tensors[name].type_name for name in names}, {name: file.dequantize(name) for name in names}
+
+
+def test_experts_in_mxfp4_stay_what_they_are(tmp_path: Path) -> None:
+    """But where floats are asked for, and those are the same numbers, or where another type is named for them."""
+    files: dict[str, tuple[set[str], dict[str, np.ndarray]]] = {}
+    for type_name in ("f32", "f16", "q8_0", "q4_k_m", "mxfp4"):
+        report = convert(cases.FOLDER / "gpt-oss-mxfp4", tmp_path / f"{type_name}.gguf", type=type_name)
+        files[type_name] = experts_of(Path(report.path))
+        kept = [tensor for tensor in report.tensors if tensor.name.endswith("exps.weight")]
+        assert all(tensor.error == 0 for tensor in kept)
+        assert all(("loses twice" in tensor.reason) == (type_name in ("q8_0", "q4_k_m")) for tensor in kept)
+    assert [files[name][0] for name in files] == [{"f32"}, {"f16"}, {"mxfp4"}, {"mxfp4"}, {"mxfp4"}]
+    for _, numbers in files.values():
+        assert all(np.array_equal(numbers[name], wanted) for name, wanted in files["f32"][1].items())
+    overrides = {"*ffn_up_exps.weight": "q4_0"}
+    other = convert(cases.FOLDER / "gpt-oss-mxfp4", tmp_path / "o.gguf", type="q8_0", overrides=overrides)
+    assert experts_of(Path(other.path))[0] == {"mxfp4", "q4_0"}
+
+
+def test_a_file_whose_experts_are_tensors_of_their_own_is_refused(tmp_path: Path) -> None:
+    model = MODELS["qwen3moe"]()
+    name = "blk.0.ffn_gate_exps.weight"
+    shape = model.shapes[name][1:]
+    path = model.with_shape(name, None).with_shape("blk.0.ffn_gate.0.weight", shape).write(tmp_path / "early.gguf")
+    with pytest.raises(UnsupportedModelError, match=r"the experts of blk\.0 are tensors of their own"):
+        Session.open(path)

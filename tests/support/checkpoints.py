@@ -65,14 +65,15 @@ BERT: dict[str, Any] = {
 
 
 def write_safetensors(path: Path, tensors: Mapping[str, np.ndarray]) -> None:
-    """A safetensors file of float32 arrays: the header's length, the header, the bytes."""
+    """A safetensors file of float32 arrays, or of bytes: the header's length, the header, the arrays."""
     header, offset = {}, 0
     for name, array in tensors.items():
-        header[name] = {"dtype": "F32", "shape": list(array.shape), "data_offsets": [offset, offset + array.nbytes]}
+        place = {"shape": list(array.shape), "data_offsets": [offset, offset + array.nbytes]}
+        header[name] = {"dtype": "U8" if array.dtype == np.uint8 else "F32", **place}
         offset += array.nbytes
     text = json.dumps(header).encode()
     text += b" " * (-len(text) % 8)
-    parts = [len(text).to_bytes(8, "little"), text, *(array.astype("<f4").tobytes() for array in tensors.values())]
+    parts = [len(text).to_bytes(8, "little"), text, *(array.tobytes() for array in tensors.values())]
     path.write_bytes(b"".join(parts))
 
 

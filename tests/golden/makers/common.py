@@ -14,6 +14,8 @@ import torch
 import transformers
 from golden.cases import Case
 
+from . import mxfp4
+
 GREEDY_TOKENS = 16
 BOS = 1
 
@@ -43,6 +45,11 @@ def transformers_model(case: Case, seed: int) -> torch.nn.Module:
     if case.get("untie"):  # a class that ties its head in spite of its configuration
         model.lm_head.weight = torch.nn.Parameter(torch.empty_like(model.lm_head.weight))
     randomize(model, seed)
+    for end, factor in case.get("amplified", {}).items():  # so that limits and caps are reached
+        for name, parameter in model.named_parameters():
+            parameter.mul_(factor if name.endswith(end) else 1.0)
+    if case.get("mxfp4"):
+        model.mxfp4 = mxfp4.quantize(model, seed)
     if hasattr(model, "final_logits_bias"):  # a buffer, yet of the checkpoint
         model.final_logits_bias.normal_(generator=torch.Generator().manual_seed(seed))
     for parameter in model.parameters():  # not buffers: rotary frequencies stay as they are
@@ -56,6 +63,8 @@ def save(model: torch.nn.Module, folder: Path, case: Case) -> None:
     if case.get("format") == "torch":
         model.config.save_pretrained(folder)
         torch.save(model.state_dict(), folder / "pytorch_model.bin")
+    elif case.get("mxfp4"):
+        mxfp4.save(model, model.mxfp4, folder)
     else:
         model.save_pretrained(folder)
     if case.get("version_4"):
