@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from .encoder_parts import BERT, embedding_rows, encoder_metadata, layer_rows, prefix_of, refuse_decoders, text_side
+from .heads import albert_heads, electra_heads, plan_task_head
 from .huggingface import HARMLESS, Config, Plan, Source, TensorPlan
 from .parts import Bias, linear, plan_rows
 
@@ -18,7 +19,6 @@ ALBERT = replace(
         *("ffn", "ffn_output", "full_layer_layer_norm"),
     ),
 )
-_HEADS = ("predictions.*", "sop_classifier.*", "discriminator_predictions.*", "generator_*")
 _OF_OLD = ("down_scale_factor", "gap_size", "net_structure_type", "num_memory_blocks")  # nothing ever read them
 
 
@@ -49,9 +49,9 @@ def plan(source: Source) -> Plan:
         plan_rows(tensors, [linear("token_embd_proj", f"{prefix}{projection}", width, columns, Bias.NEEDED)])
     plan_rows(tensors, layer_rows("blk.{}", f"{prefix}{names.layer}", names.parts, width, hidden_width), num_groups)
     tensors.ignore(f"{prefix}embeddings.position_ids")  # the numbers 0, 1, 2, ...
-    left_out = tensors.ignore(f"{prefix}pooler.*", *_HEADS)
-    if left_out:
-        notes.append(f"left out, for embeddings do not need them: {', '.join(left_out)}")
+    heads = albert_heads(prefix, metadata["activation"]) if is_albert else electra_heads()
+    needless = (f"{prefix}pooler.*", "sop_classifier.*", "discriminator_predictions.*")
+    notes += plan_task_head(source, tensors, metadata, heads, *needless)
     config.finish(HARMLESS | {"tie_word_embeddings", *_OF_OLD})
     return Plan(metadata, tensors.finish(), vocabularies, notes)
 

@@ -149,6 +149,30 @@ def plan_decoder_head(
     return notes
 
 
+def albert_heads(prefix: str, activation: str) -> dict[str, Head]:
+    """ALBERT's; its pooler has no layer around its tensors, and its words fewer columns, as the embeddings have."""
+    words = Head(
+        "predictions.decoder",
+        dense="predictions.dense",
+        norm="predictions.LayerNorm",
+        activation=activation,
+        output_bias="predictions.bias",
+    )
+    return {CLASSES: Head("classifier", dense=f"{prefix}pooler"), MASKED_WORDS: words, PRETRAINING: words, **ROW_HEADS}
+
+
+def electra_heads() -> dict[str, Head]:
+    """ELECTRA's, whose classes go through GELU where BERT's go through tanh."""
+    words = Head(
+        "generator_lm_head",
+        dense="generator_predictions.dense",
+        norm="generator_predictions.LayerNorm",
+        activation="gelu",
+    )
+    classes = Head("classifier.out_proj", dense="classifier.dense", activation="gelu")
+    return {CLASSES: classes, MASKED_WORDS: words, **ROW_HEADS}
+
+
 def plan_task_head(
     source: Source, tensors: TensorPlan, metadata: dict[str, Any], heads: Mapping[str, Head], *needless: str
 ) -> list[str]:

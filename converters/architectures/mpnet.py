@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from .encoder_parts import BERT, embedding_rows, encoder_metadata, layer_rows, prefix_of, text_side
+from .heads import plan_task_head, roberta_heads
 from .huggingface import HARMLESS, Plan, Source, TensorPlan
 from .parts import Row, plan_rows
 
@@ -38,8 +39,6 @@ def plan(source: Source) -> Plan:
     layers = layer_rows("blk.{}", f"{prefix}{MPNET.layer}", MPNET.parts, width, metadata["feed_forward_length"])
     plan_rows(tensors, layers, metadata["block_count"])
     tensors.ignore(f"{prefix}embeddings.position_ids")  # the numbers 0, 1, 2, ...
-    left_out = tensors.ignore(f"{prefix}pooler.*", "lm_head.*")
-    if left_out:
-        notes.append(f"left out, for embeddings do not need them: {', '.join(left_out)}")
+    notes += plan_task_head(source, tensors, metadata, roberta_heads(), f"{prefix}pooler.*")
     config.finish(HARMLESS | {"tie_word_embeddings"})
     return Plan(metadata, tensors.finish(), vocabularies, notes)

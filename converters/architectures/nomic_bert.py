@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from .encoder_parts import BERT, embedding_rows, encoder_metadata, gated_layer_rows, prefix_of, text_side
-from .heads import bert_heads, plan_task_head
+from .heads import MASKED_WORDS, PRETRAINING, bert_heads, plan_task_head
 from .huggingface import HARMLESS, Config, Plan, Source, TensorPlan
 from .parts import plan_rows
 from .rotary import plan_rotary
@@ -71,6 +71,8 @@ def plan(source: Source) -> Plan:
     layers = gated_layer_rows("blk.{}", f"{prefix}{stored.layer}", stored.parts, width, hidden_width)
     plan_rows(tensors, layers, metadata["block_count"])
     heads = bert_heads(prefix, "silu")
+    heads[MASKED_WORDS] = replace(heads[MASKED_WORDS], norm="cls.predictions.transform.layer_norm")
+    heads[PRETRAINING] = heads[MASKED_WORDS]
     notes += plan_task_head(source, tensors, metadata, heads, f"{prefix}pooler.*", "cls.seq_relationship.*")
     config.finish(HARMLESS | {*_WITHOUT_EFFECT})
     return Plan(metadata, tensors.finish(), vocabularies, notes)

@@ -79,12 +79,9 @@ ARCHITECTURES = (
     ArchitectureRow(
         "albert",
         ("albert", "electra"),
-        (
-            *("AlbertModel", "AlbertForMaskedLM", "AlbertForPreTraining"),
-            *("ElectraModel", "ElectraForMaskedLM", "ElectraForPreTraining"),
-        ),
+        (*_encoders("Albert", "Electra"), "AlbertForPreTraining", "ElectraForPreTraining"),
     ),
-    ArchitectureRow("mpnet", ("mpnet",), ("MPNetModel", "MPNetForMaskedLM")),
+    ArchitectureRow("mpnet", ("mpnet",), _encoders("MPNet")),
     ArchitectureRow("modern-bert", ("modernbert",), _encoders("ModernBert")),
     ArchitectureRow("nomic-bert", ("nomic_bert",), (*_encoders("NomicBert"), "NomicBertForPreTraining")),
     ArchitectureRow("gte", ("gte", "new"), _encoders("Gte", "New")),
