@@ -14,6 +14,7 @@ from ..graph.graph import CacheSpec, Graph
 from ..graph.metadata import MAX_CONTEXT, MAX_LAYERS, Metadata
 from ..graph.position_bias import PositionBias, alibi_bias
 from ..graph.values import Value
+from ..host.exact import power
 from .rotary import divisor_name, read_rotation
 
 MAX_HEADS, MAX_HEAD_COLUMNS = 8192, 256
@@ -93,13 +94,15 @@ def alibi(metadata: Metadata, sizes: Sizes, max_bias: float = 8.0) -> PositionBi
     return alibi_bias(sizes.num_heads, sizes.context_length - 1, max_bias=max_bias)
 
 
-def layer_windows(metadata: Metadata, sizes: Sizes, pattern: tuple[bool, ...] = (True,)) -> list[int]:
+def layer_windows(
+    metadata: Metadata, sizes: Sizes, pattern: tuple[bool, ...] = (True,), *, window: int = 0
+) -> list[int]:
     """Positions that the rows of each layer see, their own the last of them; 0: all.
 
-    The key `attention.sliding_window` holds for the layers that `attention.sliding_window_pattern` names. Where it
-    names none, `pattern` does, again and again.
+    The key `attention.sliding_window`, whose absence means `window`, holds for the layers that
+    `attention.sliding_window_pattern` names. Where it names none, `pattern` does, again and again.
     """
-    window = metadata.integer("attention.sliding_window", 0, low=0, high=MAX_CONTEXT)
+    window = metadata.integer("attention.sliding_window", window, low=0, high=MAX_CONTEXT)
     usual = [pattern[layer % len(pattern)] for layer in range(sizes.num_layers)]
     layers = metadata.booleans("attention.sliding_window_pattern", usual)
     return [window if slides else 0 for slides in layers]
@@ -131,6 +134,16 @@ def source_cache(graph: Graph, sizes: Sizes) -> CacheSpec:
 def pass_cache(graph: Graph, sizes: Sizes) -> CacheSpec:
     """An encoder's own keys and values: one layer after the other in the same place, forgotten after the run."""
     return graph.cache("pass", 1, sizes.num_key_value_heads, sizes.key_dim, sizes.value_dim, "pass")
+
+
+def head_share_scale(metadata: Metadata, sizes: Sizes, largest: int) -> float:
+    """Gemma's scale of scores: one over the root of a head's columns; in the largest, of so many layers, of its share
+    in the embeddings' columns.
+
+    That is what llama.cpp does. Where a model has another scale, the file says it.
+    """
+    columns = sizes.hidden_size // sizes.num_heads if sizes.num_layers == largest else sizes.key_dim
+    return metadata.number("attention.scale", power(columns, -1, 2), high=1e6)
 
 
 def query_key_value(graph: Graph, x: Value, name: str, sizes: Sizes) -> tuple[Value, Value, Value]:

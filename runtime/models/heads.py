@@ -54,15 +54,23 @@ def encoder_heads(graph: Graph, metadata: Metadata, x: Value) -> HeadSettings:
 
 
 def decoder(
-    graph: Graph, metadata: Metadata, x: Value, last: Value, sizes: Sizes, embedding: str = "token_embd"
+    graph: Graph,
+    metadata: Metadata,
+    x: Value,
+    last: Value,
+    sizes: Sizes,
+    embedding: str = "token_embd",
+    *,
+    soft_cap: float = 0.0,
 ) -> Architecture:
     """A decoder whose rows after the last norm are `x`, and those asked for `last`: with the head that the file names,
-    else with logits of the next token.
+    else with logits of the next token, and these with a soft cap where it is above 0.
     """
     graph.output("hidden", x)
     heads = decoder_heads(graph, metadata, x, last)
     if head_of(metadata) is None:
-        graph.output("logits", language_head(graph, last, embedding, sizes))
+        logits = language_head(graph, last, embedding, sizes)
+        graph.output("logits", graph.soft_cap(logits, soft_cap) if soft_cap else logits)
     return Architecture({"decode": graph}, sizes.context_length, **heads)
 
 

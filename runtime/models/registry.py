@@ -71,6 +71,13 @@ ARCHITECTURES = (
     ArchitectureRow("bloom", ("bloom",), ("BloomForCausalLM", "BloomModel")),
     ArchitectureRow("falcon", ("falcon", "RefinedWeb", "RefinedWebModel"), ("FalconForCausalLM", "RWForCausalLM")),
     ArchitectureRow("mpt", ("mpt",), ("MptForCausalLM", "MPTForCausalLM")),
+    ArchitectureRow("gemma", ("gemma",), _decoders("Gemma")),
+    ArchitectureRow("gemma2", ("gemma2",), _decoders("Gemma2")),
+    ArchitectureRow(
+        "gemma3",
+        ("gemma3", "gemma3_text"),
+        (*_decoders("Gemma3", "Gemma3Text"), "Gemma3ForConditionalGeneration"),
+    ),
     ArchitectureRow(
         "bert",
         ("bert", "distilbert", "roberta", "xlm-roberta", "camembert"),

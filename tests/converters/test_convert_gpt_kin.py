@@ -12,7 +12,7 @@ from edgeformer.converters import convert
 from edgeformer.errors import ConversionError, UnsupportedModelError
 from edgeformer.files.gguf.reader import GGUFFile
 from golden import cases
-from support.checkpoints import golden, write_folder
+from support.checkpoints import golden, same_file, write_folder
 from support.probes import llama_cpp
 from support.small_models import MODELS
 
@@ -124,12 +124,3 @@ def test_a_table_of_alibi_beyond_any_real_models_is_refused(tmp_path: Path) -> N
     path = MODELS["bloom"]().with_metadata(bloom__context_length=1 << 22).write(tmp_path / "bloom.gguf")
     with pytest.raises(UnsupportedModelError, match=r"bloom\.context_length is 4194304; ALiBi of 4 heads runs over"):
         edgeformer.load(path)
-
-
-def same_file(folder: Path, *sides: tuple[dict[str, Any], dict[str, np.ndarray]]) -> bool:
-    """Whether all these checkpoints become the same bytes."""
-    files = [
-        convert(write_folder(folder / str(i) / "tiny", *side), folder / f"{i}.gguf", type="f32").path
-        for i, side in enumerate(sides)
-    ]
-    return len({Path(file).read_bytes() for file in files}) == 1

@@ -94,6 +94,17 @@ def golden(name: str) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
         return json.loads((folder / "config.json").read_text()), {n: checkpoint.read(n) for n in checkpoint.names()}
 
 
+def same_file(folder: Path, *sides: tuple[Mapping[str, Any], Mapping[str, np.ndarray]]) -> bool:
+    """Whether all these checkpoints, of configuration and tensors, become the same bytes."""
+    from edgeformer.converters import convert
+
+    files = [
+        convert(write_folder(folder / str(i) / "tiny", *side), folder / f"{i}.gguf", type="f32").path
+        for i, side in enumerate(sides)
+    ]
+    return len({Path(file).read_bytes() for file in files}) == 1
+
+
 def random_tensors(shapes: Mapping[str, tuple[int, ...]], seed: int = 0) -> dict[str, np.ndarray]:
     rng = np.random.default_rng(seed)
     return {name: rng.standard_normal(shape).astype(np.float32) for name, shape in shapes.items()}
