@@ -5,6 +5,10 @@ greatest sum of log probabilities are looked at. Those of the first `n` that end
 `max_tokens` allows) become hypotheses, and the best of the other `n` that do not end take their places. The search of
 a prompt ends once it has `n` hypotheses. Then they are ranked by `log_prob / length ** length_penalty`, where the end
 token counts in both.
+
+With `early_stopping` False or "never" it goes on, as in transformers, as long as the best text that grows could still
+become one of the best `n`: with the score that it has at its present length, or for "never" and a penalty above 0, at
+the greatest length. With a `forced_eos_token_id` the last step that is allowed can only end a text, at no cost.
 """
 
 from __future__ import annotations
@@ -38,16 +42,20 @@ class _Beam:
     pending: list[int]
     token_ids: list[int]
     log_prob: float
+    log_probs: list[float]
 
 
 @dataclass(frozen=True)
 class FinishedBeam:
-    """A hypothesis: new tokens without the end token; `length` counts it."""
+    """A hypothesis: new tokens without the end token; `length` counts it, and forced ones. `log_probs` are those
+    of the tokens.
+    """
 
     token_ids: list[int]
     log_prob: float
     length: int
     finish_reason: FinishReason
+    log_probs: list[float]
 
     def score(self, length_penalty: float) -> float:
         """``log_prob / length ** length_penalty``, the same bits on every machine."""
@@ -58,6 +66,7 @@ class _Candidate(NamedTuple):
     beam: int
     token: int
     log_prob: float
+    step_log_prob: float
 
 
 @dataclass
@@ -75,6 +84,8 @@ class BeamSearch:
         Place in the batch.
     source_tokens : int
         Of what was read before the prompt.
+    forced_tokens : int
+        Of the prompt: those that scores count among the new ones, as if the search had found them.
     """
 
     prompt: list[int]
@@ -83,6 +94,7 @@ class BeamSearch:
     end_token_ids: frozenset[int]
     index: int = 0
     source_tokens: int = 0
+    forced_tokens: int = 0
     steps: int = 0
     postponed: bool = False
     beams: list[_Beam] = field(default_factory=list)
@@ -92,6 +104,11 @@ class BeamSearch:
     def to_read(self) -> int:
         """Tokens that the first step reads: of the prompt or the source."""
         return max(self.source_tokens, len(self.prompt))
+
+    @property
+    def length(self) -> int:
+        """Tokens that a score counts in a text that ends now."""
+        return self.forced_tokens + self.steps
 
     @property
     def width(self) -> int:
@@ -106,7 +123,7 @@ class BeamSearch:
     def start(self, sequence: CachedSequence) -> None:
         """Begin in `sequence`, which this search will free, as its forks."""
         self.postponed = False
-        self.beams = [_Beam(sequence, list(self.prompt), [], 0.0)]
+        self.beams = [_Beam(sequence, list(self.prompt), [], 0.0, [])]
 
     def ranked(self) -> list[FinishedBeam]:
         """The best hypotheses found, best first, at most `num_beams`."""
@@ -117,9 +134,14 @@ class BeamSearch:
     def advance(self, logits: np.ndarray) -> None:
         """Take one step; `logits` is float32 [beams, vocab], a row for each of `beams` after its pending tokens."""
         self.steps += 1
-        candidates = self._candidates(logits)
         is_last = self.steps >= self.max_tokens
         count = self.options.num_beams
+        if is_last and self.options.forced_eos_token_id is not None:
+            for beam in self.beams:
+                self.finished.append(FinishedBeam(beam.token_ids, beam.log_prob, self.length, "length", beam.log_probs))
+            self._replace_beams([])
+            return
+        candidates = self._candidates(logits)
         spare = iter([item for item in candidates[count:] if item.token not in self.end_token_ids])
         growing: list[_Candidate] = []
         for candidate in candidates[:count]:
@@ -129,9 +151,18 @@ class BeamSearch:
                 growing.extend(item for item in [next(spare, None)] if item is not None)
             else:
                 growing.append(candidate)
-        if is_last or len(self.finished) >= count:
-            growing = []
-        self._replace_beams(growing)
+        self._replace_beams([] if is_last or self._is_over(growing) else growing)
+
+    def _is_over(self, growing: Sequence[_Candidate]) -> bool:
+        """Whether there are enough hypotheses, and nothing of what grows is looked for any more."""
+        options = self.options
+        if len(self.finished) < options.num_beams or options.early_stopping is True or not growing:
+            return len(self.finished) >= options.num_beams
+        self.finished = self.ranked()
+        to_the_end = options.early_stopping == "never" and options.length_penalty > 0
+        length = self.forced_tokens + self.max_tokens if to_the_end else self.length
+        best = max(candidate.log_prob for candidate in growing) / power(length, options.length_penalty)
+        return best <= self.finished[-1].score(options.length_penalty)
 
     def free(self) -> None:
         """Give the pages of all beams back. May be called again."""
@@ -148,7 +179,7 @@ class BeamSearch:
         sums = np.array([beam.log_prob for beam in self.beams])[:, None] + log_probs.astype(np.float64)
         beams = np.repeat(np.arange(len(self.beams)), tokens.shape[1])
         order = np.lexsort((tokens.ravel(), beams, -sums.ravel()))[:count]
-        columns = (values.ravel()[order].tolist() for values in (beams, tokens, sums))
+        columns = (values.ravel()[order].tolist() for values in (beams, tokens, sums, log_probs))
         found = map(_Candidate, *columns)
         return [candidate for candidate in found if candidate.log_prob > -math.inf]  # suppressed tokens are none
 
@@ -163,9 +194,11 @@ class BeamSearch:
         return np.stack(rows)
 
     def _register(self, candidate: _Candidate, ends: bool) -> None:
-        tokens = self.beams[candidate.beam].token_ids
-        tokens = list(tokens) if ends else [*tokens, candidate.token]
-        self.finished.append(FinishedBeam(tokens, candidate.log_prob, self.steps, "stop" if ends else "length"))
+        beam = self.beams[candidate.beam]
+        tokens = beam.token_ids if ends else [*beam.token_ids, candidate.token]
+        log_probs = beam.log_probs if ends else [*beam.log_probs, candidate.step_log_prob]
+        reason: FinishReason = "stop" if ends else "length"
+        self.finished.append(FinishedBeam(tokens, candidate.log_prob, self.length, reason, log_probs))
 
     def _replace_beams(self, growing: Sequence[_Candidate]) -> None:
         """Let `growing` continue: a beam's sequence goes to its first child, forks go to the others."""
@@ -177,7 +210,8 @@ class BeamSearch:
                 sequence = parent.sequence.fork() if candidate.beam in taken else parent.sequence
                 taken.add(candidate.beam)
                 tokens = [*parent.token_ids, candidate.token]
-                self.beams.append(_Beam(sequence, [candidate.token], tokens, candidate.log_prob))
+                log_probs = [*parent.log_probs, candidate.step_log_prob]
+                self.beams.append(_Beam(sequence, [candidate.token], tokens, candidate.log_prob, log_probs))
         finally:
             for index, beam in enumerate(old):
                 if index not in taken:

@@ -177,6 +177,9 @@ class TextRun:
 
     def accept(self, logits: np.ndarray) -> GenerationChunk | None:
         """Choose the next token from `logits` (float32 [vocab]); give the chunk to show, if there is one."""
+        if self._options.forced_eos_token_id is not None and self.completion_tokens + 1 >= self._max_tokens:
+            self.completion_tokens += 1
+            return self.finish("length")  # the only room left is the end token's
         token = self._sampler.choose(logits, self._history, self.completion_tokens)
         self.completion_tokens += 1
         entry = self._describe(logits, token)

@@ -29,12 +29,14 @@ REALS = {
     "presence_penalty": (-100.0, 100.0),
     "frequency_penalty": (-100.0, 100.0),
     "length_penalty": (-10.0, 10.0),
+    "coverage_penalty": (0.0, 100.0),
 }
 INTEGERS = ("top_k", "min_tokens", "no_repeat_ngram_size")
 # Asking for one of these is asking for sampling.
 FILTERS = ("top_k", "top_p", "min_p", "typical_p", "top_n_sigma")
 # What beams cannot do: they are never sampled, and their texts are known at the end.
-NOT_FOR_BEAMS = ("temperature", *FILTERS, "seed", "stop", "logprobs", "echo")
+NOT_FOR_BEAMS = ("temperature", *FILTERS, "seed", "stop", "echo")
+FOR_BEAMS = ("length_penalty", "coverage_penalty", "early_stopping")
 
 LogitsProcessor = Callable[[list[int], np.ndarray], np.ndarray]
 
@@ -65,6 +67,12 @@ class GenerationArguments(TypedDict, total=False):
     echo: bool | None
     num_beams: int | None
     length_penalty: float | None
+    coverage_penalty: float | None
+    early_stopping: bool | Literal["never"] | None
+    attention: bool | None
+    target_prefix: str | Sequence[int] | Sequence[str] | Sequence[Sequence[int]] | None
+    source_language: str | None
+    target_language: str | None
     truncate: Literal["left"] | None
     cancel: CancelFlag | None
 
@@ -114,6 +122,10 @@ class GenerationOptions:
     echo: bool = False
     num_beams: int = 1
     length_penalty: float = 1.0
+    coverage_penalty: float = 0.0
+    early_stopping: bool | str = True
+    attention: bool = False
+    forced_eos_token_id: int | None = None
     truncate: str | None = None
     suppressed_token_ids: frozenset[int] = field(default=frozenset())
     begin_suppressed_token_ids: frozenset[int] = field(default=frozenset())
@@ -190,6 +202,9 @@ def parse_options(
         logprobs=_logprobs(given.get("logprobs")),
         echo=_flag("echo", given.get("echo", False)),
         num_beams=num_beams,
+        early_stopping=_early_stopping(given.get("early_stopping", True)),
+        attention=_flag("attention", given.get("attention", False)),
+        forced_eos_token_id=defaults.forced_eos_token_id,
         truncate=_choice("truncate", given.get("truncate"), ("left",)),
         suppressed_token_ids=defaults.suppressed_token_ids,
         begin_suppressed_token_ids=defaults.begin_suppressed_token_ids,
@@ -213,8 +228,13 @@ def _reject_contradictions(options: GenerationOptions, given: Mapping[str, Any])
         for name in NOT_FOR_BEAMS:
             if name in given and not (name == "temperature" and options.temperature == 0):
                 raise InvalidOptionError(f"{name} cannot be combined with num_beams={options.num_beams}")
-    elif "length_penalty" in given:
-        raise InvalidOptionError("length_penalty needs num_beams > 1: one hypothesis has nothing to be compared with")
+        if options.logprobs:
+            what = "a hypothesis has those of its own tokens (logprobs=True)"
+            raise InvalidOptionError(f"logprobs={options.logprobs} cannot be combined with beams: {what}")
+    else:
+        for name in FOR_BEAMS:
+            if name in given:
+                raise InvalidOptionError(f"{name} needs num_beams > 1: one hypothesis has nothing to be compared with")
     if options.max_tokens is not None and "min_tokens" in given and options.min_tokens > options.max_tokens:
         raise InvalidOptionError(f"min_tokens={options.min_tokens} is more than max_tokens={options.max_tokens}")
 
@@ -298,6 +318,12 @@ def _flag(name: str, value: Any) -> bool:
     if not isinstance(value, (bool, np.bool_)):
         raise InvalidOptionError(f"{name}: True or False is needed, not {quote(value)}")
     return bool(value)
+
+
+def _early_stopping(value: Any) -> bool | str:
+    if value != "never" and not isinstance(value, (bool, np.bool_)):
+        raise InvalidOptionError(f"early_stopping: True, False or 'never' is needed, not {quote(value)}")
+    return value if value == "never" else bool(value)
 
 
 def _choice(name: str, value: Any, choices: tuple[str, ...]) -> str | None:

@@ -117,13 +117,18 @@ class TokenLogprob(Record):
 
 @dataclass(frozen=True)
 class Hypothesis(Record):
-    """One text of a beam search: `score` is `log_prob / length ** length_penalty`, the end token counted in both."""
+    """One text of a beam search: `score` is `log_prob / length ** length_penalty`, the end token counted in both, plus
+    what `coverage_penalty` takes away. `logprobs` and `attention` are as in `GenerationResult`, of the distribution
+    that the search follows, which is the one after penalties and bans.
+    """
 
     text: str
     token_ids: list[int]
     score: float
     log_prob: float
     finish_reason: FinishReason
+    logprobs: list[TokenLogprob] | None = None
+    attention: list[list[float]] | None = field(default=None, repr=False)
 
 
 @dataclass(frozen=True)
@@ -153,6 +158,9 @@ class GenerationResult(Record):
         One for each of `token_ids`, where asked for.
     hypotheses : list of Hypothesis or None
         Of a beam search, best first; the first is this result's text.
+    attention : list of list of float or None
+        Where asked for, of an encoder-decoder: for each of `token_ids`, how much of each token of the source was looked
+        at when it was chosen, the mean over the heads of the last layer. A row adds up to 1.
     """
 
     text: str
@@ -165,6 +173,14 @@ class GenerationResult(Record):
     log_prob: float | None = None
     logprobs: list[TokenLogprob] | None = None
     hypotheses: list[Hypothesis] | None = field(default=None, repr=False)
+    attention: list[list[float]] | None = field(default=None, repr=False)
+
+    @property
+    def alignments(self) -> list[tuple[int, int]] | None:
+        """For each of `token_ids` its place and that of the token of the source that was looked at most."""
+        if self.attention is None:
+            return None
+        return [(place, max(range(len(row)), key=row.__getitem__)) for place, row in enumerate(self.attention)]
 
     def __str__(self) -> str:
         return self.text

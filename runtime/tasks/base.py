@@ -12,6 +12,7 @@ from ..errors import InvalidInputError, UnsupportedModelError, quote
 if TYPE_CHECKING:
     from ..engine.session import Session
     from ..text.defaults import GenerationDefaults
+    from ..text.languages import Languages
     from ..text.settings import SentencePrompts
     from ..text.tokenizer import Tokenizer
 
@@ -53,6 +54,7 @@ class VerbBase:
     _session: Session | None
     _defaults: GenerationDefaults
     _prompts: SentencePrompts
+    _languages: Languages | None
     tokenizer: Tokenizer | None
     target_tokenizer: Tokenizer | None
 

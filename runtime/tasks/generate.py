@@ -69,7 +69,8 @@ class GenerationVerbs(VerbBase):
             Give an iterator of `GenerationChunk` instead (see `GenerationStream`).
         max_tokens : int, optional
             At most so many new tokens; `max_new_tokens` and `max_completion_tokens` are other names for it. Default:
-            to the end token, or to the end of the context.
+            to the end token, or to the end of the context; for an encoder-decoder, also to the greatest length that the
+            model's `generation_config.json` names.
         min_tokens : int, optional
             No end token comes before so many new tokens.
         temperature, top_n_sigma, top_k, top_p, min_p, typical_p : optional
@@ -94,9 +95,19 @@ class GenerationVerbs(VerbBase):
             token.
         echo : bool, optional
             Put the prompt in front of the text. `logits` scores the tokens of a prompt.
-        num_beams, length_penalty : optional
-            Beam search (its rule is in `edgeformer.beam`); all hypotheses are in the result. It is never sampled, and
-            cannot be streamed or combined with `n`, `stop`, `logprobs` or `echo`.
+        num_beams, length_penalty, coverage_penalty, early_stopping : optional
+            Beam search (its rule is in `edgeformer.generation.beams`); all hypotheses are in the result. It is never
+            sampled, and cannot be streamed or combined with `n`, `stop` or `echo`. `coverage_penalty` is GNMT's beta,
+            for encoder-decoders. `early_stopping` False or "never" goes on as transformers does. `logprobs` gives each
+            hypothesis those of its tokens.
+        source_language, target_language : str, optional
+            Codes of languages, for encoder-decoders whose file names some, e.g. ``"eng_Latn"`` and ``"fra_Latn"``.
+        target_prefix : str or list of int, or a list of either, optional
+            For an encoder-decoder: what the target begins with, for all sources or one each. The result has what
+            follows.
+        attention : bool, optional
+            For an encoder-decoder: give where each new token looked in the source (`attention` and `alignments` of the
+            result). The texts are read once more for it.
         truncate : "left", optional
             Drop the oldest tokens of a prompt that does not fit, except a leading start-of-text token, so that
             `max_tokens` new ones (or at least one) have room.

@@ -6,18 +6,30 @@ from collections.abc import Generator, Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from .._kernels import core
 from ..engine.cache import pages_of
 from ..engine.memory_plan import MAX_SEQUENCES
-from ..errors import ContextOverflowError, GenerationCancelled, InvalidInputError, InvalidOptionError, quote
+from ..errors import GenerationCancelled, InvalidOptionError, quote
+from ..generation.alignment import coverage_score, source_attention
 from ..generation.beams import BeamSearch, FinishedBeam, run_beams
 from ..generation.loop import Stopwatch, TextRun, prime_stream, run_texts
 from ..generation.options import GenerationOptions, parse_options
-from ..generation.results import FinishReason, GenerationChunk, GenerationResult, Hypothesis, Timings, Usage
+from ..generation.results import (
+    FinishReason,
+    GenerationChunk,
+    GenerationResult,
+    Hypothesis,
+    Timings,
+    TokenLogprob,
+    Usage,
+)
 from ..generation.streams import GenerationStream
 from ..host.memory import ShortMemory
 from ..text.defaults import checked_integer
-from .base import VerbBase, decoder_start, is_single, listed
+from .base import VerbBase, is_single, listed
+from .placing import Fitted, fit_prompts, prompt_ids
 
 if TYPE_CHECKING:
     from ..engine.session import Session
@@ -50,11 +62,11 @@ class GenerationJob:
         self._options = call_options(verbs, arguments, stream, n)
         self._options.check_ids(session.vocab_size)
         self._wants_lists, self._n = n is not None, n or 1
-        prompts, self._single = verbs._batch(prompt)
+        prompts, self._single = prompt_ids(verbs, session, prompt, arguments)
         if self._options.seeds is not None and len(self._options.seeds) not in (1, len(prompts)):
             raise InvalidOptionError(f"seed: {len(self._options.seeds)} seeds for {len(prompts)} prompts")
         self._echoes = _echoes(verbs, session, prompt, prompts) if self._options.echo else [""] * len(prompts)
-        self._fitted = [_fit(verbs, session, ids, self._options) for ids in prompts]
+        self._fitted = fit_prompts(verbs, session, prompts, arguments, self._options)
         self._watch = Stopwatch()
         self._runs: list[TextRun] = []
 
@@ -156,13 +168,26 @@ class GenerationJob:
 
     def _results(self) -> list[GenerationResult]:
         timings = self._watch.timings(sum(run.completion_tokens for run in self._runs))
-        return [run.result(timings) for run in self._runs]
+        results = [run.result(timings) for run in self._runs]
+        if not self._options.attention:
+            return results
+        return [self._with_attention(place, result) for place, result in enumerate(results)]
+
+    def _with_attention(self, place: int, result: GenerationResult) -> GenerationResult:
+        """The result with where it looked, once it is over."""
+        if result.finish_reason is None:
+            return result
+        rows = self._attention(self._fitted[place // self._n], result.token_ids)
+        return replace(result, attention=rows[:-1].tolist())
+
+    def _attention(self, fitted: Fitted, token_ids: list[int]) -> np.ndarray:
+        return source_attention(self._session, fitted.prompt, fitted.feed, token_ids)
 
     def _run_beams(self) -> list[GenerationResult]:
         self._watch = Stopwatch()
         ends = end_token_ids(self._verbs)
         searches = [
-            BeamSearch(fitted.feed, self._options, fitted.max_tokens, ends, index, len(fitted.prompt))
+            BeamSearch(fitted.feed, self._options, fitted.max_tokens, ends, index, len(fitted.prompt), fitted.forced)
             for index, fitted in enumerate(self._fitted)
         ]
         waiting, cancelled = searches, False
@@ -178,8 +203,8 @@ class GenerationJob:
         pairs = zip(searches, self._fitted, strict=True)
         return [self._beam_result(search, fitted, timings, cancelled) for search, fitted in pairs]
 
-    def _beam_result(self, search: BeamSearch, fitted: _Fitted, timings: Timings, cancelled: bool) -> GenerationResult:
-        hypotheses = [self._hypothesis(beam, fitted.feed) for beam in search.ranked()]
+    def _beam_result(self, search: BeamSearch, fitted: Fitted, timings: Timings, cancelled: bool) -> GenerationResult:
+        hypotheses = self._hypotheses(search, fitted)
         usage = Usage(len(fitted.prompt), search.steps, fitted.truncated)
         if not hypotheses:
             return GenerationResult("", [], "cancelled" if cancelled else "stop", usage, timings, hypotheses=[])
@@ -191,13 +216,35 @@ class GenerationJob:
             usage=usage,
             timings=timings,
             log_prob=best.log_prob,
+            logprobs=best.logprobs,
             hypotheses=hypotheses,
+            attention=best.attention,
         )
 
-    def _hypothesis(self, beam: FinishedBeam, prompt: list[int]) -> Hypothesis:
-        text = _decode_after(self._verbs.target_tokenizer, prompt, beam.token_ids)
-        score = beam.score(self._options.length_penalty)
-        return Hypothesis(text, beam.token_ids, score, beam.log_prob, beam.finish_reason)
+    def _hypotheses(self, search: BeamSearch, fitted: Fitted) -> list[Hypothesis]:
+        """The best of a search, best first."""
+        options = self._options
+        if not options.coverage_penalty:
+            ranked = search.ranked()
+            return [self._hypothesis(beam, fitted, beam.score(options.length_penalty)) for beam in ranked]
+        scores = []
+        for beam in search.finished:
+            rows = self._attention(fitted, beam.token_ids)[: beam.length - fitted.forced]
+            lost = coverage_score(rows, options.coverage_penalty)
+            scores.append((beam.score(options.length_penalty) + lost, beam))
+        scores.sort(key=lambda entry: entry[0], reverse=True)
+        return [self._hypothesis(beam, fitted, score) for score, beam in scores[: options.num_beams]]
+
+    def _hypothesis(self, beam: FinishedBeam, fitted: Fitted, score: float) -> Hypothesis:
+        tokenizer, logprobs, attention = self._verbs.target_tokenizer, None, None
+        if self._options.logprobs is not None:
+            pieces = [tokenizer.token(token) if tokenizer is not None else "" for token in beam.token_ids]
+            entries = zip(beam.token_ids, pieces, beam.log_probs, strict=True)
+            logprobs = [TokenLogprob(*entry) for entry in entries]
+        if self._options.attention:
+            attention = self._attention(fitted, beam.token_ids)[:-1].tolist()
+        text = _decode_after(tokenizer, fitted.feed, beam.token_ids)
+        return Hypothesis(text, beam.token_ids, score, beam.log_prob, beam.finish_reason, logprobs, attention)
 
 
 def call_options(
@@ -234,75 +281,10 @@ def _echoes(verbs: VerbBase, session: Session, prompt: Any, ids: list[list[int]]
     return [given if isinstance(given, str) else tokenizer.decode(its) for given, its in pairs]
 
 
-class _Fitted:
-    """One prompt as it will run: what was kept of it, what is fed to the decoder first, how many tokens may follow."""
-
-    def __init__(self, prompt: list[int], feed: list[int], max_tokens: int, truncated: int) -> None:
-        self.prompt = prompt
-        self.feed = feed
-        self.max_tokens = max_tokens
-        self.truncated = truncated
-        self.longest = max(len(prompt), len(feed) + max_tokens)  # positions of the source, or of prompt and text
-
-
 def end_token_ids(verbs: VerbBase) -> frozenset[int]:
     """Tokens that end a generated text: the tokenizer's and those of the file's generation defaults."""
     tokenizer = verbs.target_tokenizer
     return verbs._defaults.end_token_ids | (tokenizer.end_token_ids if tokenizer is not None else frozenset())
-
-
-def _fit(verbs: VerbBase, session: Session, ids: list[int], options: GenerationOptions) -> _Fitted:
-    """Place a prompt and its new tokens in the context, or raise `ContextOverflowError`."""
-    if session.needs_source:
-        return _fit_source(session, ids, options, verbs._defaults.forced_bos_token_id)
-    start = verbs._defaults.bos_token_id
-    if verbs.tokenizer is not None and verbs.tokenizer.bos_token_id is not None:
-        start = verbs.tokenizer.bos_token_id
-    if not ids:
-        if start is None:
-            raise InvalidInputError("prompt: it is empty, and the model has no start-of-text token to begin from")
-        ids = [start]
-    wanted = 1 if options.max_tokens is None else options.max_tokens
-    kept, truncated = _truncate(ids, session.n_ctx - wanted, options, keep_first=ids[0] == start)
-    if len(kept) + wanted > session.n_ctx:
-        raise _overflow(session, options, len(kept) + wanted, can_cut=wanted + 1 < session.n_ctx)
-    return _Fitted(kept, kept, options.max_tokens or session.n_ctx - len(kept), truncated)
-
-
-def _fit_source(session: Session, ids: list[int], options: GenerationOptions, forced_token_id: int | None) -> _Fitted:
-    """`_fit` of an encoder-decoder: the source and the target have a context each."""
-    if not ids:
-        raise InvalidInputError("source: it is empty")
-    start = [decoder_start(session)]
-    if forced_token_id is not None:
-        start.append(forced_token_id)
-    kept, truncated = _truncate(ids, session.n_ctx, options, keep_first=False)
-    wanted = 1 if options.max_tokens is None else options.max_tokens
-    if len(start) + wanted > session.n_ctx:
-        raise _overflow(session, options, len(start) + wanted, can_cut=False)
-    if len(kept) > session.n_ctx:
-        raise _overflow(session, replace(options, max_tokens=None), len(kept), can_cut=True)
-    return _Fitted(kept, start, options.max_tokens or session.n_ctx - len(start), truncated)
-
-
-def _overflow(session: Session, options: GenerationOptions, needed: int, can_cut: bool) -> ContextOverflowError:
-    """The error of a prompt that does not fit; `can_cut`: a shorter one would."""
-    return ContextOverflowError(
-        needed,
-        session.n_ctx,
-        new_tokens=options.max_tokens or 0,
-        largest=session.context_length,
-        truncate="left" if can_cut and options.truncate is None else None,
-    )
-
-
-def _truncate(ids: list[int], room: int, options: GenerationOptions, keep_first: bool) -> tuple[list[int], int]:
-    """The newest `room` of `ids` where the caller asked for it, and how many were dropped."""
-    head = 1 if keep_first else 0
-    if options.truncate is None or len(ids) <= room or room <= head:
-        return ids, 0
-    kept = ids[:head] + ids[len(ids) - (room - head) :]
-    return kept, len(ids) - len(kept)
 
 
 def _decode_after(tokenizer: Tokenizer | None, prompt: list[int], ids: list[int]) -> str:

@@ -27,15 +27,15 @@ def _words(text: str) -> frozenset[str]:
 HONOURED = _words(
     """
     do_sample temperature top_k top_p min_p typical_p repetition_penalty no_repeat_ngram_size bad_words_ids
-    sequence_bias min_length min_new_tokens suppress_tokens begin_suppress_tokens num_beams length_penalty bos_token_id
-    eos_token_id forced_bos_token_id
+    sequence_bias min_length min_new_tokens max_length max_new_tokens suppress_tokens begin_suppress_tokens num_beams
+    length_penalty bos_token_id eos_token_id forced_bos_token_id forced_eos_token_id
     """
 )
-# Lengths are the caller's (see `GenerationDefaults`); the decoder's start token has a key of its own in the file; beam
-# search always ends as `early_stopping` does; the rest is bookkeeping, what transformers returns, and how it computes.
+# The decoder's start token has a key of its own in the file; beam search ends as `early_stopping` does unless told
+# otherwise; the rest is bookkeeping, what transformers returns, and how it computes.
 HARMLESS = _words(
     """
-    max_length max_new_tokens decoder_start_token_id early_stopping pad_token_id transformers_version
+    decoder_start_token_id early_stopping pad_token_id transformers_version
     _from_model_config _commit_hash output_attentions output_hidden_states output_scores output_logits
     return_dict_in_generate remove_invalid_values low_memory use_cache cache_implementation cache_config max_cache_len
     compile_config disable_compile continuous_batching_config prefill_chunk_size use_mtp is_assistant
@@ -51,8 +51,9 @@ WITHOUT_EFFECT: Mapping[str, int | None] = {
     **dict.fromkeys(("penalty_alpha", "epsilon_cutoff", "eta_cutoff", "diversity_penalty"), 0),
     **dict.fromkeys(("num_beam_groups", "num_return_sequences", "typical_p", "guidance_scale"), 1),
     "encoder_repetition_penalty": 1,
+    "max_length": 20,  # what transformers takes where nobody said anything
     **dict.fromkeys(("force_words_ids", "forced_decoder_ids")),
-    **dict.fromkeys(("forced_eos_token_id", "exponential_decay_length_penalty", "constraints", "dola_layers")),
+    **dict.fromkeys(("exponential_decay_length_penalty", "constraints", "dola_layers")),
     **dict.fromkeys(("stop_strings", "max_time", "top_h", "watermarking_config", "renormalize_logits")),
     "token_healing": None,
 }
@@ -64,7 +65,8 @@ GENERATION_KEYS = HONOURED | HARMLESS | WITHOUT_EFFECT.keys()
 class GenerationDefaults:
     """What the model's author recommends: the `generation_config.json` that the file carries.
 
-    Its lengths are not defaults here: a text goes on to its end token or to the end of the context.
+    Its greatest lengths are for encoder-decoders: a decoder's text goes on to its end token or to the end of the
+    context.
 
     Attributes
     ----------
@@ -74,6 +76,8 @@ class GenerationDefaults:
         What an empty prompt begins with, where the tokenizer has no such token.
     forced_bos_token_id : int or None
         What an encoder-decoder's decoder is given after its start token (a language, for some translation models).
+    forced_eos_token_id : int or None
+        The only token that a text may have in the last place that it has room for: it ends there.
     end_token_ids : frozenset of int
         Tokens that end a text, besides those of the tokenizer.
     suppressed_token_ids, begin_suppressed_token_ids : frozenset of int
@@ -84,6 +88,8 @@ class GenerationDefaults:
         What is added to the logit of a sequence's last token where the others precede it.
     min_tokens, min_length : int
         No end token comes before so many new ones (``min_new_tokens``), or so many with the prompt.
+    max_new_tokens, max_length : int
+        At most so many new ones, or so many with what the decoder is given first; 0: no such limit.
     unsupported : tuple of str
         Keys that are set in the file and not honoured.
     """
@@ -98,10 +104,13 @@ class GenerationDefaults:
     no_repeat_ngram_size: int = 0
     min_tokens: int = 0
     min_length: int = 0
+    max_new_tokens: int = 0
+    max_length: int = 0
     num_beams: int = 1
     length_penalty: float = 1.0
     bos_token_id: int | None = None
     forced_bos_token_id: int | None = None
+    forced_eos_token_id: int | None = None
     end_token_ids: frozenset[int] = frozenset()
     suppressed_token_ids: frozenset[int] = frozenset()
     begin_suppressed_token_ids: frozenset[int] = frozenset()
@@ -165,6 +174,7 @@ class GenerationDefaults:
         for name, tokens in (
             ("bos_token_id", {self.bos_token_id}),
             ("forced_bos_token_id", {self.forced_bos_token_id}),
+            ("forced_eos_token_id", {self.forced_eos_token_id}),
             ("eos_token_id", self.end_token_ids),
             ("suppress_tokens", self.suppressed_token_ids),
             ("begin_suppress_tokens", self.begin_suppressed_token_ids),
@@ -192,10 +202,13 @@ class GenerationDefaults:
             no_repeat_ngram_size=checked_integer("no_repeat_ngram_size", get("no_repeat_ngram_size", 0), 0),
             min_tokens=checked_integer("min_new_tokens", get("min_new_tokens", 0), 0),
             min_length=checked_integer("min_length", get("min_length", 0), 0),
+            max_new_tokens=checked_integer("max_new_tokens", get("max_new_tokens", 0), 0),
+            max_length=_max_length(get("max_length", 0)),
             num_beams=checked_integer("num_beams", get("num_beams", 1), 1),
             length_penalty=checked_real("length_penalty", get("length_penalty", 1.0), -10.0, 10.0),
             bos_token_id=_optional_id("bos_token_id", get("bos_token_id", None)),
             forced_bos_token_id=_optional_id("forced_bos_token_id", get("forced_bos_token_id", None)),
+            forced_eos_token_id=_optional_id("forced_eos_token_id", get("forced_eos_token_id", None)),
             end_token_ids=_ids("eos_token_id", get("eos_token_id", [])),
             suppressed_token_ids=_ids("suppress_tokens", get("suppress_tokens", [])),
             begin_suppressed_token_ids=_ids("begin_suppress_tokens", get("begin_suppress_tokens", [])),
@@ -256,6 +269,11 @@ def _ids(name: str, value: Any) -> frozenset[int]:
     values = value if isinstance(value, list) else [value]
     # transformers writes -1 for "none" in some files.
     return frozenset(checked_integer(name, item, -1) for item in values) - {-1}
+
+
+def _max_length(value: Any) -> int:
+    length = checked_integer("max_length", value, 0)
+    return 0 if length == WITHOUT_EFFECT["max_length"] else length
 
 
 def _listed(name: str, config: Mapping[str, Any]) -> list[Any]:

@@ -23,7 +23,7 @@ def defaults(config: dict[str, Any] | None = None, **metadata: Any) -> Generatio
         ({"min_new_tokens": 1, "no_repeat_ngram_size": 1, "begin_suppress_tokens": [4]}, []),
         ({"encoder_no_repeat_ngram_size": 1}, ["encoder_no_repeat_ngram_size"]),
         ({"no_repeat_ngram_size": 0, "typical_p": 1.0, "num_beam_groups": 1, "min_length": 0}, []),
-        ({"forced_eos_token_id": 2, "renormalize_logits": True}, ["forced_eos_token_id", "renormalize_logits"]),
+        ({"forced_eos_token_id": 2, "renormalize_logits": True}, ["renormalize_logits"]),
         ({"exponential_decay_length_penalty": [3, 1.1]}, ["exponential_decay_length_penalty"]),
         ({"encoder_repetition_penalty": 1.2}, ["encoder_repetition_penalty"]),
         ({"diversity_penalty": 0.5}, ["diversity_penalty"]),
@@ -36,6 +36,11 @@ def defaults(config: dict[str, Any] | None = None, **metadata: Any) -> Generatio
 )  # fmt: skip
 def test_every_key_is_honoured_harmless_or_named(config: dict[str, Any], named: list[str]) -> None:
     assert list(defaults(config).unsupported) == named
+
+
+@pytest.mark.parametrize(("config", "length"), [({"max_length": 200}, 200), ({"max_length": 20}, 0), ({}, 0)])
+def test_the_length_that_transformers_takes_by_default_is_none(config: dict[str, Any], length: int) -> None:
+    assert defaults(config).max_length == length
 
 
 def test_every_key_that_transformers_knows_is_known_here() -> None:
