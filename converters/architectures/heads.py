@@ -121,11 +121,12 @@ def plan_decoder_head(
     metadata: dict[str, Any],
     *,
     tied: bool,
+    bias: Bias = Bias.NONE,
     heads: Mapping[str, Head] = DECODER_HEADS,
 ) -> list[str]:
     """What stands on a decoder's rows: the matrix of the next token, or a head, and what makes vectors of sentences.
 
-    `tied` is what an absent key means: the token embeddings are that matrix, too.
+    `tied` is what an absent key means: the token embeddings are that matrix, too. `bias` is that of the next token.
 
     Returns
     -------
@@ -140,7 +141,7 @@ def plan_decoder_head(
     notes = sentence_settings(source, tensors, metadata, metadata["context_length"], pooling=None)
     classes = [str(name) for name in source.config.get("architectures", list, [])]
     if not classes or any(name.endswith(("ForCausalLM", "LMHeadModel")) for name in classes):
-        plan_head(tensors, source.config, metadata, tied=tied)
+        plan_head(tensors, source.config, metadata, tied=tied, bias=bias)
         return notes
     source.config.get("tie_word_embeddings", bool, tied)
     notes += plan_task_head(source, tensors, metadata, heads)

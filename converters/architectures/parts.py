@@ -315,10 +315,16 @@ def vocabulary_of(source: Source, metadata: dict[str, Any], vocab_size: int) -> 
     return {"tokenizer.ggml.": vocabulary}
 
 
-def plan_head(tensors: TensorPlan, config: Config, metadata: dict[str, Any], *, tied: bool) -> None:
-    """The output matrix `lm_head`, if it is not the token embeddings'. `tied` is what an absent key means."""
+def plan_head(
+    tensors: TensorPlan, config: Config, metadata: dict[str, Any], *, tied: bool, bias: Bias = Bias.NONE
+) -> None:
+    """The output matrix `lm_head`, if it is not the token embeddings', and its bias. `tied` is what an absent key
+    means.
+    """
     if is_own_head(tensors, config, "tie_word_embeddings", tied, "lm_head.weight", "token_embd.weight"):
-        plan_rows(tensors, [linear("output", "lm_head", metadata["vocab_size"], metadata["embedding_length"])])
+        plan_rows(tensors, [linear("output", "lm_head", metadata["vocab_size"], metadata["embedding_length"], bias)])
+    elif bias is Bias.NEEDED:
+        tensors.take("output.bias", "lm_head.bias", (metadata["vocab_size"],))
 
 
 def is_own_head(tensors: TensorPlan, config: Config, key: str, tied: bool, stored: str, embedding: str) -> bool:

@@ -61,15 +61,17 @@ def decoder(
     sizes: Sizes,
     embedding: str = "token_embd",
     *,
+    logit_scale: float = 1.0,
     soft_cap: float = 0.0,
 ) -> Architecture:
     """A decoder whose rows after the last norm are `x`, and those asked for `last`: with the head that the file names,
-    else with logits of the next token, and these with a soft cap where it is above 0.
+    else with logits of the next token, times `logit_scale`, and these with a soft cap where it is above 0.
     """
     graph.output("hidden", x)
     heads = decoder_heads(graph, metadata, x, last)
     if head_of(metadata) is None:
         logits = language_head(graph, last, embedding, sizes)
+        logits = logits if logit_scale == 1.0 else graph.scale(logits, logit_scale)
         graph.output("logits", graph.soft_cap(logits, soft_cap) if soft_cap else logits)
     return Architecture({"decode": graph}, sizes.context_length, **heads)
 

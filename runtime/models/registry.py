@@ -63,6 +63,7 @@ ARCHITECTURES = (
     ArchitectureRow("olmo2", ("olmo2",), _decoders("Olmo2")),
     ArchitectureRow("qwen2", ("qwen2",), _decoders("Qwen2")),
     ArchitectureRow("qwen3", ("qwen3",), _decoders("Qwen3")),
+    ArchitectureRow("granite", ("granite",), ("GraniteForCausalLM", "GraniteModel")),
     ArchitectureRow("gptneox", ("gpt_neox",), ("GPTNeoXForCausalLM",)),
     ArchitectureRow("qwen2moe", ("qwen2_moe",), ("Qwen2MoeForCausalLM",)),
     ArchitectureRow("gpt-oss", ("gpt_oss",), ("GptOssForCausalLM",)),

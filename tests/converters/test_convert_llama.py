@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 from edgeformer.converters import convert
-from edgeformer.converters.architectures.llama import pair_neighbours
+from edgeformer.converters.architectures.llama_rows import pair_neighbours
 from edgeformer.errors import ConversionError
 from edgeformer.files.gguf.reader import GGUFFile
 from support.checkpoints import LLAMA, llama_tensors, write_folder
