@@ -64,6 +64,7 @@ ARCHITECTURES = (
     ArchitectureRow("qwen2", ("qwen2",), _decoders("Qwen2")),
     ArchitectureRow("qwen3", ("qwen3",), _decoders("Qwen3")),
     ArchitectureRow("granite", ("granite",), ("GraniteForCausalLM", "GraniteModel")),
+    ArchitectureRow("smollm3", ("smollm3",), _decoders("SmolLM3")),
     ArchitectureRow("gptneox", ("gpt_neox",), ("GPTNeoXForCausalLM",)),
     ArchitectureRow("qwen2moe", ("qwen2_moe",), ("Qwen2MoeForCausalLM",)),
     ArchitectureRow("gpt-oss", ("gpt_oss",), ("GptOssForCausalLM",)),
