@@ -190,8 +190,8 @@ class _Run:
         a = node.attributes
         y = ROW_FUNCTIONS[a["function"]](x.reshape(len(x), a["groups"], -1), a["number"])
         if a["weight"] is not None:
-            y = y * self.tensors[a["weight"]]
-        return (y if a["bias"] is None else y + self.tensors[a["bias"]]).reshape(x.shape)
+            y = y * self.tensors[a["weight"]].reshape(-1)
+        return (y if a["bias"] is None else y + self.tensors[a["bias"]].reshape(-1)).reshape(x.shape)
 
     def _rotary(self, node: Node) -> Array:
         frequencies = node.attributes["frequencies"].astype(np.float64)

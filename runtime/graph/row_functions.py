@@ -28,6 +28,7 @@ class RowFunctions:
         weight: str | None = None,
         bias: str | None = None,
         groups: int = 1,
+        shape: tuple[int, ...] | None = None,
     ) -> Value:
         if x.width % groups:
             raise ModelFormatError(self.path, None, function, f"{groups} groups do not divide {x.width} columns")
@@ -36,7 +37,7 @@ class RowFunctions:
             "row_function",
             [x],
             x.width,
-            tensors=tuple(self._expect(name, (x.width // groups,)) for name in names),
+            tensors=tuple(self._expect(name, shape or (x.width // groups,)) for name in names),
             function=function,
             number=number,
             weight=weight,
@@ -44,16 +45,16 @@ class RowFunctions:
             groups=groups,
         )
 
-    def layer_norm(self, x: Value, name: str | None, epsilon: float, *, bias: bool = True) -> Value:
-        """LayerNorm (Ba et al. 2016): (x - mean) / sqrt(variance + epsilon) * weight + bias.
+    def layer_norm(self, x: Value, name: str | None, epsilon: float, *, bias: bool = True, groups: int = 1) -> Value:
+        """LayerNorm (Ba et al. 2016): (x - mean) / sqrt(variance + epsilon) * weight + bias, of each group of columns.
 
         The tensors are `name`.weight and `name`.bias, the latter only where there is to be a `bias`; without a name
         there are none.
         """
         if name is None:
-            return self._row_function("layer_norm", x, epsilon)
+            return self._row_function("layer_norm", x, epsilon, groups=groups)
         return self._row_function(
-            "layer_norm", x, epsilon, weight=f"{name}.weight", bias=f"{name}.bias" if bias else None
+            "layer_norm", x, epsilon, weight=f"{name}.weight", bias=f"{name}.bias" if bias else None, groups=groups
         )
 
     def rms_norm(self, x: Value, name: str | None, epsilon: float, *, groups: int = 1) -> Value:
@@ -68,9 +69,20 @@ class RowFunctions:
         """x / max(|x|, epsilon)."""
         return self._row_function("l2_norm", x, epsilon)
 
-    def affine(self, x: Value, *, factor: float = 1.0, weight: str | None = None, bias: str | None = None) -> Value:
-        """x * factor * weight + bias, with tensors of these names: LayerScale (Touvron et al. 2021) and kin."""
-        return self._row_function("affine", x, factor, weight=weight, bias=bias)
+    def affine(
+        self,
+        x: Value,
+        *,
+        factor: float = 1.0,
+        weight: str | None = None,
+        bias: str | None = None,
+        shape: tuple[int, ...] | None = None,
+    ) -> Value:
+        """x * factor * weight + bias, with tensors of these names: LayerScale (Touvron et al. 2021) and kin.
+
+        `shape` is that of the tensors where it is not [columns]; they are read end to end.
+        """
+        return self._row_function("affine", x, factor, weight=weight, bias=bias, shape=shape)
 
     def scale(self, x: Value, factor: float) -> Value:
         """x * factor."""

@@ -65,6 +65,7 @@ ARCHITECTURES = (
     ArchitectureRow("qwen3", ("qwen3",), _decoders("Qwen3")),
     ArchitectureRow("granite", ("granite",), ("GraniteForCausalLM", "GraniteModel")),
     ArchitectureRow("smollm3", ("smollm3",), _decoders("SmolLM3")),
+    ArchitectureRow("stablelm", ("stablelm",), _decoders("StableLm")),
     ArchitectureRow("gptneox", ("gpt_neox",), ("GPTNeoXForCausalLM",)),
     ArchitectureRow("qwen2moe", ("qwen2_moe",), ("Qwen2MoeForCausalLM",)),
     ArchitectureRow("gpt-oss", ("gpt_oss",), ("GptOssForCausalLM",)),
