@@ -66,6 +66,7 @@ ARCHITECTURES = (
     ArchitectureRow("granite", ("granite",), ("GraniteForCausalLM", "GraniteModel")),
     ArchitectureRow("smollm3", ("smollm3",), _decoders("SmolLM3")),
     ArchitectureRow("stablelm", ("stablelm",), _decoders("StableLm")),
+    ArchitectureRow("phi2", ("phi",), _decoders("Phi")),
     ArchitectureRow("gptneox", ("gpt_neox",), ("GPTNeoXForCausalLM",)),
     ArchitectureRow("qwen2moe", ("qwen2_moe",), ("Qwen2MoeForCausalLM",)),
     ArchitectureRow("gpt-oss", ("gpt_oss",), ("GptOssForCausalLM",)),
