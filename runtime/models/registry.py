@@ -67,6 +67,7 @@ ARCHITECTURES = (
     ArchitectureRow("smollm3", ("smollm3",), _decoders("SmolLM3")),
     ArchitectureRow("stablelm", ("stablelm",), _decoders("StableLm")),
     ArchitectureRow("phi2", ("phi",), _decoders("Phi")),
+    ArchitectureRow("phi3", ("phi3",), _decoders("Phi3")),
     ArchitectureRow("gptneox", ("gpt_neox",), ("GPTNeoXForCausalLM",)),
     ArchitectureRow("qwen2moe", ("qwen2_moe",), ("Qwen2MoeForCausalLM",)),
     ArchitectureRow("gpt-oss", ("gpt_oss",), ("GptOssForCausalLM",)),

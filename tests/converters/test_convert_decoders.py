@@ -35,6 +35,27 @@ from support.checkpoints import golden, write_folder
     ("qwen2-windows", {"layer_types": ["chunked_attention"] * 3}, "layer_types.*each of the 3 layers"),
     ("qwen2-tied", {"hidden_act": "gelu"}, "hidden_act"),
     ("qwen2-tied", {"qkv_bias": False}, "qkv_bias = False is not known"),
+    ("granite-tied", {"hidden_act": "gelu"}, "hidden_act"),
+    ("granite-tied", {"residual_multiplier": 0.0}, "residual_multiplier = 0.0"),
+    ("granite-tied", {"attention_multiplier": -1.0}, "attention_multiplier = -1.0"),
+    ("granite-tied", {"logits_scaling": 0.0}, "logits_scaling = 0.0"),
+    ("granite-tied", {"attention_bias": True}, r"q_proj\.bias"),
+    ("smollm3-tied", {"no_rope_layers": [1, 1]}, "no_rope_layers.*each of the 4 layers"),
+    ("smollm3-tied", {"no_rope_layers": [1, 2, 1, 0]}, "no_rope_layers.*each of the 4 layers"),
+    ("smollm3-tied", {"no_rope_layer_interval": 0}, "no_rope_layer_interval = 0"),
+    ("smollm3-layers", {"use_sliding_window": False}, "sliding_window = 9: layers have a window"),
+    ("stablelm-serial", {"rope_parameters": {"partial_rotary_factor": 1.25}}, "20 of 16 columns"),
+    ("stablelm-serial", {"rope_parameters": {"partial_rotary_factor": 0.2}}, "3 of 16 columns"),
+    ("stablelm-serial", {"use_parallel_residual": True}, r"post_attention_layernorm"),
+    ("stablelm-serial", {"qk_layernorm": True}, r"q_layernorm\.norms\.0\.weight"),
+    ("stablelm-serial", {"use_qkv_bias": False}, r"k_proj\.bias"),
+    ("phi2-untied", {"hidden_act": "gelu"}, "hidden_act = 'gelu'"),
+    ("phi2-untied", {"qk_layernorm": True}, r"q_layernorm\.weight"),
+    ("phi3-untied", {"rope_parameters": {"rope_type": "yarn"}}, "'yarn' is not supported; known are default, longrope"),
+    ("phi3-untied", {"mlp_bias": True}, "mlp_bias = True: not supported"),
+    ("phi3-untied", {"full_attn_mod": 2}, "full_attn_mod = 2: not supported"),
+    ("phi3-untied", {"sliding_window": 0}, "sliding_window = 0"),
+    ("phi3-longrope", {"partial_rotary_factor": 0.5}, "short_factor|long_factor"),
     ("olmo2-untied", {"hidden_act": "gelu"}, "hidden_act = 'gelu'"),
     ("olmo2-untied", {"rope_parameters": {"rope_type": "yarn", "factor": 2.0, "alpha": 1}}, "alpha = 1"),
     ("olmo2-untied", {"clip_qkv": 8.0}, "clip_qkv = 8.0 is not known"),
@@ -83,6 +104,9 @@ def test_gpt2_as_first_published_has_no_prefix_and_its_masks(tmp_path: Path) -> 
     ("qwen2-windows", {"layer_types": None, "use_sliding_window": False}, (None, None)),
     ("qwen2-windows", {"sliding_window": 256}, (None, None)),  # as long as the context
     ("qwen2-tied", {"sliding_window": 9}, (None, None)),
+    ("smollm3-layers", {"layer_types": None}, (9, [True, False, False])),  # where nothing is rotated
+    ("phi3-longrope", {}, (13, None)),
+    ("phi3-longrope", {"sliding_window": 256}, (None, None)),
 ])  # fmt: skip
 def test_windows_of_some_layers(
     tmp_path: Path, name: str, change: dict[str, Any], windows: tuple[int | None, list[bool] | None]
@@ -93,6 +117,28 @@ def test_windows_of_some_layers(
         keys = [f"{report.architecture}.attention.sliding_window{end}" for end in ("", "_pattern")]
         assert tuple(file.metadata.get(key) for key in keys) == windows
     assert any("llama.cpp attends to all" in note for note in report.notes) == (windows[0] is not None)
+
+
+@pytest.mark.parametrize(("change", "pattern"), [
+    ({}, [False, True, True]),
+    ({"no_rope_layers": None}, None),  # every fourth layer, as llama.cpp has it
+    ({"no_rope_layers": None, "no_rope_layer_interval": 2, "layer_types": None}, [True, False, True]),
+    ({"no_rope_layers": [1, 1, 1, 0, 1]}, None),  # of more layers than there are
+])  # fmt: skip
+def test_layers_without_rotation(tmp_path: Path, change: dict[str, Any], pattern: list[bool] | None) -> None:
+    config, tensors = golden("smollm3-layers")
+    report = convert(write_folder(tmp_path / "tiny", {**config, **change}, tensors), tmp_path / "out.gguf")
+    with GGUFFile(report.path) as file:
+        assert file.metadata.get("smollm3.attention.rope_pattern") == pattern
+    assert any("llama.cpp rotates" in note for note in report.notes) == (pattern is not None)
+
+
+def test_a_tied_head_keeps_a_bias_of_its_own(tmp_path: Path) -> None:
+    _, tensors = golden("phi2-norms")
+    convert(cases.FOLDER / "phi2-norms", tmp_path / "out.gguf", type="f32")
+    with GGUFFile(tmp_path / "out.gguf") as file:
+        assert "output.weight" not in file.tensors
+        np.testing.assert_array_equal(file.dequantize("output.bias").reshape(-1), tensors["lm_head.bias"])
 
 
 def test_gpt2s_matrices_are_transposed(tmp_path: Path) -> None:

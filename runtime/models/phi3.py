@@ -1,0 +1,48 @@
+"""Phi-3, Phi-3.5, Phi-4 and Phi-4-mini (Abdin et al. 2024): decoder-only like Llama, with queries, keys and values in
+one tensor, and gate and up in another. Part of a head's columns may be rotated, and contexts stretched by LongRoPE.
+
+Metadata keys and tensor names are llama.cpp's. A head's first half of rotated columns is rotated with the second half.
+"""
+
+from __future__ import annotations
+
+from ..graph.architecture import Architecture
+from ..graph.domains import TOKENS
+from ..graph.graph import Graph
+from ..graph.metadata import Metadata
+from .blocks import (
+    Shapes,
+    attend,
+    check_causal,
+    fused_gated_feed_forward,
+    layer_windows,
+    query_key_value,
+    read_sizes,
+    rotary,
+    sequence_cache,
+)
+from .heads import decoder
+
+
+def build(metadata: Metadata, tensors: Shapes) -> Architecture:
+    """The model's one program, "decode": token ids to logits."""
+    check_causal(metadata)
+    sizes = read_sizes(metadata, tensors)
+    epsilon = metadata.number("attention.layer_norm_rms_epsilon", low=0.0, high=1.0)
+    graph = Graph(tensors, metadata.path)
+    cache, angles = sequence_cache(graph, sizes), rotary(graph, metadata, sizes)
+    x = graph.embed(TOKENS, "token_embd", sizes.vocab_size, sizes.hidden_size)
+    graph.tap("layers", x)
+    for layer, window in enumerate(layer_windows(metadata, sizes)):
+        block = f"blk.{layer}"
+        h = graph.rms_norm(x, f"{block}.attn_norm", epsilon)
+        query, key, value = query_key_value(graph, h, f"{block}.attn", sizes)
+        query = graph.rope(query, angles, sizes.num_heads, "halves")
+        key = graph.rope(key, angles, sizes.num_key_value_heads, "halves")
+        graph.store_kv(key, value, cache, layer)
+        x = graph.add(x, attend(graph, query, cache, layer, f"{block}.attn", sizes, causal=True, window=window))
+        h = graph.rms_norm(x, f"{block}.ffn_norm", epsilon)
+        x = graph.add(x, fused_gated_feed_forward(graph, h, block, sizes, "silu"))
+        graph.tap("layers", x)
+    last = graph.rms_norm(graph.select(x), "output_norm", epsilon)
+    return decoder(graph, metadata, graph.rms_norm(x, "output_norm", epsilon), last, sizes)
