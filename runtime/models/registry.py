@@ -70,6 +70,7 @@ ARCHITECTURES = (
     ArchitectureRow("phi3", ("phi3",), _decoders("Phi3")),
     ArchitectureRow("gptneox", ("gpt_neox",), ("GPTNeoXForCausalLM",)),
     ArchitectureRow("qwen2moe", ("qwen2_moe",), ("Qwen2MoeForCausalLM",)),
+    ArchitectureRow("bitnet", ("bitnet",), ("BitNetForCausalLM", "BitnetForCausalLM")),
     ArchitectureRow("gpt-oss", ("gpt_oss",), ("GptOssForCausalLM",)),
     ArchitectureRow("qwen3moe", ("qwen3_moe",), ("Qwen3MoeForCausalLM",)),
     ArchitectureRow("opt", ("opt",), ("OPTForCausalLM",)),

@@ -14,7 +14,7 @@ import torch
 import transformers
 from golden.cases import Case
 
-from . import mxfp4
+from . import mxfp4, ternary
 
 GREEDY_TOKENS = 16
 BOS = 1
@@ -50,6 +50,8 @@ def transformers_model(case: Case, seed: int) -> torch.nn.Module:
             parameter.mul_(factor if name.endswith(end) else 1.0)
     if case.get("mxfp4"):
         model.mxfp4 = mxfp4.quantize(model, seed)
+    if case.get("ternary"):
+        ternary.quantize(model, case, seed)
     if hasattr(model, "final_logits_bias"):  # a buffer, yet of the checkpoint
         model.final_logits_bias.normal_(generator=torch.Generator().manual_seed(seed))
     for parameter in model.parameters():  # not buffers: rotary frequencies stay as they are
@@ -65,6 +67,8 @@ def save(model: torch.nn.Module, folder: Path, case: Case) -> None:
         torch.save(model.state_dict(), folder / "pytorch_model.bin")
     elif case.get("mxfp4"):
         mxfp4.save(model, model.mxfp4, folder)
+    elif case.get("ternary"):
+        ternary.save(model, folder, case)
     else:
         model.save_pretrained(folder)
     if case.get("version_4"):

@@ -22,7 +22,8 @@ def make(folder: Path, case: Case, seed: int) -> float:
 
     continued, gap = greedy(lambda ids: run(ids)[-1], short)
     hidden = model.base_model(torch.tensor([short])).last_hidden_state[0]
+    rounded = {"rounded_logits": model.rounding(torch.tensor([short])).logits[0]} if case.get("ternary") else {}
     write_expected(folder, ids=short, logits=run(short), hidden=hidden, long_ids=long, long_last_logits=run(long)[-1],
-                   greedy_ids=continued)  # fmt: skip
+                   greedy_ids=continued, **rounded)  # fmt: skip
     save(model, folder, case)
     return gap
