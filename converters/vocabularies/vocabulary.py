@@ -17,6 +17,16 @@ from ...text.specification import description_of, sentencepiece_bpe
 from ...text.tokenizer import Tokenizer
 from .byte_vocabulary import byte_vocabulary
 from .chat_templates import read_chat_templates
+from .encoder_pieces import (
+    CLASSES,
+    FRONTS,
+    MPNET_TOKENS,
+    albert_vocabulary,
+    deberta_vocabulary,
+    framed,
+    roberta_vocabulary,
+    xlm_roberta_vocabulary,
+)
 from .languages import name_languages
 from .record import Vocabulary
 from .sentencepiece_model import read_sentencepiece_model
@@ -71,6 +81,7 @@ def read_vocabulary(folder: Path, config: Mapping[str, Any]) -> Vocabulary:
         ("tokenizer.model", _from_sentencepiece_file),
         ("spiece.model", _from_moved_pieces),
         ("sentencepiece.bpe.model", _from_fairseq_file),
+        ("spm.model", _from_deberta_file),
         ("vocab.txt", _from_wordpiece_file),
         ("vocab.json", _from_bpe_files),
     ):
@@ -119,6 +130,12 @@ def _class_name(settings: Mapping[str, Any], config: Mapping[str, Any]) -> str:
     """The tokenizer's class without what all classes are called."""
     name = str(settings.get("tokenizer_class") or config.get("tokenizer_class") or "")
     return name.removesuffix("Fast").removesuffix("Tokenizer")
+
+
+def _kind(folder: Path, settings: Mapping[str, Any]) -> str:
+    """The tokenizer's class, by the model's type where the folder names none."""
+    config = _object(folder / "config.json")
+    return _class_name(settings, config) or CLASSES.get(str(config.get("model_type")), "")
 
 
 def character_vocabulary(path: Path, roles: Mapping[str, int]) -> Vocabulary:
@@ -176,7 +193,10 @@ def _from_description_file(path: Path, settings: Mapping[str, Any]) -> Vocabular
 
 def _from_moved_pieces(path: Path, settings: Mapping[str, Any]) -> Vocabulary:
     """From a `spiece.model`: T5's with the sentinels that the file does not have, or Pegasus'."""
-    if _class_name(settings, _object(path.with_name("config.json"))) in ("Pegasus", "BigBirdPegasus"):
+    kind = _kind(path.parent, settings)
+    if kind == "Albert":
+        return albert_vocabulary(path, settings)
+    if kind in ("Pegasus", "BigBirdPegasus"):
         vocabulary = pegasus_vocabulary(path, settings)
         _add_tokens(vocabulary, settings.get("added_tokens_decoder") or {}, path)
         return vocabulary
@@ -194,8 +214,11 @@ def _special(content: str) -> dict[str, Any]:
 
 def _from_fairseq_file(path: Path, settings: Mapping[str, Any]) -> Vocabulary:
     """From a `sentencepiece.bpe.model` with languages behind its pieces: M2M-100's, whose ids are in `vocab.json`, or
-    mBART's and NLLB's.
+    mBART's and NLLB's; or from one of an encoder.
     """
+    kind = _kind(path.parent, settings)
+    if kind in FRONTS:
+        return xlm_roberta_vocabulary(path, kind)
     specials, added = _object(path.with_name("special_tokens_map.json")), settings.get("added_tokens_decoder") or {}
     codes = settings.get("additional_special_tokens", specials.get("additional_special_tokens")) or []
     names = [_content(code, "additional_special_tokens") or "" for code in codes if isinstance(codes, list)]
@@ -208,6 +231,13 @@ def _from_fairseq_file(path: Path, settings: Mapping[str, Any]) -> Vocabulary:
     new = {str(len(vocabulary.tokens) + n): _special(name) for n, name in enumerate(names)}
     _add_tokens(vocabulary, added or new, path)
     return vocabulary
+
+
+def _from_deberta_file(path: Path, settings: Mapping[str, Any]) -> Vocabulary:
+    kind = _kind(path.parent, settings)
+    if kind != "DebertaV2":
+        raise ConversionError(f"{path}: tokenizer_class {quote(kind)} has no tokenizer.json; save one with it")
+    return deberta_vocabulary(path, settings)
 
 
 def _from_sentencepiece_file(path: Path, settings: Mapping[str, Any]) -> Vocabulary:
@@ -249,6 +279,8 @@ def _add_tokens(vocabulary: Vocabulary, added: Any, path: Path) -> None:
 def _from_wordpiece_file(path: Path, settings: Mapping[str, Any]) -> Vocabulary:
     """From BERT's `vocab.txt`: one piece a line."""
     tokens = read_text(path).rstrip("\n").split("\n")
+    is_mpnet = _kind(path.parent, settings) == "MPNet"
+    settings = {**MPNET_TOKENS, **settings} if is_mpnet else settings
     special = {_content(settings.get(name), name) for names in _ROLES.values() for name in names}
     special |= {"[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"}
     types = [TokenType.CONTROL if token in special else TokenType.NORMAL for token in tokens]
@@ -267,6 +299,9 @@ def _from_wordpiece_file(path: Path, settings: Mapping[str, Any]) -> Vocabulary:
         "strip_accents": settings.get("strip_accents"),
         "handle_chinese_chars": bool(settings.get("tokenize_chinese_chars", True)),
     }
+    if is_mpnet:
+        roles = {role: keys[f"{role}_token_id"] for role in ("cls", "seperator")}
+        description = framed(description, roles, "RobertaProcessing")
     vocabulary = Vocabulary("bert", tokens, types, description=description)
     describe_wordpiece(vocabulary, description["model"])
     if not lowercase:
@@ -281,8 +316,10 @@ def _from_bpe_files(path: Path, settings: Mapping[str, Any]) -> Vocabulary:
         raise ConversionError(f"{path}: the ids are not 0 to the number of tokens")
     lines = read_text(path.with_name("merges.txt")).split("\n")
     merges = [line for line in lines if line and not line.startswith("#version")]
-    known = {"GPT2": "gpt-2", "Qwen2": "qwen2", "Roberta": "roberta-bpe", "Bart": "roberta-bpe", "": "gpt-2"}
-    name = _class_name(settings, {})
+    known = {"GPT2": "gpt-2", "Qwen2": "qwen2", "": "gpt-2"}
+    name = _kind(path.parent, settings)
+    if name in ("Roberta", "Bart"):
+        return roberta_vocabulary(sorted(ids, key=ids.__getitem__), merges, settings, path)
     if name not in known:
         raise ConversionError(f"{path.parent}: tokenizer_class {quote(name)} has no tokenizer.json; save one with it")
     tokens = sorted(ids, key=ids.__getitem__)
@@ -326,8 +363,10 @@ def _observe_ends(vocabulary: Vocabulary, settings: Mapping[str, Any]) -> None:
     before, after = full[:start], full[start + len(bare) :]
     roles = vocabulary.roles
     vocabulary.flags["add_bos_token"] = bool(before)
-    vocabulary.flags["add_eos_token"] = bool(after) and after != [roles.get("seperator")]
-    if after and after == [roles.get("seperator")]:
+    separated = bool(after) and after == [roles.get("seperator")]
+    # WordPiece alone ends with a separator in llama.cpp; all others with the end token.
+    vocabulary.flags["add_eos_token"] = bool(after) and not (separated and vocabulary.model == "bert")
+    if separated:
         vocabulary.flags["add_sep_token"] = True
     if before:
         roles["bos"] = before[-1]

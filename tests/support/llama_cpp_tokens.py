@@ -2,6 +2,7 @@
 
 usage: python llama_cpp_tokens.py < {"path": ..., "texts": [...], "start": [...], "length": n}
 
+Without a start, only the vocabulary is read.
 With "source" and "file_type" (llama.cpp's number), it first writes the file by llama.cpp's quantizer.
 """
 
@@ -27,9 +28,10 @@ def main() -> None:
     job = json.load(sys.stdin)
     if "source" in job:
         quantize(job["source"], job["path"], job["file_type"])
-    model = Llama(job["path"], n_ctx=256, n_threads=1, verbose=False, logits_all=True)
     ids = list(job["start"])
-    model.eval(ids)
+    model = Llama(job["path"], n_ctx=256, n_threads=1, verbose=False, logits_all=True, vocab_only=not ids)
+    if ids:
+        model.eval(ids)
     while len(ids) < job["length"]:
         ids.append(int(np.argmax(model.scores[len(ids) - 1])))
         model.eval(ids[-1:])
