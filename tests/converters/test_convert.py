@@ -144,7 +144,7 @@ def test_nothing_to_convert(tmp_path: Path) -> None:
     [
         ({"model_type": "mamba"}, "model_type = 'mamba'"),
         ({"model_type": None}, None),
-        ({"architectures": ["LlamaForSequenceClassification"]}, "LlamaForSequenceClassification"),
+        ({"architectures": ["LlamaForSpeech"]}, "LlamaForSpeech"),
         ({"new_trick": 0.5}, "new_trick = 0.5"),
         ({"new_trick": False}, "new_trick = False"),
         ({"new_trick": None}, None),

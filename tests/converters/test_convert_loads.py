@@ -101,13 +101,13 @@ def test_an_empty_prompt_begins_with_the_start_token_of_config_json(tmp_path: Pa
 
 def test_settings_of_generation_in_config_json_hold_where_there_is_no_other_file(tmp_path: Path) -> None:
     tokens, _ = generated(llama_folder(tmp_path, eos_token_id=None), [3])
-    folder = llama_folder(tmp_path, eos_token_id=None, suppress_tokens=[tokens[0]], no_repeat_ngram_size=2)
+    folder = llama_folder(tmp_path, eos_token_id=None, suppress_tokens=[tokens[0]], encoder_no_repeat_ngram_size=2)
     assert tokens[0] not in generated(folder, [3])[0]
     report = convert(folder, tmp_path / "out.gguf")
-    assert any("no_repeat_ngram_size" in note for note in report.notes)
+    assert any("encoder_no_repeat_ngram_size" in note for note in report.notes)
     (folder / "generation_config.json").write_text("{}")
     assert generated(folder, [3])[0] == tokens
-    assert not any("no_repeat" in note for note in convert(folder, tmp_path / "out.gguf").notes)
+    assert not any("encoder_no_repeat" in note for note in convert(folder, tmp_path / "out.gguf").notes)
 
 
 def test_the_start_token_of_generation_config_json_goes_before_that_of_config_json(tmp_path: Path) -> None:

@@ -168,7 +168,7 @@ def refused(folder: Path, model: SmallModel, message: str) -> None:
 @pytest.mark.parametrize(("model", "message"), [
     (llama().with_metadata(llama__block_count=1), r"blk\.1\.\w+\.weight' is part of a layer"),
     (llama().with_shape("blk.0.attn_q_norm.weight", (HEAD,)), "attn_q_norm"),
-    (llama().with_metadata(llama__rope__scaling__type="yarn"), "yarn"),
+    (llama().with_metadata(llama__rope__scaling__type="spiral"), "spiral"),
     (bert().with_metadata(bert__attention__causal=True), "bidirectional"),
     (bert().with_metadata(bert__pooling_type=50), "pooling_type"),
     (SmallModel("m" * 5000, {}, {"x": (1,)}), "not supported"),
