@@ -1,0 +1,81 @@
+"""The examples of `docs/models/` run as they stand, on tiny checkpoints under the names that the pages use.
+
+Code blocks of a page (`sh` and `python`; `text` is not run) follow one another in one empty folder. A checkpoint that a
+page names is the golden case of that class, with a tokenizer of letters where the case has none.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import string
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from golden import cases
+
+PAGES = Path(__file__).resolve().parents[2] / "docs" / "models"
+if not PAGES.is_dir():
+    pytest.skip("the documents are not beside the tests", allow_module_level=True)
+
+# Names in the pages, and the golden cases that stand for them.
+CHECKPOINTS = {
+    "Qwen3-0.6B": "qwen3-tied",
+}
+BLOCK = re.compile(r"^```(sh|python)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+SPECIAL = ["<unk>", "<s>", "</s>"]
+
+
+def letters(size: int) -> dict[str, Any]:
+    """A byte-level tokenizer whose only tokens are ASCII letters and the space."""
+    pieces = SPECIAL + ["Ġ", *string.ascii_letters, *string.punctuation][: size - len(SPECIAL)]
+    level = {"type": "ByteLevel", "add_prefix_space": False, "trim_offsets": True, "use_regex": True}
+    added = {"single_word": False, "lstrip": False, "rstrip": False, "normalized": False, "special": True}
+    return {
+        "version": "1.0",
+        "added_tokens": [{"id": index, "content": text, **added} for index, text in enumerate(SPECIAL)],
+        "pre_tokenizer": level,
+        "decoder": level,
+        "model": {"type": "BPE", "vocab": {piece: index for index, piece in enumerate(pieces)}, "merges": []},
+    }
+
+
+def put_checkpoint(folder: Path, case: str) -> None:
+    """The golden case's folder, with a tokenizer."""
+    shutil.copytree(cases.FOLDER / case, folder)
+    if (folder / "tokenizer.json").exists():
+        return
+    size = json.loads((folder / "config.json").read_text())["vocab_size"]
+    (folder / "tokenizer.json").write_text(json.dumps(letters(size)))
+    names = dict(zip(("unk_token", "bos_token", "eos_token"), SPECIAL, strict=True))
+    (folder / "tokenizer_config.json").write_text(json.dumps({"tokenizer_class": "PreTrainedTokenizerFast", **names}))
+
+
+def pages() -> list[Path]:
+    return sorted(path for path in PAGES.glob("*.md") if BLOCK.search(path.read_text()))
+
+
+@pytest.mark.parametrize("page", pages(), ids=lambda page: page.stem)
+def test_the_examples_of_a_page_run(page: Path, tmp_path: Path) -> None:
+    text = page.read_text()
+    for name, case in CHECKPOINTS.items():
+        if name in text:
+            put_checkpoint(tmp_path / name, case)
+    environment = os.environ | {"PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"}
+    for language, code in BLOCK.findall(text):
+        command = ["sh", "-ec", code] if language == "sh" else [sys.executable, "-c", code]
+        done = subprocess.run(
+            command,
+            cwd=tmp_path,
+            env=environment,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert done.returncode == 0, f"{code}\n{done.stdout}{done.stderr}"
