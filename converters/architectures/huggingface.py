@@ -40,12 +40,15 @@ HARMLESS = GENERATION_KEYS | frozenset(
     initializer_range initializer_factor gradient_checkpointing pretraining_tp sep_token_id cls_token_id
     unk_token_id return_dict use_return_dict id2label label2id num_labels problem_type tokenizer_class prefix
     task_specific_params finetuning_task keys_to_ignore_at_inference torchscript _attn_implementation
-    attn_implementation _flash_attn_2_enabled chunk_size_feed_forward is_encoder_decoder output_past
+    attn_implementation _flash_attn_2_enabled chunk_size_feed_forward is_encoder_decoder output_past is_llama_config
         """,
     )
 )
-# By pattern: rates of dropout, which only training has, and the pooling of a classifier that is not there.
-HARMLESS_PATTERNS = ("dropout", "dropout_rate", "*_dropout", "*_dropout_prob", "*_pdrop", "summary_*")
+# By pattern: rates of dropout, which only training has, the pooling of a classifier that is not there, other runtimes.
+HARMLESS_PATTERNS = (
+    *("dropout", "dropout_rate", "*_dropout", "*_dropout_prob", "*_pdrop", "summary_*"),
+    "transformers.js_config",
+)
 
 
 class Required:

@@ -24,6 +24,7 @@ def plan(source: Source) -> Plan:
     config, tensors = source.config, TensorPlan(source.checkpoint, "model.", "transformer.")
     config.expect("hidden_act", *SILU)
     config.expect("partial_rotary_factor", 1.0, 1)
+    config.expect("rope_interleaved", False)
     metadata = decoder_metadata(config)
     window = sliding_window(config, metadata["context_length"])
     if window:
