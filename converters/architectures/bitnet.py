@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ...errors import ConversionError, quote
+from .heads import plan_decoder_head
 from .huggingface import HARMLESS, Config, Plan, Source, TensorPlan
 from .parts import (
     SILU,
@@ -18,7 +19,6 @@ from .parts import (
     attention_output_row,
     decoder_metadata,
     gated_feed_forward_rows,
-    plan_head,
     plan_rotary,
     plan_rows,
     query_key_value_rows,
@@ -43,7 +43,7 @@ def plan(source: Source) -> Plan:
     ConversionError
         The configuration asks for something that edgeformer does not run, or the tensors do not fit it.
     """
-    config, tensors = source.config, TensorPlan(source.checkpoint)
+    config, tensors = source.config, TensorPlan(source.checkpoint, "model.", "transformer.")
     metadata = decoder_metadata(config, epsilon=1e-5)
     if config.expect("hidden_act", "relu2", *SILU) == "relu2":
         metadata["activation"] = "relu_squared"
@@ -55,7 +55,7 @@ def plan(source: Source) -> Plan:
     plan_rows(tensors, [table("token_embd", "model.embed_tokens", metadata["vocab_size"], width)])
     plan_rows(tensors, norm_rows(metadata), num_layers)
     plan_matrices(tensors, config, metadata)
-    plan_head(tensors, config, metadata, tied=False)
+    config.notes += plan_decoder_head(source, tensors, metadata, tied=False)
     if tensors.tensors[-1].name == "output.weight":
         config.notes.append("llama.cpp refuses BitNet with an output matrix of its own")
     config.finish(HARMLESS)
@@ -114,12 +114,11 @@ def _take_packed(tensors: TensorPlan, target: str, source: str, shape: tuple[int
         raise ConversionError(f"tensor {quote(source)}: {num_rows} rows cannot be packed by {FOURTH}")
     if not tensors.has(name):
         raise ConversionError(f"the checkpoint has no tensor {quote(name)}, the scale of {target}")
-    if tensors.checkpoint.info(name).shape not in ((), (1,)):
+    if tensors.shape(name) not in ((), (1,)):
         raise ConversionError(f"tensor {quote(name)} is not one number")
     tensors.ignore(name)
     scale: Callable[[], float] = partial(_scale, tensors, name, divides)
-    stored = tensors.checkpoint.info(source) if tensors.has(source) else None
-    if stored is not None and stored.dtype != "uint8":  # -1, 0 and 1 as floats
+    if tensors.has(source) and tensors.dtype(source) != "uint8":  # -1, 0 and 1 as floats
         tensors.take(target, source, shape, lambda array: array * np.float32(scale()))
     else:
         packed = (num_rows // FOURTH, *shape[1:])
@@ -127,7 +126,7 @@ def _take_packed(tensors: TensorPlan, target: str, source: str, shape: tuple[int
 
 
 def _scale(tensors: TensorPlan, name: str, divides: bool) -> float:
-    number = float(tensors.checkpoint.read(name).reshape(-1)[0])
+    number = float(tensors.read(name).reshape(-1)[0])
     if not (np.isfinite(number) and number > 0):
         raise ConversionError(f"tensor {quote(name)} is {number}; a scale is above 0 and finite")
     return 1.0 / number if divides else number

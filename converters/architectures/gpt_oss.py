@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from ...errors import ConversionError
 from ...quants import by_name
 from .experts import ROUTER_TRAINING, read_experts
+from .heads import plan_decoder_head
 from .huggingface import HARMLESS, Config, Plan, Source, TensorPlan
 from .parts import (
     SILU,
@@ -19,7 +20,6 @@ from .parts import (
     attention_output_row,
     decoder_metadata,
     linear,
-    plan_head,
     plan_rotary,
     plan_rows,
     query_key_value_rows,
@@ -42,7 +42,7 @@ def plan(source: Source) -> Plan:
     ConversionError
         The configuration asks for something that edgeformer does not run, or the tensors do not fit it.
     """
-    config, tensors = source.config, TensorPlan(source.checkpoint)
+    config, tensors = source.config, TensorPlan(source.checkpoint, "model.", "transformer.")
     config.expect("hidden_act", *SILU)
     config.expect("swiglu_limit", 7.0, 7)
     config.expect("swiglu_alpha", 1.702)
@@ -59,7 +59,7 @@ def plan(source: Source) -> Plan:
     plan_windows(config, metadata)
     for layer in range(metadata["block_count"]):
         plan_experts(tensors, metadata, f"blk.{layer}", f"model.layers.{layer}.mlp.experts")
-    plan_head(tensors, config, metadata, tied=False)
+    config.notes += plan_decoder_head(source, tensors, metadata, tied=False)
     quantization = config.section("quantization_config")
     if quantization is not None:
         quantization.expect("quant_method", "mxfp4")
@@ -132,9 +132,9 @@ def take_mxfp4(
     stored = {blocks: (count, stored_rows, inputs // BLOCK, BLOCK_BYTES), scales: (count, stored_rows, inputs // BLOCK)}
 
     def read_bytes() -> NDArray[np.uint8]:
-        pairs = tensors.checkpoint.read(blocks)[:, mine]
+        pairs = tensors.read(blocks)[:, mine]
         result = np.empty((*pairs.shape[:-1], 1 + BLOCK_BYTES), np.uint8)
-        result[..., 0] = tensors.checkpoint.read(scales)[:, mine]
+        result[..., 0] = tensors.read(scales)[:, mine]
         low, high = pairs[..., : BLOCK_BYTES // 2], pairs[..., BLOCK_BYTES // 2 :]
         result[..., 1::2] = (low & 15) | (high & 15) << 4
         result[..., 2::2] = low >> 4 | high & 0xF0

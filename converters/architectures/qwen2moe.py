@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from .experts import ROUTER_TRAINING, plan_qwen_layers, read_qwen_experts
+from .heads import plan_decoder_head
 from .huggingface import HARMLESS, Config, Plan, Source, TensorPlan
 from .parts import (
     SILU,
@@ -15,7 +16,6 @@ from .parts import (
     decoder_metadata,
     flattened,
     linear,
-    plan_head,
     plan_rotary,
     plan_rows,
     query_key_value_rows,
@@ -35,7 +35,7 @@ def plan(source: Source) -> Plan:
     ConversionError
         The configuration asks for something that edgeformer does not run, or the tensors do not fit it.
     """
-    config, tensors = source.config, TensorPlan(source.checkpoint)
+    config, tensors = source.config, TensorPlan(source.checkpoint, "model.", "transformer.")
     config.expect("hidden_act", *SILU)
     metadata = decoder_metadata(config)
     width, num_layers = metadata["embedding_length"], metadata["block_count"]
@@ -48,7 +48,7 @@ def plan(source: Source) -> Plan:
     plan_rows(tensors, attention_rows(config, metadata), num_layers)
     plan_qwen_layers(tensors, config, metadata, shared_expert_rows(metadata))
     plan_rows(tensors, [rms_norm("output_norm", "model.norm", width)])
-    plan_head(tensors, config, metadata, tied=False)
+    config.notes += plan_decoder_head(source, tensors, metadata, tied=False)
     config.finish(HARMLESS | ROUTER_TRAINING)
     return Plan(metadata, tensors.finish(), vocabularies)
 

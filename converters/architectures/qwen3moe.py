@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from .experts import ROUTER_TRAINING, plan_qwen_layers, read_qwen_experts
+from .heads import plan_decoder_head
 from .huggingface import HARMLESS, Plan, Source, TensorPlan
 from .parts import (
     SILU,
     check_windows,
     decoder_metadata,
     normed_heads_rows,
-    plan_head,
     plan_rotary,
     plan_rows,
     rms_norm,
@@ -28,7 +28,7 @@ def plan(source: Source) -> Plan:
     ConversionError
         The configuration asks for something that edgeformer does not run, or the tensors do not fit it.
     """
-    config, tensors = source.config, TensorPlan(source.checkpoint)
+    config, tensors = source.config, TensorPlan(source.checkpoint, "model.", "transformer.")
     config.expect("hidden_act", *SILU)
     metadata = decoder_metadata(config)
     width, num_layers = metadata["embedding_length"], metadata["block_count"]
@@ -40,7 +40,7 @@ def plan(source: Source) -> Plan:
     plan_rows(tensors, normed_heads_rows(config, metadata), num_layers)
     plan_qwen_layers(tensors, config, metadata, [])
     plan_rows(tensors, [rms_norm("output_norm", "model.norm", width)])
-    plan_head(tensors, config, metadata, tied=False)
+    config.notes += plan_decoder_head(source, tensors, metadata, tied=False)
     config.finish(HARMLESS | ROUTER_TRAINING)
     notes = ["llama.cpp refuses Qwen3 with biases in its attention"] if config.values.get("attention_bias") else []
     return Plan(metadata, tensors.finish(), vocabularies, notes)

@@ -6,6 +6,7 @@ import fnmatch
 from _blake2 import blake2b
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -72,6 +73,14 @@ class TensorPlan:
     def shape(self, source: str) -> tuple[int, ...]:
         """Of a tensor of the checkpoint. Raises CheckpointFormatError where there is none."""
         return tuple(self.checkpoint.info(self._stored.get(source, source)).shape)
+
+    def dtype(self, source: str) -> str:
+        """Type of a tensor of the checkpoint, as it names it. Raises CheckpointFormatError where there is none."""
+        return self.checkpoint.info(self._stored.get(source, source)).dtype
+
+    def read(self, source: str) -> NDArray[Any]:
+        """The array of a tensor of the checkpoint, as `Checkpoint.read` gives it."""
+        return self.checkpoint.read(self._stored.get(source, source))
 
     def first(self, *sources: str) -> str:
         """The first of several names that the checkpoint has; the first of all where it has none."""
@@ -168,9 +177,9 @@ class TensorPlan:
             if source not in self._names:
                 raise ConversionError(f"the checkpoint has no tensor {quote(source)}, from which {target} is made")
             self._used.add(source)
-            found, dtype = self.checkpoint.info(source)
-            if (tuple(found), dtype) != (tuple(wanted), "uint8"):
-                what = f"is {dtype} of shape {tuple(found)}, and the configuration asks for uint8 of {tuple(wanted)}"
+            found, dtype = self.shape(source), self.dtype(source)
+            if (found, dtype) != (tuple(wanted), "uint8"):
+                what = f"is {dtype} of shape {found}, and the configuration asks for uint8 of {tuple(wanted)}"
                 raise ConversionError(f"tensor {quote(source)} {what}")
 
         def open_rows() -> ReadRows:

@@ -13,12 +13,12 @@ from ..graph.metadata import Metadata
 from .blocks import (
     Shapes,
     check_causal,
-    language_head,
     query_key_value,
     read_sizes,
     rotary,
     sequence_cache,
 )
+from .heads import decoder
 
 
 def build(metadata: Metadata, tensors: Shapes) -> Architecture:
@@ -46,7 +46,5 @@ def build(metadata: Metadata, tensors: Shapes) -> Architecture:
         h = graph.rms_norm(graph.gate(gate, up, activation), f"{block}.ffn_sub_norm", epsilon)
         x = graph.add(x, graph.linear(h, f"{block}.ffn_down", sizes.hidden_size))
         graph.tap("layers", x)
-    graph.output("hidden", graph.rms_norm(x, "output_norm", epsilon))
     last = graph.rms_norm(graph.select(x), "output_norm", epsilon)
-    graph.output("logits", language_head(graph, last, "token_embd", sizes))
-    return Architecture({"decode": graph}, sizes.context_length)
+    return decoder(graph, metadata, graph.rms_norm(x, "output_norm", epsilon), last, sizes)

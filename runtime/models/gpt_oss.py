@@ -17,13 +17,13 @@ from .blocks import (
     attend,
     caches_by_window,
     check_causal,
-    language_head,
     layer_windows,
     query_key_value,
     read_sizes,
     rotary,
 )
 from .expert_blocks import read_experts, routed_feed_forward
+from .heads import decoder
 
 LIMIT = 7.0  # no file says so: all models of this architecture have it
 
@@ -54,7 +54,5 @@ def build(metadata: Metadata, tensors: Shapes) -> Architecture:
         h = graph.rms_norm(x, f"{block}.post_attention_norm", epsilon)
         x = graph.add(x, routed_feed_forward(graph, h, block, sizes, experts, gate))
         graph.tap("layers", x)
-    graph.output("hidden", graph.rms_norm(x, "output_norm", epsilon))
     last = graph.rms_norm(graph.select(x), "output_norm", epsilon)
-    graph.output("logits", language_head(graph, last, "token_embd", sizes))
-    return Architecture({"decode": graph}, sizes.context_length)
+    return decoder(graph, metadata, graph.rms_norm(x, "output_norm", epsilon), last, sizes)

@@ -17,13 +17,13 @@ from .blocks import (
     attend,
     check_causal,
     gated_feed_forward,
-    language_head,
     query_key_value,
     read_sizes,
     rotary,
     sequence_cache,
 )
 from .expert_blocks import read_experts, routed_feed_forward
+from .heads import decoder
 
 
 def build(metadata: Metadata, tensors: Shapes) -> Architecture:
@@ -55,7 +55,5 @@ def build(metadata: Metadata, tensors: Shapes) -> Architecture:
         else:
             x = graph.add(x, gated_feed_forward(graph, h, block, sizes, "silu"))
         graph.tap("layers", x)
-    graph.output("hidden", graph.rms_norm(x, "output_norm", epsilon))
     last = graph.rms_norm(graph.select(x), "output_norm", epsilon)
-    graph.output("logits", language_head(graph, last, "token_embd", sizes))
-    return Architecture({"decode": graph}, sizes.context_length)
+    return decoder(graph, metadata, graph.rms_norm(x, "output_norm", epsilon), last, sizes)

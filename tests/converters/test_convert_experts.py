@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
+import edgeformer
 import numpy as np
 import pytest
 from edgeformer.converters import convert
@@ -88,6 +90,28 @@ def test_experts_in_mxfp4_stay_what_they_are(tmp_path: Path) -> None:
     overrides = {"*ffn_up_exps.weight": "q4_0"}
     other = convert(cases.FOLDER / "gpt-oss-mxfp4", tmp_path / "o.gguf", type="q8_0", overrides=overrides)
     assert experts_of(Path(other.path))[0] == {"mxfp4", "q4_0"}
+
+
+@pytest.mark.parametrize("name", ["gpt-oss-mxfp4", "qwen2moe-shared", "bitnet-packed"])
+def test_a_model_without_a_head_makes_vectors(tmp_path: Path, name: str) -> None:
+    """As sentence-transformers has it: the last row, of length 1."""
+    config, tensors = golden(name)
+    bare = {key.removeprefix("model."): array for key, array in tensors.items() if key != "lm_head.weight"}
+    kind = {"gpt_oss": "GptOssModel", "qwen2_moe": "Qwen2MoeModel", "bitnet": "BitNetModel"}[config["model_type"]]
+    folder = write_folder(tmp_path / "tiny", {**config, "architectures": [kind]}, bare)
+    (folder / "1_Pooling").mkdir()
+    kinds = (("1_Pooling", "Pooling"), ("2_Normalize", "Normalize"))
+    modules = [{"path": path, "type": f"sentence_transformers.models.{kind}"} for path, kind in kinds]
+    (folder / "modules.json").write_text(json.dumps(modules))
+    (folder / "1_Pooling" / "config.json").write_text('{"pooling_mode_lasttoken": true}')
+    ids = cases.expected(name)["ids"].tolist()
+    path = convert(folder, tmp_path / "vectors.gguf", type="f32").path
+    with edgeformer.load(path, kv_type="f32", threads=1) as model:
+        vectors = model.encode([ids, ids[:5]])
+        assert "generate" not in model.verbs
+    last = cases.expected(name)["hidden"][-1]
+    assert np.allclose(vectors[0], last / np.linalg.norm(last), atol=1e-5)
+    assert np.isclose(np.linalg.norm(vectors[1]), 1)
 
 
 def test_a_file_whose_experts_are_tensors_of_their_own_is_refused(tmp_path: Path) -> None:
