@@ -4,17 +4,20 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import edgeformer
 import gguf
 import numpy as np
 import pytest
 from edgeformer.converters import convert
 from golden import cases
-from golden.cases import relative_error
+from golden.cases import DECODERS, relative_error
 from support.probes import llama_cpp
 
 NUMBERS = {name: number for number, name in gguf.MODEL_ARCH_NAMES.items()}
 KNOWN = [name for name in cases.ALL if cases.architecture(name) in NUMBERS]
 TOLERANCE = 2e-3  # of the range of torch's row: its products of floats add up in other orders, some of them in F16
+
+STEPS = 64
 
 
 def test_llama_cpp_knows_most_architectures() -> None:
@@ -41,6 +44,23 @@ def test_llama_cpp_gives_torchs_numbers_or_a_note_says_what_it_does(name: str, t
         return
     error = relative_error(np.array(llama_cpp("rows", job), np.float32), wanted)
     assert (error < TOLERANCE) != any(note.startswith("llama.cpp") for note in report.notes)
+
+
+# Without those whose rounding may change the experts that a row chooses.
+@pytest.mark.parametrize("name", [name for name in KNOWN if name in DECODERS and "kv_types" not in cases.CASES[name]])
+def test_llama_cpp_takes_the_same_greedy_path_through_an_f16_file(name: str, tmp_path: Path) -> None:
+    """Over 64 tokens it would choose each that edgeformer chose, or one that is next to tied with it."""
+    report, ids = convert(cases.FOLDER / name, tmp_path / "out.gguf", type="f16"), cases.expected(name)["ids"].tolist()
+    if any(note.startswith("llama.cpp") for note in report.notes):
+        pytest.skip("a note says that llama.cpp computes something else")
+    with edgeformer.load(report.path, kv_type="f32") as model:
+        sequence, path, fed = model.session.new_sequence(), [], ids
+        for _ in range(STEPS):
+            path.append(int(model.session.forward([(sequence, fed)])[-1].argmax()))
+            fed = path[-1:]
+    rows = np.array(llama_cpp("rows", {"path": report.path, "ids": [*ids, *path[:-1]]}), np.float32)[len(ids) - 1 :]
+    behind = rows.max(axis=1) - rows[np.arange(STEPS), path]
+    assert (behind <= TOLERANCE * np.ptp(rows, axis=1)).all()
 
 
 @pytest.mark.parametrize("name", KNOWN)
