@@ -40,6 +40,9 @@ def from_description(description: Any, path: Path) -> Vocabulary:
         _describe_unigram(vocabulary, model, steps)
     elif model["type"] == "BPE" and any(step.get("type") == "ByteLevel" for step in steps):
         _describe_byte_level(vocabulary, model, spec.description["pre_tokenizer"])
+        if spec.description["normalizer"] is not None:
+            what = "llama.cpp does not normalize texts for this tokenizer"
+            vocabulary.notes.append(f"{what}; its ids may differ")
     elif model["type"] == "BPE" and model.get("byte_fallback"):
         _describe_sentencepiece(vocabulary, model, steps, path.with_name("tokenizer.model"))
     else:
@@ -87,12 +90,17 @@ def _describe_byte_level(vocabulary: Vocabulary, model: Mapping[str, Any], pre_t
     vocabulary.merges = _merges_of(model)
     patterns = tuple(pattern for step in steps_of(pre_tokenizer) for pattern in _split_pattern(step))
     whole_words = bool(model.get("ignore_merges"))
+    patterns = _WITHOUT_DIGITS.get(patterns, patterns)
     names = [name for name, known in PRE_TOKENIZERS.items() if known == patterns]
     names.sort(key=lambda name: (name in WHOLE_WORDS) != whole_words)
     vocabulary.pre = names[0] if names else "unknown"
     if not names or (names[0] in WHOLE_WORDS) != whole_words:
         vocabulary.notes.append("llama.cpp has no name for this pre-tokenizer; its ids may differ from edgeformer's")
 
+
+# Falcon's file sets numbers apart from the space before them, which llama.cpp leaves to the merges.
+_PUNCTUATION, *_WORDS, _HUNDREDS = PRE_TOKENIZERS["falcon"]
+_WITHOUT_DIGITS = {(_PUNCTUATION, *_WORDS, r"\p{N}+", _HUNDREDS): PRE_TOKENIZERS["falcon"]}
 
 # The same in the patterns of published files and of llama.cpp.
 _SPELLINGS = (
@@ -108,6 +116,8 @@ def _split_pattern(step: Mapping[str, Any]) -> list[str]:
     """The patterns of one pre-tokenizer step, spelled as llama.cpp does."""
     if step.get("type") == "Digits":
         return [r"\p{N}" if step.get("individual_digits") else r"\p{N}+"]
+    if step.get("type") == "Punctuation" and step.get("behavior") == "Contiguous":
+        return [_PUNCTUATION]
     if step.get("type") == "ByteLevel":
         return [*PRE_TOKENIZERS["gpt-2"]] if step.get("use_regex", True) else []
     pattern = step.get("pattern", {}).get("Regex", "") if step.get("type") == "Split" else ""

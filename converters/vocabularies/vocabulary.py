@@ -325,7 +325,8 @@ def _from_bpe_files(path: Path, settings: Mapping[str, Any]) -> Vocabulary:
     tokens = sorted(ids, key=ids.__getitem__)
     special = {_content(settings.get(name), name) for names in _ROLES.values() for name in names} | {"<|endoftext|>"}
     types = [TokenType.CONTROL if token in special else TokenType.NORMAL for token in tokens]
-    return Vocabulary("gpt2", tokens, types, known[name], merges=merges)
+    flags = {key: bool(settings[key]) for key in ("add_bos_token", "add_eos_token") if settings.get(key) is not None}
+    return Vocabulary("gpt2", tokens, types, known[name], merges=merges, flags=flags)
 
 
 def _content(token: Any, name: str) -> str | None:

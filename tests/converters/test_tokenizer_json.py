@@ -11,7 +11,7 @@ import tokenizers
 from edgeformer.converters.vocabularies.tokenizer_json import from_description
 from edgeformer.errors import ConversionError
 from edgeformer.text.tokenizer import Tokenizer
-from tokenizers import decoders, models, pre_tokenizers, processors
+from tokenizers import decoders, models, normalizers, pre_tokenizers, processors
 
 CONTRACTIONS = "(?i:'s|'t|'re|'ve|'m|'ll|'d)"
 TAIL = r"| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
@@ -49,6 +49,8 @@ def split(pattern: str) -> pre_tokenizers.PreTokenizer:
 DEEPSEEK_CODER = ["[\r\n]", r"\s?\p{L}+", r"\s?\p{P}+", "[\u4e00-\u9fa5\u0800-\u4e00\uac00-\ud7ff]+"]
 BYTES = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
 GPT2 = pre_tokenizers.ByteLevel(add_prefix_space=False)
+FALCON = [pre_tokenizers.Punctuation("contiguous"), GPT2, pre_tokenizers.Digits(individual_digits=False)]
+FALCON += [split("[0-9][0-9][0-9]")]
 
 
 @pytest.mark.parametrize(
@@ -60,6 +62,7 @@ GPT2 = pre_tokenizers.ByteLevel(add_prefix_space=False)
         ("llama-bpe", [split(LLAMA3), BYTES], True),
         ("dbrx", [split(LLAMA3), BYTES], False),
         ("bloom", [split(" ?[^(\\s|[.,!?\u2026\u3002\uff0c\u3001\u0964\u06d4\u060c])]+"), BYTES], False),
+        ("falcon", FALCON, False),
         ("deepseek-coder", [*map(split, DEEPSEEK_CODER), pre_tokenizers.Digits(individual_digits=True), BYTES], False),
     ],
 )
@@ -77,6 +80,15 @@ def test_an_unnamed_pre_tokenizer_is_noted(tmp_path: Path) -> None:
     vocabulary = from_description(json.loads(library.to_str()), tmp_path / "tokenizer.json")
     assert vocabulary.pre == "unknown"
     assert "llama.cpp" in vocabulary.notes[0]
+
+
+def test_normalization_before_byte_level_bpe_is_noted(tmp_path: Path) -> None:
+    """GPT-NeoX composes letters and marks."""
+    library = byte_level(GPT2)
+    library.normalizer = normalizers.NFC()
+    whole, alone, vocabulary = both_tokenizers(library, tmp_path)
+    assert vocabulary.notes == ["llama.cpp does not normalize texts for this tokenizer; its ids may differ"]
+    assert whole.encode("e\u0301") == whole.encode("\u00e9") == alone.encode("\u00e9") != alone.encode("e\u0301")
 
 
 def test_unigram(tmp_path: Path) -> None:

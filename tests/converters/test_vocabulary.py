@@ -97,6 +97,17 @@ def test_bpe_files(tmp_path: Path) -> None:
         read_vocabulary(tmp_path, {})
 
 
+def test_bpe_files_with_a_start_token(tmp_path: Path) -> None:
+    """OPT's begin every text with the token that ends it."""
+    (tmp_path / "vocab.json").write_text(json.dumps({"a": 0, "b": 1, "</s>": 2, "ab": 3, "<pad>": 4}))
+    (tmp_path / "merges.txt").write_text("#version: 0.2\na b\n")
+    settings = {"tokenizer_class": "GPT2Tokenizer", "add_bos_token": True, "bos_token": "</s>", "eos_token": "</s>"}
+    (tmp_path / "tokenizer_config.json").write_text(json.dumps(settings))
+    tokenizer = tokenizer_of(read_vocabulary(tmp_path, {}).metadata())
+    assert tokenizer.encode("aba") == [2, 3, 0]
+    assert tokenizer.encode("aba", add_special_tokens=False) == [3, 0]
+
+
 def test_no_files_are_no_vocabulary(tmp_path: Path) -> None:
     vocabulary = read_vocabulary(tmp_path, {"bos_token_id": 1, "eos_token_id": 2})
     metadata = vocabulary.metadata()
