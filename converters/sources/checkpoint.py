@@ -1,4 +1,6 @@
-"""Checkpoints of whatever form, as names and arrays: torch's zip-pickles and safetensors, whole or in shards."""
+"""Checkpoints of whatever form, as names and arrays: torch's zip-pickles and safetensors, whole or in shards, and
+llama2.c's binary files.
+"""
 
 from __future__ import annotations
 
@@ -15,6 +17,7 @@ from ...files.gguf.layout import MAGIC as GGUF_MAGIC
 from ...files.json_file import read_json_object
 from ...files.storage import InputFile
 from . import torch_zip
+from .llama2c import HEADER_BYTES, Llama2cFile, looks_like_llama2c
 from .safetensors import SafetensorsFile
 from .torch_pickle import MAX_PICKLE_BYTES, TensorRef, load_pickle
 
@@ -24,6 +27,7 @@ INDEX_FILES = ("model.safetensors.index.json", "pytorch_model.bin.index.json")
 CHOICES = ("model.safetensors", INDEX_FILES[0], "pytorch_model.bin", INDEX_FILES[1])
 SUFFIXES = (".safetensors", ".pt", ".pth", ".bin", ".ckpt")
 WRAPPERS = ("state_dict", "model_state_dict", "model", "module", "net", "params")
+OUTSIDES = ("module.", "_orig_mod.")  # what DataParallel and torch.compile put before every name
 MAX_SHARDS = 512
 
 _LEGACY_MAGIC = b"\x80\x02\x8a\x0al\xfc\x9cF\xf9 j\xa8P\x19."
@@ -38,9 +42,10 @@ class TensorDescription(NamedTuple):
 
 
 class _Source(Protocol):
-    """One file of a checkpoint."""
+    """One file of a checkpoint. `config` is what the file itself says of the model, mostly nothing."""
 
     path: str
+    config: dict[str, Any]
 
     def describe(self) -> dict[str, TensorDescription]: ...
 
@@ -61,24 +66,29 @@ class Checkpoint:
     folder : str
         Where the files beside it are.
     config : dict or None
-        ``config.json`` in the folder, if there is one.
+        ``config.json`` in the folder, if there is one, over what the file itself says of the model.
     """
 
     def __init__(self, path: PathLike, folder: PathLike, sources: list[_Source]) -> None:
         self.path = os.fspath(path)
         self.folder = os.fspath(folder)
         self._sources = sources
-        self._source_of: dict[str, _Source] = {}
+        self._source_of: dict[str, tuple[_Source, str]] = {}  # and the name there
         self._descriptions: dict[str, TensorDescription] = {}
-        for source in sources:
-            for name, description in source.describe().items():
+        described = [(source, source.describe()) for source in sources]
+        outside = _outside([name for _, tensors in described for name in tensors])
+        for source, tensors in described:
+            for stored, description in tensors.items():
+                name = stored[outside:]
                 if name in self._source_of:
-                    first = os.path.basename(self._source_of[name].path)
+                    first = os.path.basename(self._source_of[name][0].path)
                     raise CheckpointFormatError(source.path, None, f"tensor {quote(name)}", f"is in {first} as well")
-                self._source_of[name] = source
+                self._source_of[name] = source, stored
                 self._descriptions[name] = description
-        config = os.path.join(self.folder, "config.json")
-        self.config: dict[str, Any] | None = read_json_object(config) if os.path.lexists(config) else None
+        path_of_config = os.path.join(self.folder, "config.json")
+        given = read_json_object(path_of_config) if os.path.lexists(path_of_config) else None
+        own = sources[0].config
+        self.config: dict[str, Any] | None = None if given is None and not own else {**own, **(given or {})}
 
     def files(self) -> list[str]:
         """Paths of the files that hold the tensors."""
@@ -109,7 +119,8 @@ class Checkpoint:
             The file is not the one that was opened any more.
         """
         self._need(name)
-        return self._source_of[name].read(name)
+        source, stored = self._source_of[name]
+        return source.read(stored)
 
     def _need(self, name: str) -> None:
         if name not in self._descriptions:
@@ -127,6 +138,14 @@ class Checkpoint:
         self.close()
 
 
+def _outside(names: list[str]) -> int:
+    """Characters that stand before every name because of what the model was wrapped in when it was saved."""
+    count = 0
+    while found := next((o for o in OUTSIDES if names and all(name.startswith(o, count) for name in names)), ""):
+        count += len(found)
+    return count
+
+
 def open_checkpoint(path: PathLike) -> Checkpoint:
     """Open a checkpoint.
 
@@ -134,7 +153,8 @@ def open_checkpoint(path: PathLike) -> Checkpoint:
     ----------
     path : path-like
         A folder as Hugging Face lays it out (``model.safetensors`` or ``pytorch_model.bin``, or their ``.index.json``
-        with shards), a folder with one checkpoint file of any name, or such a file: .safetensors, .pt, .pth, .bin.
+        with shards), a folder with one checkpoint file of any name, or such a file: .safetensors, .pt, .pth, .bin, the
+        last of transformers or of llama2.c.
 
     Raises
     ------
@@ -205,13 +225,15 @@ def _check_index(weight_map: dict[str, Path], sources: list[_Source]) -> None:
 def _open_source(path: Path) -> _Source:
     """The reader that a file's first bytes ask for."""
     with InputFile(path) as file:
-        start = file.read(0, min(16, file.size))
+        size, start = file.size, bytes(file.read(0, min(HEADER_BYTES, file.size)))
     if start[:4] == torch_zip.MAGIC:
         return _TorchSource(path)
     if start[: len(GGUF_MAGIC)] == GGUF_MAGIC:
         raise UnsupportedModelError(f"{path}: is a GGUF file: convert it by its own path, not as part of a checkpoint")
     if start[8:9] == b"{" or path.suffix == ".safetensors":
         return _SafetensorsSource(path)
+    if looks_like_llama2c(start, size):
+        return _Llama2cSource(path)
     if start[: len(_LEGACY_MAGIC)] == _LEGACY_MAGIC:
         raise UnsupportedModelError(f"{path}: is in torch.save's format of before 2020, which is not read: {_RESAVE}")
     if start[:1] == b"\x80":
@@ -232,10 +254,26 @@ def _as_array(raw: NDArray[np.uint8], dtype: str) -> NDArray[Any]:
         return numbers.astype(np.float32) if dtype in ("float64", "float16") else numbers
 
 
+class _Llama2cSource:
+    def __init__(self, path: PathLike) -> None:
+        self._file = Llama2cFile(path)
+        self.path, self.config = self._file.path, self._file.config
+
+    def describe(self) -> dict[str, TensorDescription]:
+        return {name: TensorDescription(*what) for name, what in self._file.describe().items()}
+
+    def read(self, name: str) -> NDArray[Any]:
+        return self._file.read(name)
+
+    def close(self) -> None:
+        self._file.close()
+
+
 class _SafetensorsSource:
     def __init__(self, path: PathLike) -> None:
         self._file = SafetensorsFile(path)
         self.path = self._file.path
+        self.config: dict[str, Any] = {}
 
     def describe(self) -> dict[str, TensorDescription]:
         return {name: TensorDescription(entry.shape, entry.dtype) for name, entry in self._file.entries.items()}
@@ -254,6 +292,7 @@ class _TorchSource:
     def __init__(self, path: PathLike) -> None:
         self._file = InputFile(path)
         self.path = self._file.path
+        self.config: dict[str, Any] = {}
         try:
             self._archive = torch_zip.TorchZip(self._file)
             self._prefix = self._find_prefix()

@@ -1,13 +1,14 @@
 """GPT-2 (Radford et al. 2019): decoder-only, LayerNorm first, learned positions, GELU feed-forward.
 
-Metadata keys and tensor names are llama.cpp's: queries, keys and values come from one tensor.
+Metadata keys and tensor names are llama.cpp's: queries, keys and values come from one tensor. `gpt2.activation` is
+ours, for models with the exact GELU.
 """
 
 from __future__ import annotations
 
 from ..graph.architecture import Architecture
 from ..graph.domains import POSITIONS, TOKENS
-from ..graph.graph import Graph
+from ..graph.graph import ACTIVATIONS, Graph
 from ..graph.metadata import Metadata
 from .blocks import (
     Shapes,
@@ -26,6 +27,7 @@ def build(metadata: Metadata, tensors: Shapes) -> Architecture:
     check_causal(metadata)
     sizes = read_sizes(metadata, tensors)
     epsilon = metadata.number("attention.layer_norm_epsilon", low=0.0, high=1.0)
+    activation = metadata.string("activation", "gelu_tanh", choices=ACTIVATIONS[1:])
     graph = Graph(tensors, metadata.path)
     cache = sequence_cache(graph, sizes)
     x = graph.embed(TOKENS, "token_embd", sizes.vocab_size, sizes.hidden_size)
@@ -38,7 +40,7 @@ def build(metadata: Metadata, tensors: Shapes) -> Architecture:
         graph.store_kv(key, value, cache, layer)
         x = graph.add(x, attend(graph, query, cache, layer, f"{block}.attn", sizes, causal=True))
         h = graph.layer_norm(x, f"{block}.ffn_norm", epsilon)
-        x = graph.add(x, feed_forward(graph, h, block, sizes, "gelu_tanh"))
+        x = graph.add(x, feed_forward(graph, h, block, sizes, activation))
         graph.tap("layers", x)
     last = graph.layer_norm(graph.select(x), "output_norm", epsilon)
     return decoder(graph, metadata, graph.layer_norm(x, "output_norm", epsilon), last, sizes)

@@ -59,7 +59,9 @@ ARCHITECTURES = (
         ("llama", "mistral", "mixtral"),
         _decoders("Llama", "Mistral", "Mixtral"),
     ),
+    ArchitectureRow("llama", ("llama2.c",), ("llama2.c.Transformer",), converter="llama2c"),
     ArchitectureRow("gpt2", ("gpt2",), ("GPT2LMHeadModel", *_decoders("GPT2"))),
+    ArchitectureRow("gpt2", ("nanogpt",), ("nanoGPT.GPT",), converter="nanogpt"),
     ArchitectureRow("olmo2", ("olmo2",), _decoders("Olmo2")),
     ArchitectureRow("qwen2", ("qwen2",), _decoders("Qwen2")),
     ArchitectureRow("qwen3", ("qwen3",), _decoders("Qwen3")),
@@ -106,6 +108,11 @@ ARCHITECTURES = (
         ("T5ForConditionalGeneration", "MT5ForConditionalGeneration", "UMT5ForConditionalGeneration"),
     ),
     ArchitectureRow("transformer", ("transformer",), ("torch.nn.Transformer",)),
+    ArchitectureRow(
+        "transformer-stack",
+        ("transformer_encoder", "transformer_decoder"),
+        ("torch.nn.TransformerEncoder", "torch.nn.TransformerDecoder"),
+    ),
     ArchitectureRow(
         "transformer",
         ("bart", "mbart", "marian", "pegasus", "m2m_100"),

@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 
 from ..graph.architecture import Architecture
 from ..graph.domains import POSITIONS, TOKENS
-from ..graph.graph import ACTIVATIONS, Graph
+from ..graph.graph import Graph
 from ..graph.metadata import MAX_LAYERS, Metadata
 from ..graph.values import Value
 from .blocks import (
@@ -28,34 +28,28 @@ from .blocks import (
     store_source,
     table_rows,
 )
+from .torch_blocks import LayerSettings, after, before, final_norm, read_settings
 
 
 @dataclass(frozen=True)
-class TransformerConfig:
+class TransformerConfig(LayerSettings):
     """What both stacks go by."""
 
     encoder: Sizes
     decoder: Sizes
-    activation: str
-    norm_first: bool
-    epsilon: float
-    embedding_scale: float
 
 
 def read_config(metadata: Metadata, tensors: Shapes) -> TransformerConfig:
     """The sizes from the file's metadata; the vocabularies' sizes from the embeddings."""
     sizes = read_sizes(metadata, tensors)
     return TransformerConfig(
+        **vars(read_settings(metadata)),
         encoder=replace(sizes, vocab_size=table_rows(tensors, table(tensors, "enc", "token_embd"))),
         decoder=replace(
             sizes,
             vocab_size=table_rows(tensors, table(tensors, "dec", "token_embd")),
             num_layers=metadata.integer("decoder_block_count", high=MAX_LAYERS),
         ),
-        activation=metadata.string("activation", choices=ACTIVATIONS[1:]),
-        norm_first=metadata.boolean("norm_first"),
-        epsilon=metadata.number("attention.layer_norm_epsilon", low=0.0, high=1.0),
-        embedding_scale=metadata.number("embedding_scale", 1.0, high=1e6),
     )
 
 
@@ -122,18 +116,3 @@ def embeddings(graph: Graph, config: TransformerConfig, side: str, sizes: Sizes)
     x = graph.embed(TOKENS, tokens, sizes.vocab_size, sizes.hidden_size, scale=config.embedding_scale)
     x = graph.embed(POSITIONS, positions, sizes.context_length, sizes.hidden_size, add=x)
     return final_norm(graph, config, x, f"{side}.token_embd_norm")
-
-
-def before(graph: Graph, config: TransformerConfig, x: Value, norm: str) -> Value:
-    """What a sublayer reads: x, normalized in pre-norm models."""
-    return graph.layer_norm(x, norm, config.epsilon) if config.norm_first else x
-
-
-def after(graph: Graph, config: TransformerConfig, x: Value, norm: str) -> Value:
-    """What follows a sublayer's residual sum: x, normalized in post-norm models."""
-    return x if config.norm_first else graph.layer_norm(x, norm, config.epsilon)
-
-
-def final_norm(graph: Graph, config: TransformerConfig, x: Value, name: str) -> Value:
-    """LayerNorm where the file has it, else x."""
-    return graph.layer_norm(x, name, config.epsilon) if graph.has(f"{name}.weight") else x

@@ -8,12 +8,13 @@ import numpy as np
 import torch
 from golden.cases import Case
 
+from .bare import MODELS, Bare, bare_model
 from .common import draw_ids, greedy, save, transformers_model, write_expected
 
 
 def make(folder: Path, case: Case, seed: int) -> float:
     """Write the folder; returns the smallest gap on the greedy path."""
-    model = transformers_model(case, seed)
+    model = bare_model(case, seed) if case["class"] in MODELS else transformers_model(case, seed)
     rng, vocab_size = np.random.default_rng(seed), model.config.vocab_size
     short, long = draw_ids(rng, 21, vocab_size), draw_ids(rng, 150, vocab_size)
 
@@ -25,5 +26,5 @@ def make(folder: Path, case: Case, seed: int) -> float:
     rounded = {"rounded_logits": model.rounding(torch.tensor([short])).logits[0]} if case.get("ternary") else {}
     write_expected(folder, ids=short, logits=run(short), hidden=hidden, long_ids=long, long_last_logits=run(long)[-1],
                    greedy_ids=continued, **rounded)  # fmt: skip
-    save(model, folder, case)
+    save(model, folder, case) if not isinstance(model, Bare) else model.write(folder, case)
     return gap

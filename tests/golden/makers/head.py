@@ -9,12 +9,13 @@ import numpy as np
 import torch
 from golden.cases import Case
 
+from .bare import MODELS, Bare, bare_model
 from .common import draw_ids, padded, save, transformers_model, write_expected
 
 
 def make(folder: Path, case: Case, seed: int) -> float:
     """Write the folder; nothing here can nearly tie."""
-    model = transformers_model(case, seed)
+    model = bare_model(case, seed) if case["class"] in MODELS else transformers_model(case, seed)
     model.config.pad_token_id = case["config"].get("pad_token_id", 0)
     rng = np.random.default_rng(seed)
     sequences = [draw_ids(rng, n, model.config.vocab_size) for n in (5, 17, 1, 40)]
@@ -25,7 +26,7 @@ def make(folder: Path, case: Case, seed: int) -> float:
         types = [[0] * (len(s) // 2) + [1] * (len(s) - len(s) // 2) for s in sequences]
         numbers["token_types"] = np.concatenate(types)
         numbers["typed"] = results(model, case, ids, mask, sequences, token_type_ids=padded(types)[0])
-    save(model, folder, case)
+    save(model, folder, case) if not isinstance(model, Bare) else model.write(folder, case)
     write_expected(folder, **numbers)
     return 1.0
 

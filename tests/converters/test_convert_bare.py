@@ -1,0 +1,272 @@
+"""Checkpoints of training scripts: nanoGPT's, llama2.c's in all its forms, and stacks of torch's layers."""
+
+from __future__ import annotations
+
+import json
+import struct
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import edgeformer
+import numpy as np
+import pytest
+from edgeformer.converters import convert
+from edgeformer.converters.sources.checkpoint import open_checkpoint
+from edgeformer.errors import CheckpointFormatError, ConversionError, EdgeformerError, UnsupportedModelError
+from edgeformer.files.gguf.reader import GGUFFile
+from golden.cases import FOLDER
+from support.file_makers import put, safetensors_of
+
+LLAMA = FOLDER / "llama2c-grouped"
+SIZES = {
+    "dim": 24,
+    "hidden_dim": 36,
+    "n_layers": 2,
+    "n_heads": 4,
+    "n_kv_heads": 2,
+    "vocab_size": 53,
+    "max_seq_len": 160,
+}
+NORMS = ("attention_norm", "ffn_norm")
+MATRICES = (*(f"attention.w{letter}" for letter in "qkvo"), *(f"feed_forward.w{number}" for number in "123"))
+
+
+def weights_of(folder: Path) -> dict[str, np.ndarray]:
+    with open_checkpoint(folder) as checkpoint:
+        return {name.removesuffix(".weight"): checkpoint.read(name) for name in checkpoint.names()}
+
+
+def of_layers(weights: dict[str, np.ndarray], *kinds: str) -> list[np.ndarray]:
+    return [weights[f"layers.{layer}.{kind}"] for kind in kinds for layer in range(SIZES["n_layers"])]
+
+
+def binary(version: int, weights: dict[str, np.ndarray], own_output: bool = False, group: int = 12) -> bytes:
+    """What llama2.c's export.py writes."""
+    sizes = list(SIZES.values())
+    ends = [weights["output"] + 1] if own_output else []
+    if version == 0:
+        sizes[5] *= -1 if own_output else 1
+        parts = [weights["tok_embeddings"], *of_layers(weights, "attention_norm", *MATRICES[:4], "ffn_norm")]
+        parts += [*of_layers(weights, *MATRICES[4:]), weights["norm"], np.full((2, 160, 3), 9.0, np.float32), *ends]
+        return struct.pack("<7i", *sizes) + b"".join(part.astype("<f4").tobytes() for part in parts)
+    start = struct.pack("<Ii7iB", 0x616B3432, version, *sizes, not own_output)
+    start += struct.pack("<i", group) if version == 2 else b""
+    plain = [*of_layers(weights, *NORMS), weights["norm"]]
+    matrices = [weights["tok_embeddings"], *of_layers(weights, *MATRICES), *ends]
+    if version == 1:
+        plain, matrices = plain + matrices, []
+    data = b"".join(part.astype("<f4").tobytes() for part in plain)
+    for matrix in matrices:
+        groups = matrix.reshape(-1, group)
+        scales = (np.abs(groups).max(1) / 127).astype(np.float32)
+        data += np.rint(groups / scales[:, None]).astype(np.int8).tobytes() + scales.astype("<f4").tobytes()
+    return start.ljust(256, b"\0") + data
+
+
+def tensors_of(path: Path) -> dict[str, np.ndarray]:
+    with GGUFFile(path) as file:
+        return {name: file.dequantize(name) for name in file.tensors}
+
+
+@pytest.mark.parametrize("version", [0, 1])
+@pytest.mark.parametrize("own_output", [False, True])
+def test_binary_files_hold_what_the_state_dict_holds(version: int, own_output: bool, tmp_path: Path) -> None:
+    put(tmp_path / "stories.bin", binary(version, weights_of(LLAMA), own_output))
+    convert(LLAMA, tmp_path / "a.gguf", type="f32")
+    convert(tmp_path / "stories.bin", tmp_path / "b.gguf", type="f32")
+    wanted, found = tensors_of(tmp_path / "a.gguf"), tensors_of(tmp_path / "b.gguf")
+    if own_output:
+        assert np.array_equal(found.pop("output.weight"), wanted["token_embd.weight"] + 1)
+    assert wanted.keys() == found.keys()
+    assert all(np.array_equal(wanted[name], found[name]) for name in wanted)
+    with edgeformer.load(tmp_path / "a.gguf") as a, edgeformer.load(tmp_path / "b.gguf") as b:
+        assert own_output or np.array_equal(a.logits([5, 6, 7]), b.logits([5, 6, 7]))
+
+
+def test_binary_files_of_eight_bits_are_groups_times_scales(tmp_path: Path) -> None:
+    put(tmp_path / "stories.bin", binary(2, weights_of(LLAMA)))
+    convert(tmp_path, tmp_path / "out.gguf", type="f32")
+    found = tensors_of(tmp_path / "out.gguf")
+    convert(LLAMA, tmp_path / "wanted.gguf", type="f32")
+    for name, wanted in tensors_of(tmp_path / "wanted.gguf").items():
+        steps = np.abs(wanted.reshape(-1, 12)).max(1, keepdims=True) / 127
+        bound = 0 if "norm" in name else 0.501 * steps
+        assert (np.abs(found[name] - wanted).reshape(-1, 12) <= bound).all(), name
+
+
+@pytest.mark.parametrize("version", [0, 1, 2])
+@pytest.mark.parametrize("change", [-1, 1])
+def test_a_binary_file_of_another_length_is_refused(version: int, change: int, tmp_path: Path) -> None:
+    data = binary(version, weights_of(LLAMA))
+    put(tmp_path / "stories.bin", data[:change] if change < 0 else data + b"\0")
+    with pytest.raises(CheckpointFormatError, match="bytes" if version else "first bytes"):
+        open_checkpoint(tmp_path / "stories.bin")
+
+
+@pytest.mark.parametrize(
+    ("at", "value", "error", "what"),
+    [
+        (4, 3, UnsupportedModelError, "version 3"),
+        (8, 0, CheckpointFormatError, "dim is 0"),
+        (8, -24, CheckpointFormatError, "dim is -24"),
+        (16, 2**31 - 1, CheckpointFormatError, "n_layers"),
+        (20, 5, CheckpointFormatError, "do not share"),
+        (28, 2**24, CheckpointFormatError, "vocab_size"),
+        (37, 0, CheckpointFormatError, "groups of 0"),
+        (37, 7, CheckpointFormatError, "groups of 7"),
+    ],
+)
+def test_a_header_that_lies_is_named(at: int, value: int, error: type[Exception], what: str, tmp_path: Path) -> None:
+    data = bytearray(binary(2, weights_of(LLAMA)))
+    data[at : at + 4] = struct.pack("<i", value)
+    put(tmp_path / "stories.bin", bytes(data))
+    with pytest.raises(error, match=what):
+        open_checkpoint(tmp_path / "stories.bin")
+
+
+def test_a_width_that_begins_like_a_pickle_is_no_pickle(tmp_path: Path) -> None:
+    """A dim of 128 is the byte 0x80."""
+    sizes = {
+        "dim": 128,
+        "hidden_dim": 4,
+        "n_layers": 1,
+        "n_heads": 4,
+        "n_kv_heads": 4,
+        "vocab_size": 3,
+        "max_seq_len": 2,
+    }
+    floats = 3 * 128 + 2 * 128 + 4 * 128 * 128 + 3 * 4 * 128 + 128 + 2 * 2 * 16
+    put(tmp_path / "model.bin", struct.pack("<7i", *sizes.values()) + bytes(4 * floats))
+    with open_checkpoint(tmp_path / "model.bin") as checkpoint:
+        assert checkpoint.config == {"model_type": "llama2.c", **sizes}
+
+
+def test_the_width_of_the_feed_forward_follows_from_the_multiple(tmp_path: Path) -> None:
+    """llama2.c's rule: two thirds of four times the width, up to a multiple: 64 of 24 columns and multiples of 32."""
+    config = json.loads((LLAMA / "config.json").read_text())
+    del config["hidden_dim"]
+    (tmp_path / "config.json").write_text(json.dumps(config | {"multiple_of": 32}))
+    (tmp_path / "ckpt.pt").write_bytes((LLAMA / "ckpt.pt").read_bytes())
+    with pytest.raises(ConversionError, match=r"\(36, 24\).*\(64, 24\)"):
+        convert(tmp_path, tmp_path / "out.gguf")
+
+
+# Wrappers' prefixes
+
+
+@pytest.mark.parametrize("prefix", ["module.", "_orig_mod.", "module._orig_mod."])
+def test_what_wrappers_put_before_every_name_is_taken_off(prefix: str, tmp_path: Path) -> None:
+    names = ("embed.weight", "module.weight")
+    put(tmp_path / "a.safetensors", safetensors_of({prefix + name: np.ones(2, np.float32) for name in names}))
+    with open_checkpoint(tmp_path / "a.safetensors") as checkpoint:
+        assert sorted(checkpoint.names()) == sorted(names)
+        assert checkpoint.read("embed.weight").tolist() == [1, 1]
+
+
+def test_a_prefix_of_some_names_alone_is_part_of_them(tmp_path: Path) -> None:
+    tensors = {"module.a": np.ones(2, np.float32), "b": np.ones(2, np.float32)}
+    put(tmp_path / "a.safetensors", safetensors_of(tensors))
+    with open_checkpoint(tmp_path / "a.safetensors") as checkpoint:
+        assert sorted(checkpoint.names()) == ["b", "module.a"]
+
+
+# Stacks
+
+Change = Callable[[dict[str, np.ndarray], dict[str, Any]], None]
+
+
+def changed(case: str, folder: Path, change: Change) -> Path:
+    """A golden checkpoint with changed tensors and configuration."""
+    with open_checkpoint(FOLDER / case) as checkpoint:
+        tensors = {name: checkpoint.read(name) for name in checkpoint.names()}
+    config = json.loads((FOLDER / case / "config.json").read_text())
+    change(tensors, config)
+    put(folder / "model.safetensors", safetensors_of(tensors))
+    (folder / "config.json").write_text(json.dumps(config))
+    return folder
+
+
+def logits(folder: Path, out: Path) -> np.ndarray:
+    convert(folder, out, type="f32")
+    with edgeformer.load(out) as model:
+        return model.logits([3, 7, 11, 20])
+
+
+def test_names_of_a_script_are_found_or_said(tmp_path: Path) -> None:
+    wanted = logits(FOLDER / "stack-causal-postnorm", tmp_path / "wanted.gguf")
+
+    def tutorial(tensors: dict[str, np.ndarray], config: dict[str, Any]) -> None:
+        """As PyTorch's tutorial of language models has them, with its buffer of positions."""
+        tensors["decoder.weight"], tensors["decoder.bias"] = tensors.pop("head.weight"), tensors.pop("head.bias")
+        layers = {name: tensors.pop(name) for name in list(tensors) if name.startswith("encoder.")}
+        tensors |= {f"transformer_{name}": array for name, array in layers.items()}
+        tensors["encoder.weight"] = tensors.pop("embedding.weight")
+        tensors["pos_encoder.pe"] = np.zeros((200, 1, 32), np.float32)
+
+    def own(tensors: dict[str, np.ndarray], config: dict[str, Any]) -> None:
+        tensors["words"] = tensors.pop("embedding.weight")
+        renamed = {name: tensors.pop(name) for name in list(tensors) if name.startswith("encoder.layers.")}
+        tensors |= {name.replace("encoder.layers", "blocks"): array for name, array in renamed.items()}
+        tensors["words.weight"] = tensors.pop("words")
+        config["names"] = {"embedding": "words", "layers": "blocks.{}"}
+
+    for index, change in enumerate((tutorial, own)):
+        folder = tmp_path / str(index)
+        folder.mkdir()
+        assert np.array_equal(logits(changed("stack-causal-postnorm", folder, change), tmp_path / "out.gguf"), wanted)
+
+
+def test_positions_may_be_a_buffer_longer_than_the_context(tmp_path: Path) -> None:
+    wanted = logits(FOLDER / "stack-causal-tied", tmp_path / "wanted.gguf")
+
+    def change(tensors: dict[str, np.ndarray], config: dict[str, Any]) -> None:
+        table = tensors.pop("pos_embedding")
+        tensors["pos_encoder.pe"] = np.concatenate([table, table], axis=1).reshape(-1, 1, 32)
+
+    assert np.array_equal(logits(changed("stack-causal-tied", tmp_path, change), tmp_path / "out.gguf"), wanted)
+
+
+@pytest.mark.parametrize(
+    ("case", "take", "give", "what"),
+    [
+        ("stack-decoder-prenorm", "memory", {}, "memory.*zeros.*torch.nn.Transformer"),
+        ("stack-decoder-prenorm", "", {"memory": "ones"}, "memory = 'ones'"),
+        ("stack-classes-mean", "pooling", {}, "pooling is missing: mean, first, last"),
+        ("stack-classes-mean", "", {"pooling": "max"}, "pooling = 'max'"),
+        ("stack-classes-mean", "num_classes", {}, "num_classes is missing"),
+        ("stack-classes-last", "", {"num_classes": 4}, "num_classes = 4"),
+        ("stack-classes-mean", "positional_encoding", {}, "positional_encoding is missing"),
+        ("stack-classes-mean", "", {"bias": False}, "bias = False: the tensor encoder.layers.0.linear1.bias"),
+        ("stack-classes-mean", "", {"names": {"tail": "x"}}, "tail"),
+        ("stack-classes-mean", "", {"names": {"head": "x"}}, "no tensor 'x.weight'"),
+        ("stack-classes-last", "", {"max_length": 500}, "max_length = 500"),
+        ("stack-classes-mean", "", {"num_layers": 1}, "2 tensors|tensors of the checkpoint have no place"),
+        ("stack-causal-tied", "", {"characters": "aa"}, "stands twice"),
+        ("stack-causal-tied", "", {"characters": "".join(map(chr, range(100, 200)))}, "45 tokens"),
+        ("stack-causal-tied", "", {"layer_norm": 1}, "layer_norm = 1 is not known"),
+    ],
+)
+def test_what_does_not_fit_is_named(case: str, take: str, give: dict[str, Any], what: str, tmp_path: Path) -> None:
+    def change(tensors: dict[str, np.ndarray], config: dict[str, Any]) -> None:
+        config.pop(take, None)
+        config |= give
+
+    with pytest.raises(EdgeformerError, match=what):
+        convert(changed(case, tmp_path, change), tmp_path / "out.gguf")
+    assert not (tmp_path / "out.gguf").exists()
+
+
+def test_characters_of_the_configuration_are_the_vocabulary(tmp_path: Path) -> None:
+    """As nanoGPT's Shakespeare has it: a token a character, line ends among them."""
+    letters = "\n " + "".join(map(chr, range(97, 145)))
+
+    def change(tensors: dict[str, np.ndarray], config: dict[str, Any]) -> None:
+        config["characters"] = letters
+
+    convert(changed("nanogpt-no-biases", tmp_path, change), tmp_path / "out.gguf", type="f32")
+    with edgeformer.load(tmp_path / "out.gguf") as model:
+        assert model.tokenize("ab\n z") == [2, 3, 0, 1, 27]
+        result = model.generate("to be", max_tokens=5)
+        assert result.token_ids == model.generate([21, 16, 1, 3, 6], max_tokens=5).token_ids
+        assert result.text == "".join(letters[i] for i in result.token_ids)
