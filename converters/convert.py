@@ -37,6 +37,7 @@ from .architectures.tensor_plan import PlannedTensor, ReadRows
 from .sources.checkpoint import open_checkpoint
 from .types.importance import read_importance
 from .types.policy import Choice, Policy
+from .vocabularies.tasks import task_metadata
 
 __all__ = ["ConversionReport", "TensorReport", "convert"]
 
@@ -204,6 +205,9 @@ def _metadata(name: str, plan: Plan, policy: Policy, source: Source) -> dict[str
     prompts = {key: sentences[key] for key in ("prompts", "default_prompt_name") if sentences.get(key)}
     if prompts:
         general["general.prompts.json"] = json.dumps(prompts, ensure_ascii=False)
+    settings = source.config_of("tokenizer_config.json").values
+    if START_KEY in plan.metadata:  # of models that make one text from another
+        general |= task_metadata(source.config.values, settings, sentences=plan.sentences)
     architecture = {f"{name}.{key}": value for key, value in plan.metadata.items()}
     vocabularies = {
         k: v for prefix, vocabulary in plan.vocabularies.items() for k, v in vocabulary.metadata(prefix).items()

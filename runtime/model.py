@@ -58,7 +58,8 @@ class Model(EmbeddingVerbs, TranslationVerbs, InspectionVerbs):
         self._fingerprint = fingerprint
         self._session: Session | None = session
         self.tokenizer, self.target_tokenizer = texts.tokenizer, texts.target_tokenizer
-        self._defaults, self._prompts, self._languages = texts.defaults, texts.prompts, texts.languages
+        self._defaults, self._prompts = texts.defaults, texts.prompts
+        self._languages, self._tasks = texts.languages, texts.tasks
         # Not at exit: by then other threads may still be inside, and the system frees everything anyway.
         self._finalizer = weakref.finalize(self, session.close)
         self._finalizer.atexit = False

@@ -50,6 +50,8 @@ class Kind:
         The last is sinusoidal too, with one frequency less, and begins after the padding token's id.
     start : int or None
         What the decoder is given first; None: `bos_token_id`.
+    sentences : bool
+        Such models translate single sentences.
     """
 
     norm_first: bool
@@ -59,14 +61,15 @@ class Kind:
     start: int | None
     activation: str = "gelu"
     scaled: bool = False
+    sentences: bool = False
 
 
 _KINDS = {
     "bart": Kind(False, True, False, "learned", 2),
-    "mbart": Kind(True, True, True, "learned", None),
-    "marian": Kind(False, False, False, "sinusoidal", 58100),
+    "mbart": Kind(True, True, True, "learned", None, sentences=True),
+    "marian": Kind(False, False, False, "sinusoidal", 58100, sentences=True),
     "pegasus": Kind(True, False, True, "sinusoidal", 0),
-    "m2m_100": Kind(True, False, True, "fairseq", 2, "relu", True),
+    "m2m_100": Kind(True, False, True, "fairseq", 2, "relu", True, sentences=True),
 }
 _ACTIVATIONS = ACTIVATION_NAMES | {"silu": "silu", "swish": "silu"}
 _SIDES = (("enc", "encoder", "block_count"), ("dec", "decoder", "decoder_block_count"))
@@ -109,7 +112,7 @@ def plan(source: Source) -> Plan:
         if kind.final_norm:
             plan_rows(tensors, [norm(f"{side}.output_norm", f"model.{stack}.layer_norm", width)])
     config.finish(HARMLESS | _WITHOUT_EFFECT)
-    return Plan(metadata, tensors.finish(), vocabularies)
+    return Plan(metadata, tensors.finish(), vocabularies, sentences=kind.sentences)
 
 
 def read_metadata(config: Config, kind: Kind) -> dict[str, Any]:

@@ -209,9 +209,12 @@ class Plan:
         By prefix of their keys.
     notes : list of str
         What the user should know.
+    sentences : bool
+        The model translates, and was trained on single sentences.
     """
 
     metadata: dict[str, Any]
     tensors: list[PlannedTensor]
     vocabularies: dict[str, Vocabulary]
     notes: list[str] = field(default_factory=list)
+    sentences: bool = False

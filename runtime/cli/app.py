@@ -8,7 +8,21 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from ..host.interrupts import interrupts_wait
-from . import bench, calibrate, convert, demo, doctor, encode, generate, hashes, inspect, pack, plan, translate
+from . import (
+    bench,
+    calibrate,
+    convert,
+    demo,
+    doctor,
+    encode,
+    generate,
+    hashes,
+    inspect,
+    pack,
+    plan,
+    summarize,
+    translate,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -37,6 +51,7 @@ COMMANDS: dict[str, Callable[..., None]] = {
     "pack": pack.pack,
     "generate": generate.generate,
     "translate": translate.translate,
+    "summarize": summarize.summarize,
     "encode": encode.encode,
     "bench": bench.bench,
     "hash": hashes.hash_files,

@@ -28,3 +28,6 @@ Texts = Annotated[
     typer.Argument(metavar="[TEXT]...", help="Texts; without any, lines are read from stdin.", show_default=False),
 ]
 NumBeams = Annotated[int, typer.Option("--num-beams", min=1, help="Beams of the search; 1 is greedy.")]
+SourcePrefix = Annotated[
+    str | None, option("--prefix", help="Put this in front of every source; default: what the model's file says.")
+]

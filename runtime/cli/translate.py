@@ -25,6 +25,23 @@ Refusal = InvalidInputError | ContextOverflowError
 def translate(
     file: options.ModelFile,
     texts: options.Texts = None,
+    source_language: Annotated[
+        str | None, options.option("--source-language", "-s", help="Code of the language, e.g. eng_Latn or en.")
+    ] = None,
+    target_language: Annotated[
+        str | None, options.option("--target-language", "-l", help="Code of the language to translate into.")
+    ] = None,
+    split: Annotated[
+        bool | None,
+        typer.Option("--split/--no-split", help="Sentence by sentence; default: as the model is trained."),
+    ] = None,
+    prefix: options.SourcePrefix = None,
+    through: Annotated[
+        str | None, options.option("--through", metavar="FILE", help="Give the translations to this second model.")
+    ] = None,
+    pivot_language: Annotated[
+        str | None, options.option("--pivot-language", help="Code of the language between the two models.")
+    ] = None,
     num_beams: options.NumBeams = 1,
     truncate: options.TruncateLeft = False,
     keep_going: Annotated[
@@ -41,10 +58,24 @@ def translate(
 
     Example: printf '4 March 1997\\n' | edgeformer translate dates.gguf
     """
+    from contextlib import ExitStack
+
     batches: Iterator[Sequence[str | bytes]] = _batches(texts) if texts else line_batches(BATCH_SIZE)
-    choices = {"num_beams": num_beams, "truncate": "left" if truncate else None}
+    choices: dict[str, Any] = {
+        "source_language": source_language,
+        "target_language": target_language,
+        "split": split,
+        "prefix": prefix,
+        "pivot_language": pivot_language,
+        "num_beams": num_beams,
+        "truncate": "left" if truncate else None,
+    }
     answers = _Answers("text" if texts else "line", keep_going, json)
-    with load_model(file, threads=threads, n_ctx=n_ctx) as model, progress("translating") as report:
+    with ExitStack() as stack:
+        model = stack.enter_context(load_model(file, threads=threads, n_ctx=n_ctx))
+        if through is not None:
+            choices["through"] = stack.enter_context(load_model(through, threads=threads, n_ctx=n_ctx))
+        report = stack.enter_context(progress("translating"))
         try:
             for batch in batches:
                 for source, answer in zip(*_translated(model, batch, choices), strict=True):

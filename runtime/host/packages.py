@@ -9,11 +9,13 @@ from ..errors import MissingDependencyError
 
 
 @contextmanager
-def required(package: str) -> Iterator[None]:
-    """Around the import of `package`: its absence is a `MissingDependencyError`, which says how to install it."""
+def required(package: str, extra: str | None = None) -> Iterator[None]:
+    """Around the import of `package`: its absence is a `MissingDependencyError`, which says how to install it: by an
+    `extra` of edgeformer if it is in one.
+    """
     try:
         yield
     except ModuleNotFoundError as error:
         if (error.name or "").partition(".")[0] != package:
             raise  # something that the package itself lacks
-        raise MissingDependencyError(package) from error
+        raise MissingDependencyError(package, extra) from error

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from ..text.defaults import GenerationDefaults
     from ..text.languages import Languages
     from ..text.settings import SentencePrompts
+    from ..text.task_settings import TaskSettings
     from ..text.tokenizer import Tokenizer
 
 __all__ = ["Prompt", "Prompts", "VerbBase", "decoder_start", "is_single", "listed", "verbs_of"]
@@ -24,6 +25,7 @@ Prompts = list[str] | list[list[int]]
 # What a verb needs of a model, in the order in which they are listed.
 VERBS: Mapping[str, Callable[[Session], bool]] = {
     "translate": lambda session: session.needs_source and "logits" in session.step_outputs,
+    "summarize": lambda session: session.needs_source and "logits" in session.step_outputs,
     "generate": lambda session: "logits" in session.step_outputs,
     "agenerate": lambda session: "logits" in session.step_outputs,
     "encode": lambda session: "pooled" in session.whole_outputs | session.step_outputs,
@@ -55,6 +57,7 @@ class VerbBase:
     _defaults: GenerationDefaults
     _prompts: SentencePrompts
     _languages: Languages | None
+    _tasks: TaskSettings
     tokenizer: Tokenizer | None
     target_tokenizer: Tokenizer | None
 

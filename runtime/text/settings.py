@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from ..errors import ModelFormatError, quote
 from ..files.json_file import parse_json
 from .defaults import GenerationDefaults
 from .languages import Languages
+from .task_settings import TaskSettings
 from .tokenizer import Tokenizer
 
 __all__ = ["SentencePrompts", "TextSettings"]
@@ -49,13 +50,14 @@ class SentencePrompts:
 
 @dataclass(frozen=True)
 class TextSettings:
-    """Tokenizers of what goes in and comes out, how the author generates, prompts of sentences, languages."""
+    """Tokenizers of what goes in and comes out, how the author generates, prompts of sentences, languages, tasks."""
 
     tokenizer: Tokenizer | None
     target_tokenizer: Tokenizer | None
     defaults: GenerationDefaults
     prompts: SentencePrompts
     languages: Languages | None = None
+    tasks: TaskSettings = field(default_factory=TaskSettings)
 
     @classmethod
     def from_metadata(cls, metadata: Mapping[str, Any], path: str, vocab_size: int) -> TextSettings:
@@ -74,4 +76,5 @@ class TextSettings:
             target = Tokenizer.from_metadata(metadata, prefix=TARGET_PREFIX, path=path)
         source_size = vocab_size if tokenizer is None else tokenizer.vocab_size
         languages = Languages.from_metadata(metadata, path, vocab_size, source_size)
-        return cls(tokenizer, target, defaults, SentencePrompts.from_metadata(metadata, path), languages)
+        prompts, tasks = SentencePrompts.from_metadata(metadata, path), TaskSettings.from_metadata(metadata, path)
+        return cls(tokenizer, target, defaults, prompts, languages, tasks)

@@ -171,6 +171,7 @@ class Tokenizer:
         self._encoder = encoder
         self._pieces = pieces
         self.decoder = decoder
+        self.by_character = isinstance(encoder, CharacterEncoder)
         self.control_token_ids = frozenset(control)
         self.bos_token_id = roles["bos"]
         self.eos_token_id = roles["eos"]
