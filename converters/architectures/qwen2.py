@@ -41,7 +41,7 @@ def plan(source: Source) -> Plan:
     plan_rotary(tensors, config, metadata)
     plan_rows(tensors, rows(metadata), metadata["block_count"])
     first = config.get("max_window_layers", int, 28)
-    plan_windows(config, metadata, lambda layer: layer >= first)
+    plan_windows(config, metadata, lambda layer: layer >= first, window=4096)
     notes = plan_decoder_head(source, tensors, metadata, tied=False)
     config.finish(HARMLESS)
     return Plan(metadata, tensors.finish(), vocabularies, notes)

@@ -10,7 +10,6 @@ from .parts import (
     SILU,
     Bias,
     Row,
-    check_windows,
     decoder_metadata,
     gated_feed_forward_rows,
     normed_heads_rows,
@@ -20,6 +19,7 @@ from .parts import (
     table,
     vocabulary_of,
 )
+from .windows import plan_windows
 
 __all__ = ["plan"]
 
@@ -35,10 +35,11 @@ def plan(source: Source) -> Plan:
     config, tensors = source.config, TensorPlan(source.checkpoint, "model.", "transformer.")
     config.expect("hidden_act", *SILU)
     metadata = decoder_metadata(config, head_dim=128)
-    check_windows(config, metadata["block_count"])
     vocabularies = vocabulary_of(source, metadata, metadata["vocab_size"])
     plan_rotary(tensors, config, metadata)
     plan_rows(tensors, rows(config, metadata), metadata["block_count"])
+    first = config.get("max_window_layers", int, 28)
+    plan_windows(config, metadata, lambda layer: layer >= first, window=4096)
     notes = plan_decoder_head(source, tensors, metadata, tied=False)
     config.finish(HARMLESS)
     if config.values.get("attention_bias"):

@@ -12,10 +12,11 @@ __all__ = ["plan_alternating_windows", "plan_windows"]
 KINDS = ("full_attention", "sliding_attention")
 
 
-def plan_windows(config: Config, metadata: dict[str, Any], slides: Callable[[int], bool]) -> None:
+def plan_windows(config: Config, metadata: dict[str, Any], slides: Callable[[int], bool], *, window: int = 0) -> None:
     """Read `use_sliding_window`, `sliding_window` and `layer_types` into `metadata`.
 
-    `slides` tells which layers have the window where there are no `layer_types`. A window as long as the context is
+    `slides` tells which layers have the window where there are no `layer_types`; `window` is what an absent key means,
+    which a null is not. A window as long as the context is
     without effect. Call it after the layers' tensors are planned, so that their number is true.
 
     Raises
@@ -24,7 +25,8 @@ def plan_windows(config: Config, metadata: dict[str, Any], slides: Callable[[int
         The keys contradict each other.
     """
     count, context_length = metadata["block_count"], metadata["context_length"]
-    used, window = config.get("use_sliding_window", bool, False), config.get("sliding_window", int, 0)
+    used = config.get("use_sliding_window", bool, False)
+    window = config.get("sliding_window", int, 0 if "sliding_window" in config.values else window)
     layers = _sliding_layers(config, [slides(layer) and used and window > 0 for layer in range(count)])
     if not any(layers) or window >= context_length:
         return

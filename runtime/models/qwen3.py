@@ -1,5 +1,5 @@
 """Qwen3 (Qwen Team 2025): decoder-only like Llama, and every head of the queries and keys is normalized before it is
-rotated.
+rotated. The last layers may attend to a window alone.
 
 Metadata keys and tensor names are llama.cpp's. A head's first half of columns is rotated with its second half.
 """
@@ -15,6 +15,7 @@ from .blocks import (
     attend,
     check_causal,
     gated_feed_forward,
+    layer_windows,
     query_key_value,
     read_sizes,
     rotary,
@@ -32,7 +33,7 @@ def build(metadata: Metadata, tensors: Shapes) -> Architecture:
     cache, angles = sequence_cache(graph, sizes), rotary(graph, metadata, sizes)
     x = graph.embed(TOKENS, "token_embd", sizes.vocab_size, sizes.hidden_size)
     graph.tap("layers", x)
-    for layer in range(sizes.num_layers):
+    for layer, window in enumerate(layer_windows(metadata, sizes)):
         block = f"blk.{layer}"
         h = graph.rms_norm(x, f"{block}.attn_norm", epsilon)
         query, key, value = query_key_value(graph, h, f"{block}.attn", sizes)
@@ -41,7 +42,7 @@ def build(metadata: Metadata, tensors: Shapes) -> Architecture:
         query = graph.rope(query, angles, sizes.num_heads, "halves")
         key = graph.rope(key, angles, sizes.num_key_value_heads, "halves")
         graph.store_kv(key, value, cache, layer)
-        x = graph.add(x, attend(graph, query, cache, layer, f"{block}.attn", sizes, causal=True))
+        x = graph.add(x, attend(graph, query, cache, layer, f"{block}.attn", sizes, causal=True, window=window))
         h = graph.rms_norm(x, f"{block}.ffn_norm", epsilon)
         x = graph.add(x, gated_feed_forward(graph, h, block, sizes, "silu"))
         graph.tap("layers", x)

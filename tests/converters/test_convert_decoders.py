@@ -23,8 +23,8 @@ from support.checkpoints import golden, write_folder
     ("gpt2-tied", {"n_head": 5}, "n_head = 5: does not divide n_embd = 32"),
     ("gpt2-tied", {"n_inner": 64}, r"c_fc\.weight.*asks for \(32, 64\)"),
     ("gpt2-tied", {"architectures": ["GPT2DoubleHeadsModel"]}, "GPT2DoubleHeadsModel"),
-    ("qwen3-tied", {"use_sliding_window": True}, "use_sliding_window"),
-    ("qwen3-tied", {"layer_types": ["full_attention", "sliding_attention"]}, "layer_types"),
+    ("qwen3-tied", {"layer_types": ["full_attention", "sliding_attention"]}, "sliding_window = None: layers have a w"),
+    ("qwen3-tied", {"layer_types": ["full_attention"]}, "layer_types.*each of the 2 layers"),
     ("qwen3-tied", {"hidden_act": "gelu"}, "hidden_act"),
     ("qwen3-tied", {"rope_parameters": {"rope_type": "proportional"}}, "'proportional' is not supported"),
     ("qwen3-tied", {"head_dim": None}, r"q_proj\.weight.*asks for \(512, 32\)"),  # Qwen3's default is 128
@@ -106,6 +106,8 @@ def test_gpt2_as_first_published_has_no_prefix_and_its_masks(tmp_path: Path) -> 
     ("qwen2-tied", {"sliding_window": 9}, (None, None)),
     ("smollm3-layers", {"layer_types": None}, (9, [True, False, False])),  # where nothing is rotated
     ("phi3-longrope", {}, (13, None)),
+    ("qwen3-windows", {}, (7, [False, True])),
+    ("qwen3-tied", {"use_sliding_window": True, "sliding_window": 9}, (None, None)),  # layer_types say full_attention
     ("phi3-longrope", {"sliding_window": 256}, (None, None)),
 ])  # fmt: skip
 def test_windows_of_some_layers(
