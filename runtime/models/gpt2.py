@@ -1,7 +1,7 @@
 """GPT-2 (Radford et al. 2019): decoder-only, LayerNorm first, learned positions, GELU feed-forward.
 
-Metadata keys and tensor names are llama.cpp's: queries, keys and values come from one tensor. `gpt2.activation` is
-ours, for models with the exact GELU.
+Metadata keys and tensor names are llama.cpp's: queries, keys and values come from one tensor. `gpt2.activation`,
+`gpt2.attention.scale` and `gpt2.attention.scale_by_layer` are ours, for models with another activation or other scores.
 """
 
 from __future__ import annotations
@@ -28,6 +28,8 @@ def build(metadata: Metadata, tensors: Shapes) -> Architecture:
     sizes = read_sizes(metadata, tensors)
     epsilon = metadata.number("attention.layer_norm_epsilon", low=0.0, high=1.0)
     activation = metadata.string("activation", "gelu_tanh", choices=ACTIVATIONS[1:])
+    scale = metadata.number("attention.scale", sizes.key_dim**-0.5, high=1e6)
+    by_layer = metadata.boolean("attention.scale_by_layer", False)  # divided by the layer's number, from 1 on
     graph = Graph(tensors, metadata.path)
     cache = sequence_cache(graph, sizes)
     x = graph.embed(TOKENS, "token_embd", sizes.vocab_size, sizes.hidden_size)
@@ -38,7 +40,8 @@ def build(metadata: Metadata, tensors: Shapes) -> Architecture:
         h = graph.layer_norm(x, f"{block}.attn_norm", epsilon)
         query, key, value = fused_query_key_value(graph, h, f"{block}.attn", sizes)
         graph.store_kv(key, value, cache, layer)
-        x = graph.add(x, attend(graph, query, cache, layer, f"{block}.attn", sizes, causal=True))
+        here = scale / (layer + 1) if by_layer else scale
+        x = graph.add(x, attend(graph, query, cache, layer, f"{block}.attn", sizes, causal=True, scale=here))
         h = graph.layer_norm(x, f"{block}.ffn_norm", epsilon)
         x = graph.add(x, feed_forward(graph, h, block, sizes, activation))
         graph.tap("layers", x)

@@ -16,9 +16,8 @@ from support.checkpoints import golden, write_folder
 
 
 @pytest.mark.parametrize(("name", "change", "message"), [
-    ("gpt2-tied", {"activation_function": "relu"}, "activation_function = 'relu'"),
-    ("gpt2-tied", {"scale_attn_by_inverse_layer_idx": True}, "scale_attn_by_inverse_layer_idx"),
-    ("gpt2-tied", {"scale_attn_weights": False}, "scale_attn_weights"),
+    ("gpt2-tied", {"activation_function": "silu"}, "activation_function = 'silu'"),
+    ("gpt2-tied", {"scale_attn_weights": 1}, "scale_attn_weights = 1: not of type bool"),
     ("gpt2-tied", {"add_cross_attention": True}, "add_cross_attention"),
     ("gpt2-tied", {"n_head": 5}, "n_head = 5: does not divide n_embd = 32"),
     ("gpt2-tied", {"n_inner": 64}, r"c_fc\.weight.*asks for \(32, 64\)"),
