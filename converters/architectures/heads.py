@@ -29,6 +29,7 @@ __all__ = [
 
 MASKED_WORDS, PRETRAINING = "ForMaskedLM", "ForPreTraining"
 KINDS = {TOKEN_CLASSES: "token_classes", SPANS: "spans", MASKED_WORDS: "words", PRETRAINING: "words"}
+REFUSED = "llama.cpp refuses files with this head"
 RANK = 4  # llama.cpp's pooling type for classes of sequences, which says it all
 
 # How the numbers of classes become scores: by transformers' `problem_type`, and by the activations of a cross-encoder.
@@ -144,7 +145,7 @@ def plan_decoder_head(
         plan_head(tensors, source.config, metadata, tied=tied, bias=bias)
         return notes
     source.config.get("tie_word_embeddings", bool, tied)
-    notes += plan_task_head(source, tensors, metadata, heads)
+    notes += [REFUSED, *plan_task_head(source, tensors, metadata, heads)]
     if metadata.get("pooling_type") != RANK:
         metadata.setdefault("head", "none")
     return notes
@@ -198,9 +199,11 @@ def plan_task_head(
     ConversionError
         A tensor is missing or has another shape, or the scores are made in a way that is not known.
     """
-    task = source.task
+    task, notes = source.task, []
     if task in heads and not is_sentence_model(source):
         head, width = heads[task], metadata["embedding_length"]
+        if head.norm is not None or task == SPANS:
+            notes.append(REFUSED)
         if head.dense is not None:
             width = tensors.shape(f"{head.dense}.weight")[0]
             plan_rows(tensors, [linear("cls", head.dense, width, metadata["embedding_length"], Bias.OPTIONAL)])
@@ -214,7 +217,9 @@ def plan_task_head(
     else:
         needless += tuple(f"{name}*" for head in heads.values() for name in head.names)
     left_out = tensors.ignore(*needless)
-    return [f"left out, for nothing here needs them: {', '.join(left_out)}"] if left_out else []
+    if left_out:
+        notes.append(f"left out, for nothing here needs them: {', '.join(left_out)}")
+    return notes
 
 
 def plan_words(source: Source, tensors: TensorPlan, metadata: dict[str, Any], head: Head, width: int) -> None:

@@ -43,6 +43,7 @@ MODE_KEYS = {
     "pooling_mode_weightedmean_tokens": "weightedmean",
 }
 ORDER = ("Transformer", "Pooling", "Dense", "Normalize")  # in which the modules of a folder follow each other
+REFUSED_DENSE = "llama.cpp refuses files with a Dense layer behind the pooling"
 FIRST_DENSE = 2  # GGUF numbers linear layers after the transformer and the pooling
 ACTIVATIONS = {"Identity": "none", "Tanh": "tanh", "ReLU": "relu", "GELU": "gelu", "Sigmoid": "sigmoid", "SiLU": "silu"}
 SETTINGS = "sentence_bert_config.json"
@@ -98,6 +99,7 @@ def sentence_settings(
         elif kind == "Dense":
             width = plan_dense(source, tensors, metadata, _folder(module), number, width)
             number += 1
+            notes += [] if REFUSED_DENSE in notes else [REFUSED_DENSE]
         elif kind == "Normalize":
             metadata["normalize_embeddings"] = True
     length = min(num_positions, longest_text(source) if modules else num_positions)

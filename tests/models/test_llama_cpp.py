@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import edgeformer
 import gguf
 import numpy as np
 import pytest
 from edgeformer.converters import convert
+from edgeformer.engine.session import Session
 from golden import cases
 from golden.cases import DECODERS, relative_error
 from support.probes import llama_cpp
@@ -25,20 +27,25 @@ def test_llama_cpp_knows_most_architectures() -> None:
     assert {"llama", "bert"} <= {cases.architecture(name) for name in KNOWN}
 
 
+def job_of(name: str, path: str) -> tuple[dict[str, Any], np.ndarray]:
+    """What llama.cpp is to compute of a case's file, and the rows that it must give."""
+    numbers, kind = cases.expected(name), cases.CASES[name]["kind"]
+    if kind == "decoder":
+        return {"path": path, "ids": numbers["ids"].tolist()}, numbers["logits"]
+    if kind == "encoder_decoder":
+        sources, targets = cases.sources_and_targets(name)
+        return {"path": path, "ids": sources[0], "target": targets[0]}, numbers["logits"][: len(targets[0])]
+    ids = cases.split(numbers["ids"], numbers["lengths"])[0]
+    if kind == "encoder":
+        return {"path": path, "ids": ids}, numbers["hidden"][: len(ids)]
+    session = Session.open(path, threads=1)  # before a head, llama.cpp shows the rows that the head reads
+    return {"path": path, "ids": ids}, session.hidden([ids])
+
+
 @pytest.mark.parametrize("name", KNOWN)
 def test_llama_cpp_gives_torchs_numbers_or_a_note_says_what_it_does(name: str, tmp_path: Path) -> None:
-    numbers, kind = cases.expected(name), cases.CASES[name]["kind"]
     report = convert(cases.FOLDER / name, tmp_path / "out.gguf", type="f32")
-    job = {"path": report.path}
-    if kind == "decoder":
-        job["ids"], wanted = numbers["ids"].tolist(), numbers["logits"]
-    elif kind == "encoder":
-        job["ids"] = cases.split(numbers["ids"], numbers["lengths"])[0]
-        wanted = numbers["hidden"][: len(job["ids"])]
-    else:
-        sources, targets = cases.sources_and_targets(name)
-        job["ids"], job["target"] = sources[0], targets[0]
-        wanted = numbers["logits"][: len(targets[0])]
+    job, wanted = job_of(name, str(report.path))
     if any(note.startswith("llama.cpp refuses") for note in report.notes):
         with pytest.raises(AssertionError, match=r"llama\.cpp refuses it"):
             llama_cpp("rows", job)
