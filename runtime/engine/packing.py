@@ -79,7 +79,8 @@ def pack(
             raise UnsupportedModelError(f"{file.path}: is packed already")
         recipes = list(compile_programs(build_architecture(file), file).values())
         stacks = _stacks(recipes)
-        packed = _packable(recipes, stacks)
+        # A matrix of one row may be a vector in the file, and stays one.
+        packed = [name for name in _packable(recipes, stacks) if len(file.tensors[name].shape) > 1]
         pool = core.Pool(threads or default_threads())
         try:
             _write(file, out, packed, pool, progress)

@@ -61,7 +61,7 @@ def test_the_shell_completes_commands_and_options() -> None:
         return done.stdout.split()
 
     assert completed("edgeformer tr") == ["translate"]
-    assert completed("edgeformer generate --top") == ["--top-p", "--top-k"]
+    assert completed("edgeformer generate --top") == ["--top-p", "--top-k", "--top-n-sigma"]
 
 
 @pytest.mark.parametrize(

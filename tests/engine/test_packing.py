@@ -14,10 +14,12 @@ import pytest
 from edgeformer._kernels import core
 from edgeformer.engine.memory_plan import plan_memory
 from edgeformer.engine.packing import pack
+from edgeformer.engine.programs import compile_programs
 from edgeformer.engine.session import Session
 from edgeformer.errors import EdgeformerError, ModelFormatError, OutputError, UnsupportedModelError
 from edgeformer.files.gguf.layout import PACKED, PACKED_LAYOUT, PACKED_LAYOUT_KEY
 from edgeformer.files.gguf.reader import GGUFFile, GGUFWriter
+from edgeformer.models.registry import build_architecture
 from edgeformer.quants import TYPES, by_name
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -54,13 +56,28 @@ def ends_aligned(model: SmallModel, name: str) -> bool:
     return -(-rows // 16) * 16 * by_name(model.types[name]).row_bytes(columns) % 64 == 0
 
 
+def has_vector(model: SmallModel, stack: tuple[str, ...]) -> bool:
+    """Whether a matrix of one row is a vector in the file."""
+    return any(len(model.shapes[name]) == 1 for name in stack)
+
+
+def begins_within_tiles(path: Path, stack: tuple[str, ...]) -> bool:
+    """Whether a program reads a part of one of these tensors that begins within a tile of rows."""
+    with GGUFFile(path) as file:
+        recipes = compile_programs(build_architecture(file), file).values()
+        parts = [part for recipe in recipes for matrix in recipe.matrices for part in matrix if part.name in stack]
+    return any(part.first % 16 for part in parts)
+
+
 @pytest.mark.parametrize("type", ["f32", "f16", "bf16", "q8_0", "q4_0"])
 @pytest.mark.parametrize("name", MODELS)
 def test_a_packed_model_gives_the_same_bits_without_a_copy(tmp_path: Path, name: str, type: str) -> None:
     model, packed = of_type(MODELS[name](), type), tmp_path / "packed.gguf"
     plain = model.write(tmp_path / "a.gguf")
     copied = pack(plain, packed).copied
-    assert all(not all(ends_aligned(model, part) for part in stack[:-1]) for stack in copied)
+    for stack in copied:
+        fits = all(ends_aligned(model, part) for part in stack[:-1])
+        assert not fits or has_vector(model, stack) or begins_within_tiles(plain, stack)
     original, session = Session.open(plain, threads=1), Session.open(packed, threads=2)
     np.testing.assert_array_equal(numbers(session), numbers(original))
     assert session.memory["weights"] == original.memory["weights"]
