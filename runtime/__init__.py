@@ -5,8 +5,9 @@
     with edgeformer.load("stories.gguf") as model:
         print(model.generate("Once upon a time", max_tokens=50).text)
 
-`load` gives a `Model` with the verbs of its family: `generate` and `agenerate` for decoders, `encode` for encoders,
-`translate` for encoder-decoders, and `logits`, `hidden_states`, `tokenize` and `detokenize` where they make sense.
+`load` gives a `Model` with the verbs of what it computes: `generate` and `agenerate` for decoders, `encode` for
+encoders, `translate` for encoder-decoders; `classify`, `rank`, `tokens`, `answer` and `fill_mask` for models with such
+a head; and `logits`, `hidden_states`, `tokenize` and `detokenize` where they make sense.
 `edgeformer.converters.convert` makes model files from PyTorch checkpoints.
 
 Every error raised on purpose is an `EdgeformerError`. Nothing is printed: messages go to the logger "edgeformer".
@@ -57,20 +58,36 @@ if TYPE_CHECKING:
     from .generation.streams import GenerationStream as GenerationStream
     from .model import Model as Model
     from .model import load as load
+    from .tasks.results import Answer as Answer
+    from .tasks.results import Classification as Classification
+    from .tasks.results import Entity as Entity
+    from .tasks.results import FilledMasks as FilledMasks
+    from .tasks.results import LabelScore as LabelScore
+    from .tasks.results import MaskedWord as MaskedWord
+    from .tasks.results import RankedDocument as RankedDocument
+    from .tasks.results import Span as Span
     from .text.tokenizer import Tokenizer as Tokenizer
 
 __version__ = "0.1.0"
 
 # Public name -> the module that has it.
 _LAZY = {
+    "Answer": "tasks.results",
     "AsyncGenerationStream": "generation.streams",
     "CancelFlag": "_kernels.core",
+    "Classification": "tasks.results",
+    "Entity": "tasks.results",
+    "FilledMasks": "tasks.results",
     "GenerationChunk": "generation.results",
     "GenerationResult": "generation.results",
     "GenerationStream": "generation.streams",
     "Hypothesis": "generation.results",
+    "LabelScore": "tasks.results",
+    "MaskedWord": "tasks.results",
     "Model": "model",
+    "RankedDocument": "tasks.results",
     "Session": "engine.session",
+    "Span": "tasks.results",
     "Timings": "generation.results",
     "TokenLogprob": "generation.results",
     "Tokenizer": "text.tokenizer",
@@ -80,12 +97,16 @@ _LAZY = {
 }
 
 __all__ = [
+    "Answer",
     "AsyncGenerationStream",
     "CancelFlag",
     "CheckpointFormatError",
+    "Classification",
     "ContextOverflowError",
     "ConversionError",
     "EdgeformerError",
+    "Entity",
+    "FilledMasks",
     "GenerationCancelled",
     "GenerationChunk",
     "GenerationResult",
@@ -94,6 +115,8 @@ __all__ = [
     "Hypothesis",
     "InvalidInputError",
     "InvalidOptionError",
+    "LabelScore",
+    "MaskedWord",
     "MissingDependencyError",
     "Model",
     "ModelFileChangedError",
@@ -102,7 +125,9 @@ __all__ = [
     "NotEnoughMemoryError",
     "NumericError",
     "OutputError",
+    "RankedDocument",
     "Session",
+    "Span",
     "Timings",
     "TokenLogprob",
     "Tokenizer",

@@ -17,7 +17,16 @@ from .generation.options import reject_unknown
 from .generation.streams import run_in_thread
 from .host.memory import ShortMemory
 from .models.registry import build_architecture
-from .tasks import EmbeddingVerbs, InspectionVerbs, TranslationVerbs
+from .tasks import (
+    AnswerVerbs,
+    ClassificationVerbs,
+    EmbeddingVerbs,
+    InspectionVerbs,
+    MaskVerbs,
+    RankingVerbs,
+    TokenVerbs,
+    TranslationVerbs,
+)
 from .tasks.base import verbs_of
 from .text.settings import TextSettings
 
@@ -34,7 +43,16 @@ FINGERPRINT_BYTES = 1 << 20  # of BLAKE2b, for which each takes a millisecond of
 FINGERPRINT_SAMPLES = 64
 
 
-class Model(EmbeddingVerbs, TranslationVerbs, InspectionVerbs):
+class Model(
+    EmbeddingVerbs,
+    TranslationVerbs,
+    ClassificationVerbs,
+    RankingVerbs,
+    TokenVerbs,
+    AnswerVerbs,
+    MaskVerbs,
+    InspectionVerbs,
+):
     """A model in memory. `load` makes one; the class itself is not called.
 
     Which verbs it has follows from what it computes (`verbs` lists them); the others raise `UnsupportedModelError`. One

@@ -37,8 +37,8 @@ class Session:
     step_outputs, whole_outputs : frozenset of str
         What the program that appends to sequences gives (`forward`), and what those over whole sequences give
         (`hidden`). A model has one of the two or both.
-    attends : bool
-        Whether there is attention to look at.
+    attends, takes_token_types : bool
+        Whether there is attention to look at, and whether there are embeddings of token types.
     needs_source : bool
         Whether sequences begin with a source (`encode_source`) instead of nothing (`new_sequence`).
     vocab_size, source_vocab_size : int
@@ -65,7 +65,7 @@ class Session:
         self.architecture = str(loaded.metadata["general.architecture"])
         self.family, self.metadata = model.family, loaded.metadata
         self.step_outputs, self.whole_outputs = model.step_outputs, model.whole_outputs
-        self.attends = model.attends
+        self.attends, self.takes_token_types = model.attends, model.takes_token_types
         self.needs_source = model.stepper is not None and model.reader is not None
         self.vocab_size, self.source_vocab_size = model.vocab_size, model.source_vocab_size
         self.embedding_width, self.features_taken = model.embedding_width, model.features_taken

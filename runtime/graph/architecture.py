@@ -12,7 +12,7 @@ from functools import cached_property
 
 from ..errors import GraphError
 from .checks import check_programs
-from .domains import Features
+from .domains import TOKEN_TYPES, Features
 from .graph import SEQUENCE, SOURCE, Graph
 
 SCORES = ("softmax", "sigmoid", "none")  # how the numbers of classes become scores
@@ -105,6 +105,11 @@ class Architecture:
     def attends(self) -> bool:
         """Whether any program has attention."""
         return any(node.kind == "attention" for graph in self.programs.values() for node in graph.nodes)
+
+    @property
+    def takes_token_types(self) -> bool:
+        """Whether any program has embeddings of token types."""
+        return any(graph.takes(TOKEN_TYPES) for graph in self.programs.values())
 
     @property
     def family(self) -> str:

@@ -142,7 +142,8 @@ def settings(graph: Graph, metadata: Metadata) -> HeadSettings:
     """What the heads of a graph say beside their numbers."""
     normalize = metadata.boolean("normalize_embeddings", False)
     value = next((graph.outputs[name] for name in (CLASSES, TOKEN_CLASSES) if name in graph.outputs), None)
-    return {"normalize_embeddings": normalize, "classifier": value and read_classifier(metadata, value.width)}
+    classifier = None if value is None else read_classifier(metadata, value.width)
+    return {"normalize_embeddings": normalize, "classifier": classifier}
 
 
 def read_classifier(metadata: Metadata, count: int) -> Classifier:

@@ -2,9 +2,24 @@
 
 from __future__ import annotations
 
+from .answer import AnswerVerbs
+from .classify import ClassificationVerbs
 from .encode import EmbeddingVerbs
+from .fill_mask import MaskVerbs
 from .generate import GenerationVerbs
 from .inspection import InspectionVerbs
+from .rank import RankingVerbs
+from .tokens import TokenVerbs
 from .translate import TranslationVerbs
 
-__all__ = ["EmbeddingVerbs", "GenerationVerbs", "InspectionVerbs", "TranslationVerbs"]
+__all__ = [
+    "AnswerVerbs",
+    "ClassificationVerbs",
+    "EmbeddingVerbs",
+    "GenerationVerbs",
+    "InspectionVerbs",
+    "MaskVerbs",
+    "RankingVerbs",
+    "TokenVerbs",
+    "TranslationVerbs",
+]

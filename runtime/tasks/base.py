@@ -22,6 +22,17 @@ __all__ = ["Prompt", "Prompts", "VerbBase", "decoder_start", "is_single", "liste
 Prompt = str | Sequence[int] | np.ndarray
 Prompts = list[str] | list[list[int]]
 
+
+def tells(session: Session, output: str) -> bool:
+    """Whether a model of texts gives this output of a head."""
+    return session.features_taken is None and output in session.whole_outputs | session.step_outputs
+
+
+def num_classes(session: Session) -> int:
+    """How many classes a model tells apart."""
+    return 0 if session.classifier is None else len(session.classifier.labels)
+
+
 # What a verb needs of a model, in the order in which they are listed.
 VERBS: Mapping[str, Callable[[Session], bool]] = {
     "translate": lambda session: session.needs_source and "logits" in session.step_outputs,
@@ -29,6 +40,12 @@ VERBS: Mapping[str, Callable[[Session], bool]] = {
     "generate": lambda session: "logits" in session.step_outputs,
     "agenerate": lambda session: "logits" in session.step_outputs,
     "encode": lambda session: "pooled" in session.whole_outputs | session.step_outputs,
+    "similarity": lambda session: "pooled" in session.whole_outputs | session.step_outputs,
+    "classify": lambda session: tells(session, "classes"),
+    "rank": lambda session: tells(session, "classes") and num_classes(session) == 1,
+    "tokens": lambda session: tells(session, "token_classes"),
+    "answer": lambda session: tells(session, "spans"),
+    "fill_mask": lambda session: tells(session, "words"),
     "logits": lambda session: "logits" in session.step_outputs,
     "hidden_states": lambda session: "hidden" in session.whole_outputs | session.step_outputs,
     "attention_weights": lambda session: session.attends,

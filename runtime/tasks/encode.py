@@ -100,6 +100,43 @@ class EmbeddingVerbs(VerbBase):
         vectors = _embed(session, rows, batch_size, normalize_embeddings)
         return vectors[0] if single else vectors
 
+    @ShortMemory("similarity")
+    def similarity(
+        self,
+        sentences: Prompt | list[str] | list[list[int]],
+        others: Prompt | list[str] | list[list[int]],
+        **options: Any,
+    ) -> np.ndarray:
+        """How near the vectors of sentences are: the cosine of the angle between them.
+
+        Parameters
+        ----------
+        sentences, others : str, list of int, or a list of either
+        **options
+            Those of `encode`, for both, but for `normalize_embeddings`.
+
+        Returns
+        -------
+        ndarray, float32 [number of sentences, number of others]
+            From -1 to 1; an axis of a single sentence is there, too.
+
+        Raises
+        ------
+        ContextOverflowError, InvalidInputError, InvalidOptionError, UnsupportedModelError
+            As for `encode`.
+        """
+        self._require("similarity")
+        if "normalize_embeddings" in options:
+            raise InvalidOptionError("normalize_embeddings: a cosine does not depend on lengths; leave it out")
+        first, second = (
+            np.atleast_2d(self.encode(some, normalize_embeddings=True, **options)).astype(np.float64)
+            for some in (sentences, others)
+        )
+        # Column by column in order, for the sums of a library of matrices differ from machine to machine.
+        return np.array([np.add.accumulate(row * second, axis=1)[:, -1] for row in first], np.float32).reshape(
+            len(first), len(second)
+        )
+
     def _prompt_text(self, prompt: str | None, name: str | None) -> str:
         if prompt is not None and name is not None:
             raise InvalidOptionError("prompt and prompt_name contradict each other: give one")

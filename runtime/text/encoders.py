@@ -8,6 +8,7 @@ from collections.abc import Iterable
 from ..errors import InvalidInputError, quote
 from .arrays import TokenType, VocabularyArrays
 from .library import LibraryEncoder
+from .located import LocatedTokens
 
 __all__ = ["CharacterEncoder", "NamedPieceEncoder"]
 
@@ -36,6 +37,9 @@ class _NamingEncoder:
 
     def encode_pair(self, text: str, text_pair: str, parse_special: bool) -> tuple[list[int], list[int]]:
         raise InvalidInputError("this tokenizer puts no two texts together")
+
+    def locate(self, texts: tuple[str, ...], parse_special: bool) -> LocatedTokens:
+        raise InvalidInputError("this tokenizer does not say where in a text its tokens come from")
 
     def _plain(self, text: str) -> Iterable[int]:
         """Ids of a text without control tokens."""

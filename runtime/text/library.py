@@ -15,6 +15,7 @@ from ..host.forks import ForkSafeLock
 from ..host.packages import required
 from .charsmap import Charsmap
 from .checks import ADDED_TOKEN_FLAGS, Spec, seal
+from .located import LocatedTokens
 from .pattern_cost import STEP_LIMIT
 
 if TYPE_CHECKING:
@@ -102,6 +103,11 @@ class LibraryEncoder:
         """Ids and token types of two texts, with the special tokens around them."""
         encoding = self._encoded((text, text_pair), True, parse_special)
         return encoding.ids, encoding.type_ids
+
+    def locate(self, texts: tuple[str, ...], parse_special: bool) -> LocatedTokens:
+        """Ids of a text or two with the special tokens around them, and where they come from."""
+        found = self._encoded(texts, True, parse_special)
+        return LocatedTokens(found.ids, found.type_ids, found.offsets, found.sequence_ids, found.word_ids)
 
     def _encoded(self, texts: tuple[str, ...], add_special_tokens: bool, parse_special: bool) -> tokenizers.Encoding:
         library = self._opened() if parse_special else self._sealed

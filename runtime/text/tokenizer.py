@@ -21,6 +21,7 @@ from .checks import Spec
 from .control_pieces import end_pieces_among
 from .encoders import CharacterEncoder, NamedPieceEncoder
 from .library import LibraryEncoder
+from .located import LocatedTokens
 from .specification import PHANTOM_SPACE, description_of
 
 __all__ = ["PieceDecoder", "StreamDecoder", "Tokenizer"]
@@ -177,6 +178,7 @@ class Tokenizer:
         self.eos_token_id = roles["eos"]
         self.pad_token_id = roles["padding"]
         self.unk_token_id = roles["unknown"]
+        self.cls_token_id, self.mask_token_id = roles["cls"], roles["mask"]
         ends = {roles["eos"], roles["eot"], roles["eom"]}
         known = end_pieces_among([pieces[token] for token in self.control_token_ids])
         ends |= {token for token in self.control_token_ids if pieces[token] in known}
@@ -331,6 +333,19 @@ class Tokenizer:
         _check_text(text_pair)
         return self._encoder.encode_pair(text, text_pair, parse_special)
 
+    def locate(self, text: str, text_pair: str | None = None, parse_special: bool = False) -> LocatedTokens:
+        """A text, or two as in `encode_pair`, to token ids that know where in the text they come from.
+
+        Raises
+        ------
+        InvalidInputError
+            As for `encode_pair`.
+        """
+        texts = (text,) if text_pair is None else (text, text_pair)
+        for one in texts:
+            _check_text(one)
+        return self._encoder.locate(texts, parse_special)
+
     def decode(self, ids: Iterable[int], skip_special_tokens: bool = True) -> str:
         """Token ids to text; bytes that are not UTF-8 become U+FFFD.
 
@@ -362,4 +377,5 @@ def _check_text(text: object) -> None:
 
 
 def _roles(arrays: VocabularyArrays) -> dict[str, int | None]:
-    return {name: arrays.token_id(f"{name}_token_id") for name in ("bos", "eos", "padding", "unknown", "eot", "eom")}
+    names = ("bos", "eos", "padding", "unknown", "eot", "eom", "cls", "mask")
+    return {name: arrays.token_id(f"{name}_token_id") for name in names}

@@ -32,6 +32,9 @@ DECODERS, ENCODERS, ENCODER_DECODERS, FEATURES, HEADS = (
     of_kind(kind) for kind in ("decoder", "encoder", "encoder_decoder", "features", "head")
 )
 
+# Those of HEADS that transformers classifies texts with.
+TRANSFORMERS_CLASSES = tuple(name for name in HEADS if CASES[name]["class"].endswith("ForSequenceClassification"))
+
 
 def architecture(name: str) -> str:
     """The name of a case's architecture."""

@@ -155,6 +155,24 @@ def test_heads_give_torchs_numbers_of_ragged_sequences(name: str, kv_type: str, 
             assert cases.head_error(output, np.concatenate(typed), numbers["typed"]) < TOLERANCE[kv_type]
 
 
+@pytest.mark.parametrize("name", cases.TRANSFORMERS_CLASSES)
+def test_classes_of_token_ids_have_transformers_scores(name: str, golden_gguf: cases.GoldenPath) -> None:
+    numbers, config = cases.expected(name), cases.CASES[name]["config"]
+    sequences = cases.split(numbers["ids"], numbers["lengths"])
+    logits = numbers["classes"].astype(np.float64)
+    wanted = {
+        "multi_label_classification": 1 / (1 + np.exp(-logits)),
+        "regression": logits,
+        None: np.exp(logits) / np.exp(logits).sum(1, keepdims=True),
+    }[config.get("problem_type")]
+    with edgeformer.load(golden_gguf(name), kv_type="f32", threads=2) as model:
+        results = model.classify(sequences)
+        assert model.labels == tuple(config["id2label"].values())
+        for result, scores in zip(results, wanted, strict=True):
+            by_label = {scored.label: scored.score for scored in result.labels}
+            assert [by_label[label] for label in model.labels] == pytest.approx(scores.tolist(), abs=1e-5)
+
+
 def test_words_of_some_rows_are_those_of_all(golden_gguf: cases.GoldenPath) -> None:
     numbers = cases.expected("bert-words")
     sequences = cases.split(numbers["ids"], numbers["lengths"])
