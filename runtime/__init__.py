@@ -21,6 +21,7 @@ import logging
 from typing import TYPE_CHECKING, Any
 
 from .errors import (
+    ChatTemplateError,
     CheckpointFormatError,
     ContextOverflowError,
     ConversionError,
@@ -100,6 +101,7 @@ __all__ = [
     "Answer",
     "AsyncGenerationStream",
     "CancelFlag",
+    "ChatTemplateError",
     "CheckpointFormatError",
     "Classification",
     "ContextOverflowError",

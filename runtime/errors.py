@@ -12,6 +12,7 @@ import os
 from typing import Any
 
 __all__ = [
+    "ChatTemplateError",
     "CheckpointFormatError",
     "ContextOverflowError",
     "ConversionError",
@@ -215,6 +216,10 @@ class InvalidInputError(EdgeformerError, ValueError):
 
 class InvalidOptionError(EdgeformerError, ValueError):
     """An option is unknown, out of range, unsupported by this model, or contradicts another."""
+
+
+class ChatTemplateError(EdgeformerError, ValueError):
+    """A chat template is damaged, refuses the messages, fails at them, or does what a template may not."""
 
 
 class GenerationCancelled(EdgeformerError):

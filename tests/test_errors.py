@@ -22,6 +22,7 @@ EXAMPLES = [
     errors.NotEnoughMemoryError("weights", 1000, 10),
     errors.InvalidInputError("empty prompt"),
     errors.InvalidOptionError("unknown option"),
+    errors.ChatTemplateError("the chat template says: no system message"),
     errors.GenerationCancelled(),
     errors.NumericError("layer 3 gave NaN"),
     errors.MissingDependencyError("torch", "train"),
