@@ -42,6 +42,8 @@ def plan(source: Source) -> Plan:
     config.finish(HARMLESS)
     if all(tensor.name != "output.weight" for tensor in tensors.tensors):
         config.notes.append("llama.cpp refuses OLMo 2 without an output matrix of its own")
+    if config.values.get("attention_bias"):
+        config.notes.append("llama.cpp refuses OLMo 2 with biases in its attention")
     return Plan(metadata, tensors.finish(), vocabularies, notes)
 
 

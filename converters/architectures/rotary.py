@@ -171,7 +171,7 @@ def plan_rotary(
     trained = config.count("original_max_position_embeddings", trained)  # transformers looks here first
     config.notes += SCALINGS[kind](_Scaling(settings, tensors, metadata, theta, trained))
     if kind in DIVIDING and not llama_cpp_divides:
-        config.notes.append(f"llama.cpp leaves out the {kind} scaling in this architecture")
+        config.notes.append(f"llama.cpp refuses the {kind} scaling in this architecture")
     settings.finish()
     tensors.ignore("*.rotary_emb.inv_freq")  # computed from rope_theta
 
