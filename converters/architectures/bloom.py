@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from .heads import OLDER_DECODER_HEADS, plan_decoder_head
 from .huggingface import HARMLESS, Plan, Source, TensorPlan
 from .parts import (
     Bias,
@@ -11,7 +12,6 @@ from .parts import (
     grouped_query_key_value,
     linear,
     norm,
-    plan_head,
     plan_rows,
     table,
     vocabulary_of,
@@ -36,6 +36,8 @@ def plan(source: Source) -> Plan:
         The configuration asks for something that edgeformer does not run, or the tensors do not fit it.
     """
     config, tensors = source.config, TensorPlan(source.checkpoint)
+    if config.values.get("architectures") == ["BloomModel"]:  # the first files, whose head is the embeddings
+        config.values = {**config.values, "architectures": ["BloomForCausalLM"]}
     config.rename(n_embed="hidden_size", num_attention_heads="n_head", num_hidden_layers="n_layer")
     width, num_heads = whole_heads(config, "hidden_size", "n_head", 64, 8)
     config.expect("apply_residual_connection_post_layernorm", False)
@@ -51,9 +53,9 @@ def plan(source: Source) -> Plan:
     vocabularies = vocabulary_of(source, metadata, metadata["vocab_size"])
     prefix = "transformer." if tensors.has("transformer.word_embeddings.weight") else ""
     plan_rows(tensors, rows(prefix, metadata), metadata["block_count"])
-    plan_head(tensors, config, metadata, tied=True)
+    notes = plan_decoder_head(source, tensors, metadata, tied=True, heads=OLDER_DECODER_HEADS)
     config.finish(HARMLESS | OF_TRAINING)
-    return Plan(metadata, tensors.finish(), vocabularies)
+    return Plan(metadata, tensors.finish(), vocabularies, notes)
 
 
 def rows(prefix: str, metadata: dict[str, Any]) -> list[Row]:

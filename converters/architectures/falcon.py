@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from .heads import OLDER_DECODER_HEADS, plan_decoder_head
 from .huggingface import HARMLESS, Config, Plan, Source, TensorPlan
 from .parts import (
     Bias,
@@ -11,7 +12,6 @@ from .parts import (
     grouped_query_key_value,
     linear,
     norm,
-    plan_head,
     plan_rotary,
     plan_rows,
     table,
@@ -30,7 +30,7 @@ def plan(source: Source) -> Plan:
     ConversionError
         The configuration asks for something that edgeformer does not run, or the tensors do not fit it.
     """
-    config, tensors = source.config, TensorPlan(source.checkpoint)
+    config, tensors = source.config, TensorPlan(source.checkpoint, "transformer.")
     config.rename(n_embed="hidden_size", n_head="num_attention_heads", n_layer="num_hidden_layers")
     config.rename(n_head_kv="num_kv_heads")
     newer = check_kind(config)
@@ -51,9 +51,10 @@ def plan(source: Source) -> Plan:
     bias = Bias.given(config.get("bias", bool, False))
     norms = norm_rows(config, width, newer)
     plan_rows(tensors, [*norms, *rows(metadata, bias)], metadata["block_count"])
-    plan_head(tensors, config, metadata, tied=True)
+    notes = plan_decoder_head(source, tensors, metadata, tied=True, heads=OLDER_DECODER_HEADS)
     config.finish(HARMLESS)
-    notes = ["llama.cpp refuses Falcon with biases in its projections"] if bias is Bias.NEEDED else []
+    if bias is Bias.NEEDED:
+        notes.append("llama.cpp refuses Falcon with biases in its projections")
     return Plan(metadata, tensors.finish(), vocabularies, notes)
 
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from .heads import plan_decoder_head
+from .heads import OLDER_DECODER_HEADS, plan_decoder_head
 from .huggingface import HARMLESS, Config, Plan, Source, TensorPlan
 from .parts import ACTIVATION_NAMES, Bias, Row, linear, norm, plan_rows, table, transposed, vocabulary_of, whole_heads
 
@@ -38,7 +38,7 @@ def plan(source: Source) -> Plan:
     vocabularies = vocabulary_of(source, metadata, metadata["vocab_size"])
     prefix = "transformer." if tensors.has("transformer.wte.weight") else ""
     plan_rows(tensors, rows(prefix, metadata), metadata["block_count"])
-    notes = plan_decoder_head(source, tensors, metadata, tied=True)
+    notes = plan_decoder_head(source, tensors, metadata, tied=True, heads=OLDER_DECODER_HEADS)
     tensors.ignore(f"{prefix}h.*.attn.bias", f"{prefix}h.*.attn.masked_bias")  # the causal mask
     config.finish(HARMLESS | {"n_ctx", "reorder_and_upcast_attn"})  # the same length again; for training in float16
     return Plan(metadata, tensors.finish(), vocabularies, [*other, *notes])

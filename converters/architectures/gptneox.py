@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from typing import Any
 
+from .heads import OLDER_DECODER_HEADS, plan_decoder_head
 from .huggingface import HARMLESS, Plan, Source, TensorPlan
 from .parts import (
     ACTIVATION_NAMES,
     Bias,
     Row,
     grouped_query_key_value,
-    is_own_head,
     linear,
     norm,
     plan_rotary,
@@ -31,7 +31,7 @@ def plan(source: Source) -> Plan:
     ConversionError
         The configuration asks for something that edgeformer does not run, or the tensors do not fit it.
     """
-    config, tensors = source.config, TensorPlan(source.checkpoint)
+    config, tensors = source.config, TensorPlan(source.checkpoint, "gpt_neox.")
     config.rename(rotary_pct="partial_rotary_factor", rotary_emb_base="rope_theta")
     width, num_heads = whole_heads(config, "hidden_size", "num_attention_heads", 6144, 64)
     activation = ACTIVATION_NAMES[config.expect("hidden_act", *ACTIVATION_NAMES)]
@@ -52,12 +52,11 @@ def plan(source: Source) -> Plan:
     plan_rotary(tensors, config, metadata, partial=0.25)
     bias = Bias.given(config.get("attention_bias", bool, True))
     plan_rows(tensors, rows(metadata, bias), metadata["block_count"])
-    is_tied = not is_own_head(tensors, config, "tie_word_embeddings", False, "embed_out.weight", "token_embd.weight")
-    if not is_tied:
-        plan_rows(tensors, [linear("output", "embed_out", metadata["vocab_size"], width)])
+    heads = OLDER_DECODER_HEADS
+    notes = plan_decoder_head(source, tensors, metadata, tied=False, heads=heads, name="embed_out")
     tensors.ignore("*.attention.bias", "*.attention.masked_bias")  # the causal mask
     config.finish(HARMLESS | {"is_decoder"})
-    return Plan(metadata, tensors.finish(), vocabularies, notes(activation, bias, is_tied))
+    return Plan(metadata, tensors.finish(), vocabularies, [*notes, *refusals(tensors, metadata, bias)])
 
 
 def rows(metadata: dict[str, Any], bias: Bias) -> list[Row]:
@@ -79,8 +78,9 @@ def rows(metadata: dict[str, Any], bias: Bias) -> list[Row]:
     ]
 
 
-def notes(activation: str, bias: Bias, is_tied: bool) -> list[str]:
+def refusals(tensors: TensorPlan, metadata: dict[str, Any], bias: Bias) -> list[str]:
     """What llama.cpp does otherwise."""
-    if bias is Bias.NONE or is_tied:
+    has_head = any(tensor.name == "output.weight" for tensor in tensors.tensors)
+    if bias is Bias.NONE or not has_head:
         return ["llama.cpp refuses GPT-NeoX without biases in its attention, or without a head of its own"]
-    return ["llama.cpp runs GPT-NeoX with GELU alone"] if activation == "relu" else []
+    return ["llama.cpp runs GPT-NeoX with GELU alone"] if metadata.get("activation") == "relu" else []

@@ -17,6 +17,7 @@ from .sentences import CLASSES, POOLING_TYPES, SPANS, TOKEN_CLASSES, is_sentence
 
 __all__ = [
     "MASKED_WORDS",
+    "OLDER_DECODER_HEADS",
     "PRETRAINING",
     "ROW_HEADS",
     "Head",
@@ -115,6 +116,8 @@ DECODER_HEADS = {
     SPANS: Head("qa_outputs"),
 }
 
+OLDER_DECODER_HEADS = {**DECODER_HEADS, TOKEN_CLASSES: Head("classifier")}  # of those with classes of their own
+
 
 def plan_decoder_head(
     source: Source,
@@ -124,10 +127,12 @@ def plan_decoder_head(
     tied: bool,
     bias: Bias = Bias.NONE,
     heads: Mapping[str, Head] = DECODER_HEADS,
+    name: str = "lm_head",
 ) -> list[str]:
     """What stands on a decoder's rows: the matrix of the next token, or a head, and what makes vectors of sentences.
 
-    `tied` is what an absent key means: the token embeddings are that matrix, too. `bias` is that of the next token.
+    `tied` is what an absent key means: the token embeddings are that matrix, too. `name` and `bias` are those of the
+    matrix of the next token.
 
     Returns
     -------
@@ -142,7 +147,7 @@ def plan_decoder_head(
     notes = sentence_settings(source, tensors, metadata, metadata["context_length"], pooling=None)
     classes = [str(name) for name in source.config.get("architectures", list, [])]
     if not classes or any(name.endswith(("ForCausalLM", "LMHeadModel")) for name in classes):
-        plan_head(tensors, source.config, metadata, tied=tied, bias=bias)
+        plan_head(tensors, source.config, tied=tied, bias=bias, name=name)
         return notes
     source.config.get("tie_word_embeddings", bool, tied)
     notes += [REFUSED, *plan_task_head(source, tensors, metadata, heads)]

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
+from .heads import OLDER_DECODER_HEADS, plan_decoder_head
 from .huggingface import HARMLESS, Config, Plan, Source, TensorPlan
-from .parts import Bias, Row, linear, norm, plan_head, plan_rows, table, vocabulary_of, whole_heads
+from .parts import Bias, Row, linear, norm, plan_rows, table, vocabulary_of, whole_heads
 
 __all__ = ["plan"]
 
@@ -24,7 +25,7 @@ def plan(source: Source) -> Plan:
     ConversionError
         The configuration asks for something that edgeformer does not run, or the tensors do not fit it.
     """
-    config, tensors = source.config, TensorPlan(source.checkpoint)
+    config, tensors = source.config, TensorPlan(source.checkpoint, "transformer.")
     width, num_heads = whole_heads(config, "d_model", "n_heads", 2048, 16)
     config.expect("norm_type", "low_precision_layernorm", "layernorm")
     config.expect("logit_scale", None)
@@ -42,9 +43,9 @@ def plan(source: Source) -> Plan:
     vocabularies = vocabulary_of(source, metadata, metadata["vocab_size"])
     bias = Bias.given(not config.get("no_bias", bool, True))
     plan_rows(tensors, rows(metadata, bias), metadata["block_count"])
-    plan_head(tensors, config, metadata, tied=True)
+    notes = plan_decoder_head(source, tensors, metadata, tied=True, heads=OLDER_DECODER_HEADS)
     config.finish(HARMLESS | OF_TRAINING)
-    return Plan(metadata, tensors.finish(), vocabularies, attention.notes)
+    return Plan(metadata, tensors.finish(), vocabularies, [*attention.notes, *notes])
 
 
 def read_attention(config: Config, metadata: dict[str, Any]) -> None:

@@ -7,12 +7,12 @@ from typing import Any
 
 import numpy as np
 
+from .heads import OLDER_DECODER_HEADS, plan_decoder_head
 from .huggingface import HARMLESS, Plan, Source, TensorPlan
 from .parts import (
     ACTIVATION_NAMES,
     Bias,
     Row,
-    is_own_head,
     linear,
     norm,
     part,
@@ -60,11 +60,9 @@ def plan(source: Source) -> Plan:
         make_norms(tensors, norms, metadata["block_count"])
     bias = Bias.given(config.get("enable_bias", bool, True))
     plan_rows(tensors, rows(prefix, metadata, bias), metadata["block_count"])
-    if is_own_head(tensors, config, "tie_word_embeddings", True, "lm_head.weight", "token_embd.weight"):
-        head = linear("output", "lm_head", metadata["vocab_size"], metadata["token_embedding_length"])
-        plan_rows(tensors, [head])
+    notes = plan_decoder_head(source, tensors, metadata, tied=True, heads=OLDER_DECODER_HEADS)
     config.finish(HARMLESS | {"init_std", "layerdrop"})
-    return Plan(metadata, tensors.finish(), vocabularies)
+    return Plan(metadata, tensors.finish(), vocabularies, notes)
 
 
 def norm_rows(prefix: str, width: int, has_last: bool) -> list[Row]:

@@ -316,15 +316,17 @@ def vocabulary_of(source: Source, metadata: dict[str, Any], vocab_size: int) -> 
 
 
 def plan_head(
-    tensors: TensorPlan, config: Config, metadata: dict[str, Any], *, tied: bool, bias: Bias = Bias.NONE
+    tensors: TensorPlan, config: Config, *, tied: bool, bias: Bias = Bias.NONE, name: str = "lm_head"
 ) -> None:
-    """The output matrix `lm_head`, if it is not the token embeddings', and its bias. `tied` is what an absent key
-    means.
+    """The output matrix `name`, if it is not the token embeddings', and its bias. `tied` is what an absent key means.
+
+    It has the embeddings' shape; call it when they are planned.
     """
-    if is_own_head(tensors, config, "tie_word_embeddings", tied, "lm_head.weight", "token_embd.weight"):
-        plan_rows(tensors, [linear("output", "lm_head", metadata["vocab_size"], metadata["embedding_length"], bias)])
+    rows, columns = next(tensor.shape for tensor in tensors.tensors if tensor.name == "token_embd.weight")
+    if is_own_head(tensors, config, "tie_word_embeddings", tied, f"{name}.weight", "token_embd.weight"):
+        plan_rows(tensors, [linear("output", name, rows, columns, bias)])
     elif bias is Bias.NEEDED:
-        tensors.take("output.bias", "lm_head.bias", (metadata["vocab_size"],))
+        tensors.take("output.bias", f"{name}.bias", (rows,))
 
 
 def is_own_head(tensors: TensorPlan, config: Config, key: str, tied: bool, stored: str, embedding: str) -> bool:

@@ -41,7 +41,7 @@ def plan(source: Source) -> Plan:
                       (metadata["attention.relative_buckets_count"], metadata["attention.head_count"]))  # fmt: skip
         plan_rows(tensors, [buckets, *rows_of_layer(side, f"{stack}.block.{{}}", metadata, gated)], num_layers)
         plan_rows(tensors, [rms_norm(f"{side}.output_norm", f"{stack}.final_layer_norm", width)])
-    plan_head(tensors, config, metadata, tied=True)
+    plan_head(tensors, config, tied=True)
     tensors.ignore("*coder.embed_tokens.weight")  # copies of the shared table
     tensors.ignore("*EncDecAttention.relative_attention_bias.weight")  # of old checkpoints; nothing reads it
     config.finish(HARMLESS)

@@ -17,10 +17,10 @@ from .blocks import (
     check_causal,
     feed_forward,
     fused_query_key_value,
-    language_head,
     read_sizes,
     sequence_cache,
 )
+from .heads import decoder
 
 
 def build(metadata: Metadata, tensors: Shapes) -> Architecture:
@@ -42,7 +42,5 @@ def build(metadata: Metadata, tensors: Shapes) -> Architecture:
         h = graph.layer_norm(x, f"{block}.ffn_norm", epsilon)
         x = graph.add(x, feed_forward(graph, h, block, sizes, "gelu_tanh"))
         graph.tap("layers", x)
-    graph.output("hidden", graph.layer_norm(x, "output_norm", epsilon))
     last = graph.layer_norm(graph.select(x), "output_norm", epsilon)
-    graph.output("logits", language_head(graph, last, "token_embd", sizes))
-    return Architecture({"decode": graph}, sizes.context_length)
+    return decoder(graph, metadata, graph.layer_norm(x, "output_norm", epsilon), last, sizes)

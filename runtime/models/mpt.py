@@ -20,10 +20,10 @@ from .blocks import (
     check_causal,
     feed_forward,
     fused_query_key_value,
-    language_head,
     read_sizes,
     sequence_cache,
 )
+from .heads import decoder
 
 
 def build(metadata: Metadata, tensors: Shapes) -> Architecture:
@@ -48,9 +48,7 @@ def build(metadata: Metadata, tensors: Shapes) -> Architecture:
         x = graph.add(x, h)
         x = graph.add(x, feed_forward(graph, norm(x, f"{block}.ffn_norm"), block, sizes, "gelu"))
         graph.tap("layers", x)
-    graph.output("hidden", norm(x, "output_norm"))
-    graph.output("logits", language_head(graph, norm(graph.select(x), "output_norm"), "token_embd", sizes))
-    return Architecture({"decode": graph}, sizes.context_length)
+    return decoder(graph, metadata, norm(x, "output_norm"), norm(graph.select(x), "output_norm"), sizes)
 
 
 def read_max_bias(metadata: Metadata) -> float:

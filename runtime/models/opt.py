@@ -11,7 +11,8 @@ from ..graph.domains import POSITIONS, TOKENS
 from ..graph.graph import ACTIVATIONS, Graph
 from ..graph.metadata import Metadata
 from ..graph.values import Value
-from .blocks import Shapes, check_causal, feed_forward, language_head, read_sizes, self_attention, sequence_cache
+from .blocks import Shapes, check_causal, feed_forward, read_sizes, self_attention, sequence_cache
+from .heads import decoder
 
 
 def build(metadata: Metadata, tensors: Shapes) -> Architecture:
@@ -45,6 +46,4 @@ def build(metadata: Metadata, tensors: Shapes) -> Architecture:
         x = graph.add(x, feed_forward(graph, h, block, sizes, activation))
         x = x if norm_first else graph.layer_norm(x, f"{block}.ffn_norm", epsilon)
         graph.tap("layers", x)
-    graph.output("hidden", finish(x))
-    graph.output("logits", language_head(graph, finish(graph.select(x)), "token_embd", sizes))
-    return Architecture({"decode": graph}, sizes.context_length)
+    return decoder(graph, metadata, finish(x), finish(graph.select(x)), sizes)
