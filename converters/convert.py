@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from ..errors import (
     ConversionError,
+    InvalidOptionError,
     ModelFormatError,
     ModelNotFoundError,
     NotEnoughMemoryError,
@@ -31,6 +32,7 @@ from ..models.registry import build_architecture
 from ..quants import TYPES, QuantizationType
 from ..text.defaults import settings_of_config
 from ..text.settings import TextSettings
+from .adapters import with_adapter
 from .architectures.huggingface import Config, Plan, Source
 from .architectures.registry import architecture_of, planner_of
 from .architectures.tensor_plan import PlannedTensor, ReadRows
@@ -110,6 +112,7 @@ def convert(
     type: str = "q8_0",
     overrides: Mapping[str, str] | None = None,
     importance: Importance | PathLike | None = None,
+    adapter: PathLike | None = None,
     progress: Progress | None = None,
 ) -> ConversionReport:
     """Convert a checkpoint to a GGUF file.
@@ -130,6 +133,8 @@ def convert(
     importance : mapping of str to float32 [K], or path-like, optional
         How much each column of a matrix matters, by the tensor's name, or the importance file that has it. Types below
         eight bits then keep their errors away from the columns that matter.
+    adapter : path-like, optional
+        A folder of PEFT's with a LoRA adapter, which is added to the weights of the checkpoint.
     progress : callable, optional
         Called with the name of each tensor, its number from 0, and how many there are.
 
@@ -156,8 +161,10 @@ def convert(
     weights = importance or {}
     policy = Policy(type, overrides, weighted=bool(weights))
     if not os.path.isdir(source) and is_gguf(source):
+        if adapter is not None:
+            raise InvalidOptionError("adapter: it is merged into a checkpoint of PyTorch, not into a GGUF file")
         return _requantize(Path(source), out, policy, weights, files, progress)
-    with open_checkpoint(source) as checkpoint:
+    with open_checkpoint(source) as base, with_adapter(base, adapter) as checkpoint:
         folder = Path(checkpoint.folder)
         if checkpoint.config is None:
             raise ModelNotFoundError(folder, "there is no config.json; it says what the weights mean")

@@ -42,6 +42,15 @@ def convert(
             show_default=False,
         ),
     ] = None,
+    adapter: Annotated[
+        str | None,
+        typer.Option(
+            "--adapter",
+            metavar="FOLDER",
+            help="A LoRA adapter of PEFT, to be added to the weights.",
+            show_default=False,
+        ),
+    ] = None,
     verbose: Annotated[bool, typer.Option("--verbose", help="A row for every tensor, too.")] = False,
     json: options.Json = False,
 ) -> None:
@@ -60,6 +69,7 @@ def convert(
             out,
             type=type,
             importance=importance,
+            adapter=adapter,
             progress=lambda name, index, count: report(index, count, name),
         )
     if json:

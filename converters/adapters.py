@@ -1,0 +1,237 @@
+"""LoRA adapters of PEFT (Hu et al. 2021): a checkpoint whose matrices have an adapter's low-rank products added.
+
+Formulas and names: `peft/tuners/lora` of PEFT. What would need more than W + scale * B A is refused by name.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..errors import ConversionError, ModelNotFoundError, PathLike, quote
+from ..files.json_file import read_json_object
+from .architectures.huggingface import Config
+from .sources.checkpoint import Checkpoint, TensorDescription, open_checkpoint
+
+__all__ = ["CONFIG", "LoraAdapter", "LowRank", "with_adapter"]
+
+CONFIG = "adapter_config.json"
+WEIGHTS = ("adapter_model.safetensors", "adapter_model.bin")
+HALF = re.compile(r"(?P<module>.+)\.lora_(?P<kind>A|B|embedding_A|embedding_B)(\.default)?(\.weight)?")
+WRAPPING = re.compile(r"(^base_model\.model\.|modules_to_save\.(default\.)?|base_layer\.)")
+ROWS = 1024  # of a product at a time
+
+# Keys without effect on a merged matrix: where the adapter came from, what training did, which modules it chose.
+HARMLESS = frozenset(
+    re.findall(
+        r"\w+",
+        """
+    auto_mapping base_model_name_or_path inference_mode layers_pattern layers_to_transform lora_dropout peft_version
+    revision target_modules exclude_modules task_type megatron_core modules_to_save runtime_config eva_config
+    ensure_weight_tying qalora_group_size
+        """,
+    )
+)
+PLAIN_STARTS = (True, False, None, "gaussian", "eva", "orthogonal")  # others change the matrices that they start from
+
+
+@dataclass(frozen=True)
+class LowRank:
+    """What is added to one matrix: scale * up @ down, or its transpose.
+
+    Attributes
+    ----------
+    down, up : str
+        Tensors of the adapter: [rank, inputs] and [outputs, rank].
+    scale : float
+    transposed : bool
+        Whether the checkpoint has the matrix as [inputs, outputs].
+    """
+
+    down: str
+    up: str
+    scale: float
+    transposed: bool
+
+
+class LoraAdapter:
+    """A folder of PEFT's over a checkpoint.
+
+    Attributes
+    ----------
+    added : dict of str to LowRank
+        By the checkpoint's tensor.
+    saved : dict of str to str
+        Tensors that the adapter has whole (``modules_to_save``), by the name that the checkpoint has, or would have.
+
+    Raises
+    ------
+    ModelNotFoundError
+        There is no adapter in the folder.
+    ConversionError
+        It is of another kind, or does not fit the checkpoint.
+    """
+
+    def __init__(self, folder: PathLike, base: Checkpoint) -> None:
+        self.folder, self.base = Path(folder), base
+        path = self.folder / CONFIG
+        if not path.is_file():
+            raise ModelNotFoundError(self.folder, f"there is no {CONFIG}: this is no adapter of PEFT")
+        weights = next((self.folder / name for name in WEIGHTS if (self.folder / name).is_file()), None)
+        if weights is None:
+            raise ModelNotFoundError(self.folder, f"there is no {' or '.join(WEIGHTS)} beside {CONFIG}")
+        self._config = Config(read_json_object(path), str(path))
+        self._scales = _Scales(self._config)
+        self.checkpoint = open_checkpoint(weights)
+        try:
+            self.added, self.saved = self._match()
+        except BaseException:
+            self.checkpoint.close()
+            raise
+
+    def fail(self, what: str) -> ConversionError:
+        return ConversionError(f"{self.folder}: {what}")
+
+    def _match(self) -> tuple[dict[str, LowRank], dict[str, str]]:
+        halves: dict[str, dict[str, str]] = {}
+        saved: dict[str, str] = {}
+        for name in self.checkpoint.names():
+            half = HALF.fullmatch(name)
+            if half:
+                halves.setdefault(WRAPPING.sub("", half["module"]), {})[half["kind"]] = name
+            elif ".lora_" in name:
+                raise self.fail(f"tensor {quote(name)} is no part of plain LoRA, and merging would lose it")
+            else:
+                plain = WRAPPING.sub("", name)
+                saved[self._stored(plain) or plain] = name
+        if not halves and not saved:
+            raise self.fail("the adapter has no tensors")
+        added = {}
+        for module, names in halves.items():
+            stored = self._stored(f"{module}.weight")
+            if stored is None:
+                raise self.fail(f"the base model has no matrix {quote(module)}, which the adapter changes")
+            added[stored] = self._low_rank(module, stored, names)
+        return added, saved
+
+    def _stored(self, name: str) -> str | None:
+        """The base's name of a tensor: the same, or the one that differs in what stands before it."""
+        names = self.base.names()
+        if name in names:
+            return name
+        near = [other for other in names if other.endswith(f".{name}") or name.endswith(f".{other}")]
+        return near[0] if len(near) == 1 else None
+
+    def _low_rank(self, module: str, stored: str, names: Mapping[str, str]) -> LowRank:
+        is_table = set(names) == {"embedding_A", "embedding_B"}
+        if not is_table and set(names) != {"A", "B"}:
+            raise self.fail(f"{quote(module)} has {', '.join(sorted(names))} of LoRA alone")
+        down, up = (names[f"embedding_{kind}" if is_table else kind] for kind in "AB")
+        shapes = [tuple(self.checkpoint.info(name).shape) for name in (down, up)]
+        rank = self._scales.rank(module)
+        if any(len(shape) != 2 for shape in shapes) or not shapes[0][0] == shapes[1][1] == rank:
+            raise self.fail(f"{quote(module)} has factors of shapes {shapes}, and the rank is {rank}")
+        found, dtype = self.base.info(stored)
+        product = (shapes[1][0], shapes[0][1])
+        transposed = is_table or self._scales.transposed or (found != product and found == product[::-1])
+        if tuple(found) != (product[::-1] if transposed else product):
+            raise self.fail(f"{quote(module)} has factors of {product}, and the base's matrix is {tuple(found)}")
+        if dtype in ("uint8", "int8"):
+            raise self.fail(f"the base has {quote(stored)} in {dtype}: merge into a checkpoint of floats")
+        return LowRank(down, up, self._scales.scale(module), transposed)
+
+    def merged(self, stored: str) -> NDArray[Any]:
+        """A tensor of the base with what the adapter adds, float32."""
+        weights, part = self.base.read(stored), self.added[stored]
+        target = weights.T if part.transposed else weights
+        down, up = (self.checkpoint.read(name).astype(np.float64) for name in (part.down, part.up))
+        for first in range(0, len(target), ROWS):
+            target[first : first + ROWS] += part.scale * (up[first : first + ROWS] @ down)
+        return weights
+
+
+class _Scales:
+    """Ranks and scales of the modules, from the configuration; refuses all that is not plain LoRA."""
+
+    def __init__(self, config: Config) -> None:
+        config.expect("peft_type", "LORA")
+        config.expect("bias", "none")
+        for flag in ("use_dora", "lora_bias", "use_qalora", "use_bdlora"):
+            config.expect(flag, False, None)
+        start = config.values.get("init_lora_weights", True)
+        if not any(start is one or (type(start) is str and start == one) for one in PLAIN_STARTS):
+            raise config.fail("init_lora_weights", "the base model is changed by this start: save it as plain LoRA")
+        self._rank, self._alpha = config.count("r", 8), config.number("lora_alpha", 8.0)
+        self._ranks, self._alphas = (config.get(f"{kind}_pattern", dict, {}) for kind in ("rank", "alpha"))
+        self._by_root = config.get("use_rslora", bool, False)
+        self.transposed = config.get("fan_in_fan_out", bool, False)
+        without = {key for key, value in config.values.items() if value in ({}, [], False)}
+        config.finish(HARMLESS | without | {"init_lora_weights"})
+
+    def rank(self, module: str) -> int:
+        """Of a module, by the first pattern that fits the end of its name."""
+        return int(_by_pattern(self._ranks, module, self._rank))
+
+    def scale(self, module: str) -> float:
+        """alpha / rank, or alpha over the root of the rank."""
+        alpha, rank = float(_by_pattern(self._alphas, module, self._alpha)), self.rank(module)
+        return alpha / (math.sqrt(rank) if self._by_root else rank)
+
+
+def _by_pattern(patterns: Mapping[str, Any], module: str, default: float) -> float:
+    for pattern, value in patterns.items():
+        if re.fullmatch(rf"(.*\.)?({pattern})", module):
+            return float(value)
+    return default
+
+
+class _Adapted(Checkpoint):
+    """The base with the adapter merged."""
+
+    def __init__(self, adapter: LoraAdapter) -> None:
+        base = adapter.base
+        self.path, self.folder, self.config = base.path, base.folder, base.config
+        self._adapter = adapter
+
+    def files(self) -> list[str]:
+        return [*self._adapter.base.files(), *self._adapter.checkpoint.files()]
+
+    def names(self) -> list[str]:
+        return list(dict.fromkeys([*self._adapter.base.names(), *self._adapter.saved]))
+
+    def info(self, name: str) -> TensorDescription:
+        adapter = self._adapter
+        return adapter.checkpoint.info(adapter.saved[name]) if name in adapter.saved else adapter.base.info(name)
+
+    def read(self, name: str) -> NDArray[Any]:
+        adapter = self._adapter
+        if name in adapter.saved:
+            return adapter.checkpoint.read(adapter.saved[name])
+        return adapter.merged(name) if name in adapter.added else adapter.base.read(name)
+
+    def close(self) -> None:
+        self._adapter.checkpoint.close()
+
+
+@contextmanager
+def with_adapter(base: Checkpoint, folder: PathLike | None) -> Iterator[Checkpoint]:
+    """The checkpoint with an adapter merged into it; the checkpoint itself where there is none.
+
+    Raises
+    ------
+    ModelNotFoundError, ConversionError
+        As for `LoraAdapter`.
+    """
+    if folder is None:
+        yield base
+        return
+    with _Adapted(LoraAdapter(folder, base)) as checkpoint:
+        yield checkpoint
