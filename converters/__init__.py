@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
-from .convert import ConversionReport, TensorReport, convert
+from .convert import convert
+from .report import ConversionReport, TensorReport
 
 __all__ = ["ConversionReport", "TensorReport", "convert"]

@@ -27,6 +27,7 @@ CONFIG = "adapter_config.json"
 WEIGHTS = ("adapter_model.safetensors", "adapter_model.bin")
 HALF = re.compile(r"(?P<module>.+)\.lora_(?P<kind>A|B|embedding_A|embedding_B)(\.default)?(\.weight)?")
 WRAPPING = re.compile(r"(^base_model\.model\.|modules_to_save\.(default\.)?|base_layer\.)")
+HEAD, WITH_HEAD = "lm_head.weight", ("ForCausalLM", "LMHeadModel")
 ROWS = 1024  # of a product at a time
 
 # Keys without effect on a merged matrix: where the adapter came from, what training did, which modules it chose.
@@ -148,9 +149,35 @@ class LoraAdapter:
             raise self.fail(f"the base has {quote(stored)} in {dtype}: merge into a checkpoint of floats")
         return LowRank(down, up, self._scales.scale(module), transposed)
 
+    @property
+    def alpha(self) -> float:
+        """The configuration's, which a file of the adapter has for all matrices."""
+        return self._scales.alpha
+
+    def factors(self, stored: str) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        """down [rank, columns] and up [rows, rank] of a tensor as the base has it; their product is to be multiplied by
+        `alpha` over the rank.
+        """
+        part = self.added[stored]
+        down, up = (self.checkpoint.read(name) for name in (part.down, part.up))
+        up = up * np.float32(part.scale * len(down) / self.alpha)
+        return (up.T, down.T) if part.transposed else (down, up)
+
+    def untied(self) -> str | None:
+        """The embeddings that the base's head is, where the adapter adds to them: what is added is not the head's."""
+        config = self.base.config or {}
+        names = [name for name, part in self.added.items() if "embedding" in part.down]
+        is_tied = config.get("tie_word_embeddings") is not False and HEAD not in self.base.names()
+        heads = [str(kind) for kind in config.get("architectures") or ()]
+        return names[0] if names and is_tied and any(kind.endswith(WITH_HEAD) for kind in heads) else None
+
+    def plain(self, stored: str) -> NDArray[Any]:
+        """A tensor before anything is added: the adapter's own, or the base's."""
+        return self.checkpoint.read(self.saved[stored]) if stored in self.saved else self.base.read(stored)
+
     def merged(self, stored: str) -> NDArray[Any]:
         """A tensor of the base with what the adapter adds, float32."""
-        weights, part = self.base.read(stored), self.added[stored]
+        weights, part = self.plain(stored), self.added[stored]
         target = weights.T if part.transposed else weights
         down, up = (self.checkpoint.read(name).astype(np.float64) for name in (part.down, part.up))
         for first in range(0, len(target), ROWS):
@@ -169,7 +196,9 @@ class _Scales:
         start = config.values.get("init_lora_weights", True)
         if not any(start is one or (type(start) is str and start == one) for one in PLAIN_STARTS):
             raise config.fail("init_lora_weights", "the base model is changed by this start: save it as plain LoRA")
-        self._rank, self._alpha = config.count("r", 8), config.number("lora_alpha", 8.0)
+        self._rank, self.alpha = config.count("r", 8), config.number("lora_alpha", 8.0)
+        if self.alpha == 0:
+            raise config.fail("lora_alpha", "an adapter that adds nothing")
         self._ranks, self._alphas = (config.get(f"{kind}_pattern", dict, {}) for kind in ("rank", "alpha"))
         self._by_root = config.get("use_rslora", bool, False)
         self.transposed = config.get("fan_in_fan_out", bool, False)
@@ -182,7 +211,7 @@ class _Scales:
 
     def scale(self, module: str) -> float:
         """alpha / rank, or alpha over the root of the rank."""
-        alpha, rank = float(_by_pattern(self._alphas, module, self._alpha)), self.rank(module)
+        alpha, rank = float(_by_pattern(self._alphas, module, self.alpha)), self.rank(module)
         return alpha / (math.sqrt(rank) if self._by_root else rank)
 
 
@@ -197,25 +226,25 @@ class _Adapted(Checkpoint):
     """The base with the adapter merged."""
 
     def __init__(self, adapter: LoraAdapter) -> None:
-        base = adapter.base
+        base, embeddings = adapter.base, adapter.untied()
         self.path, self.folder, self.config = base.path, base.folder, base.config
-        self._adapter = adapter
+        self._adapter, self._head = adapter, {} if embeddings is None else {HEAD: embeddings}
 
     def files(self) -> list[str]:
         return [*self._adapter.base.files(), *self._adapter.checkpoint.files()]
 
     def names(self) -> list[str]:
-        return list(dict.fromkeys([*self._adapter.base.names(), *self._adapter.saved]))
+        return list(dict.fromkeys([*self._adapter.base.names(), *self._adapter.saved, *self._head]))
 
     def info(self, name: str) -> TensorDescription:
-        adapter = self._adapter
+        adapter, name = self._adapter, self._head.get(name, name)
         return adapter.checkpoint.info(adapter.saved[name]) if name in adapter.saved else adapter.base.info(name)
 
     def read(self, name: str) -> NDArray[Any]:
         adapter = self._adapter
-        if name in adapter.saved:
-            return adapter.checkpoint.read(adapter.saved[name])
-        return adapter.merged(name) if name in adapter.added else adapter.base.read(name)
+        if name in self._head:
+            return adapter.plain(self._head[name])
+        return adapter.merged(name) if name in adapter.added else adapter.plain(name)
 
     def close(self) -> None:
         self._adapter.checkpoint.close()

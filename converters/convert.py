@@ -6,7 +6,7 @@ import json
 import math
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -32,10 +32,12 @@ from ..models.registry import build_architecture
 from ..quants import TYPES, QuantizationType
 from ..text.defaults import settings_of_config
 from ..text.settings import TextSettings
+from .adapter_files import convert_adapter, is_adapter
 from .adapters import with_adapter
 from .architectures.huggingface import Config, Plan, Source
 from .architectures.registry import architecture_of, planner_of
 from .architectures.tensor_plan import PlannedTensor, ReadRows
+from .report import ConversionReport, TensorReport
 from .sources.checkpoint import open_checkpoint
 from .types.importance import read_importance
 from .types.policy import Choice, Policy
@@ -51,59 +53,6 @@ Progress = Callable[[str, int, int], None]
 Importance = Mapping[str, NDArray[np.float32]]
 
 
-@dataclass(frozen=True)
-class TensorReport:
-    """One tensor of the file that was written.
-
-    Attributes
-    ----------
-    name : str
-    shape : tuple of int
-        Rows first.
-    source_dtype, type : str
-    nbytes : int
-    error : float
-        Root mean square of the change of its weights, relative to that of the weights.
-    reason : str
-        Why the type is not the one that was asked for, if it is not.
-    """
-
-    name: str
-    shape: tuple[int, ...]
-    source_dtype: str
-    type: str
-    nbytes: int
-    error: float
-    reason: str = ""
-
-
-@dataclass(frozen=True)
-class ConversionReport:
-    """What a conversion did.
-
-    Attributes
-    ----------
-    path : str
-        Of the file that was written.
-    architecture, type : str
-    tensors : list of TensorReport
-        In the file's order.
-    notes : list of str
-        What the user should know: things left out, things other readers of GGUF do otherwise.
-    """
-
-    path: str
-    architecture: str
-    type: str
-    tensors: list[TensorReport]
-    notes: list[str] = field(default_factory=list)
-
-    @property
-    def nbytes(self) -> int:
-        """Bytes of all tensors."""
-        return sum(tensor.nbytes for tensor in self.tensors)
-
-
 @ShortMemory("convert")
 def convert(
     source: PathLike,
@@ -113,6 +62,7 @@ def convert(
     overrides: Mapping[str, str] | None = None,
     importance: Importance | PathLike | None = None,
     adapter: PathLike | None = None,
+    base: PathLike | None = None,
     progress: Progress | None = None,
 ) -> ConversionReport:
     """Convert a checkpoint to a GGUF file.
@@ -135,6 +85,9 @@ def convert(
         eight bits then keep their errors away from the columns that matter.
     adapter : path-like, optional
         A folder of PEFT's with a LoRA adapter, which is added to the weights of the checkpoint.
+    base : path-like, optional
+        Where the source is such a folder itself: the checkpoint that it was trained on. The file is then an adapter of
+        its own in F32, for `Model.load_adapter`.
     progress : callable, optional
         Called with the name of each tensor, its number from 0, and how many there are.
 
@@ -160,11 +113,13 @@ def convert(
         files, importance = [importance], read_importance(importance)
     weights = importance or {}
     policy = Policy(type, overrides, weighted=bool(weights))
+    if is_adapter(source) or base is not None:
+        return convert_adapter(source, base, out)
     if not os.path.isdir(source) and is_gguf(source):
         if adapter is not None:
             raise InvalidOptionError("adapter: it is merged into a checkpoint of PyTorch, not into a GGUF file")
         return _requantize(Path(source), out, policy, weights, files, progress)
-    with open_checkpoint(source) as base, with_adapter(base, adapter) as checkpoint:
+    with open_checkpoint(source) as plain, with_adapter(plain, adapter) as checkpoint:
         folder = Path(checkpoint.folder)
         if checkpoint.config is None:
             raise ModelNotFoundError(folder, "there is no config.json; it says what the weights mean")

@@ -47,6 +47,7 @@ refuse_subinterpreters()
 
 if TYPE_CHECKING:
     from ._kernels.core import CancelFlag as CancelFlag
+    from .engine.adapters import Adapter as Adapter
     from .engine.packing import pack as pack
     from .engine.session import Session as Session
     from .generation.results import GenerationChunk as GenerationChunk
@@ -73,6 +74,7 @@ __version__ = "0.1.0"
 
 # Public name -> the module that has it.
 _LAZY = {
+    "Adapter": "engine.adapters",
     "Answer": "tasks.results",
     "AsyncGenerationStream": "generation.streams",
     "CancelFlag": "_kernels.core",
@@ -98,6 +100,7 @@ _LAZY = {
 }
 
 __all__ = [
+    "Adapter",
     "Answer",
     "AsyncGenerationStream",
     "CancelFlag",

@@ -9,6 +9,7 @@ from _blake2 import blake2b  # hashlib would load OpenSSL, several MB for one di
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from ._kernels import core
+from .engine.adapters import Adapter, load_adapter
 from .engine.loading import LoadOptions, load_model
 from .engine.session import Session
 from .errors import InvalidInputError, ModelFileChangedError
@@ -146,6 +147,34 @@ class Model(
     def closed(self) -> bool:
         """Whether `close` was called."""
         return self._session is None
+
+    def load_adapter(self, path: str | os.PathLike[str]) -> Adapter:
+        """Load a LoRA adapter beside the model, for calls that are given it: ``generate(..., adapter=adapter)``.
+
+        Any number of them share the model's weights and caches. A call without one gives what it always did. The
+        adapter stays until `Adapter.unload` or `close`.
+
+        Parameters
+        ----------
+        path : str or path-like
+            A GGUF file of llama.cpp's form: ``edgeformer convert ADAPTER OUT.gguf --base CHECKPOINT`` makes one of
+            PEFT's folder.
+
+        Raises
+        ------
+        ModelNotFoundError, ModelFormatError
+            If there is no such file, or it is damaged or no adapter.
+        UnsupportedModelError
+            If it belongs to another model, or changes more than matrices of products.
+        NotEnoughMemoryError
+            If it does not fit in memory.
+        InvalidInputError
+            If `path` is PEFT's folder, or the model is closed.
+        """
+        if os.path.isdir(path):
+            how = f"edgeformer convert {os.fsdecode(path)} OUT.gguf --base CHECKPOINT"
+            raise InvalidInputError(f"{os.fsdecode(path)}: is a folder; make a file of the adapter: {how}")
+        return load_adapter(self.session, path)
 
     def close(self) -> None:
         """Free the model's memory. Waits for a step that is running; every later call raises. May be called again."""

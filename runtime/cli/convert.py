@@ -51,6 +51,15 @@ def convert(
             show_default=False,
         ),
     ] = None,
+    base: Annotated[
+        str | None,
+        typer.Option(
+            "--base",
+            metavar="FOLDER",
+            help="SOURCE is an adapter of PEFT, and this the checkpoint that it belongs to: make a file of it alone.",
+            show_default=False,
+        ),
+    ] = None,
     verbose: Annotated[bool, typer.Option("--verbose", help="A row for every tensor, too.")] = False,
     json: options.Json = False,
 ) -> None:
@@ -70,6 +79,7 @@ def convert(
             type=type,
             importance=importance,
             adapter=adapter,
+            base=base,
             progress=lambda name, index, count: report(index, count, name),
         )
     if json:

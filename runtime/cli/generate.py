@@ -61,6 +61,9 @@ def generate(
     ] = None,
     echo: Annotated[bool, typer.Option("--echo", help="Print the prompt in front.")] = False,
     num_beams: Annotated[int | None, options.option("--num-beams", help="Beam search with this many.")] = None,
+    adapter: Annotated[
+        str | None, options.option("--adapter", metavar="FILE", help="A LoRA adapter in GGUF to run with.")
+    ] = None,
     truncate: options.TruncateLeft = False,
     threads: options.Threads = None,
     n_ctx: options.ContextLength = None,
@@ -97,6 +100,7 @@ def generate(
         "truncate": "left" if truncate else None,
     }
     with load_model(file, threads=threads, n_ctx=n_ctx, kv_type=kv_type) as model:
+        choices["adapter"] = None if adapter is None else model.load_adapter(adapter)
         if call_options(model, choices).num_beams > 1:  # whose text is known at the end
             result = model.generate(text, **choices)
             if json:

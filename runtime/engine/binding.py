@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Mapping
 
 import numpy as np
@@ -14,7 +15,7 @@ from ..host.limits import available_memory
 from .memory_plan import run_bytes
 from .program import Program
 from .programs import compile_program, rows_per_run
-from .weights import Weights
+from .weights import WeightSource
 
 
 class Binder:
@@ -22,7 +23,7 @@ class Binder:
 
     Parameters
     ----------
-    weights : Weights
+    weights : WeightSource
     caches : mapping of str to core.Cache
     memory : dict of str to int
         Bytes by purpose. What programs work in that are made after loading is added to "scratch".
@@ -34,7 +35,7 @@ class Binder:
 
     def __init__(
         self,
-        weights: Weights,
+        weights: WeightSource,
         caches: Mapping[str, core.Cache],
         memory: dict[str, int],
         max_memory: int | None,
@@ -44,21 +45,21 @@ class Binder:
         kv_type: str,
         threads: int,
     ) -> None:
-        self._weights, self._caches, self._memory, self._max_memory = weights, caches, memory, max_memory
+        self.weights, self._caches, self._memory, self._max_memory = weights, caches, memory, max_memory
         self._isa, self._use_numba, self._kv_type, self._threads = isa, use_numba, kv_type, threads
 
     def clear(self) -> None:
         """Forgets weights and caches; programs keep their own hold on them."""
-        self._weights.clear()
+        self.weights.clear()
         self._caches = {}
 
     def floats(self, name: str) -> np.ndarray:
         """A tensor that some program reads as a vector, float32, end to end."""
-        return self._weights.floats(name)
+        return self.weights.floats(name)
 
     def bind(self, recipe: Recipe) -> Program:
         """The program of a recipe that the memory plan counts."""
-        return Program(recipe, self._weights, self._caches, isa=self._isa, use_numba=self._use_numba)
+        return Program(recipe, self.weights, self._caches, isa=self._isa, use_numba=self._use_numba)
 
     def bind_later(self, graph: Graph, rows: int, what: str) -> Program:
         """A program that gives all outputs of `graph`, for runs of at most `rows` rows.
@@ -68,14 +69,35 @@ class Binder:
         NotEnoughMemoryError
             There is no memory for it; `what` says what was asked for.
         """
-        recipe = compile_program(graph, tuple(graph.outputs), self._weights.type_of)
+        recipe = compile_program(graph, tuple(graph.outputs), self.weights.type_of)
         program = self.bind(recipe)
-        most = min(rows, rows_per_run(recipe)) if graph.has_cache(SEQUENCE) else rows
-        nbytes = run_bytes(recipe, most, 1, self._kv_type, self._threads)
+        nbytes = self.room(recipe, rows)
+        self.take(f"{what} needs room to work in", 0, nbytes)
+        return program
+
+    def room(self, recipe: Recipe, rows: int) -> int:
+        """Bytes that a program works in, for runs of at most `rows` rows."""
+        most = min(rows, rows_per_run(recipe)) if recipe.has_cache(SEQUENCE) else rows
+        return run_bytes(recipe, most, 1, self._kv_type, self._threads)
+
+    def take(self, what: str, weights: int, scratch: int) -> None:
+        """Count bytes that are taken after loading; negative ones are given back.
+
+        Raises
+        ------
+        NotEnoughMemoryError
+            There is no memory for them; the message begins with `what`.
+        """
         left = available_memory()
         if self._max_memory is not None:
             left = min(left, self._max_memory - sum(self._memory[part] for part in ("weights", "cache", "scratch")))
-        if nbytes > left:
-            raise NotEnoughMemoryError(f"{what} needs room to work in: load with a larger max_memory", nbytes, left)
-        self._memory["scratch"] += nbytes
-        return program
+        if weights + scratch > max(left, 0):
+            raise NotEnoughMemoryError(f"{what}: load with a larger max_memory", weights + scratch, left)
+        self._memory["weights"] += weights
+        self._memory["scratch"] += scratch
+
+    def beside(self, weights: WeightSource) -> Binder:
+        """One that makes programs over these weights, and all else as here."""
+        other = copy.copy(self)
+        other.weights = weights
+        return other

@@ -17,7 +17,7 @@ from ..graph.recipe import Op, Operand, Recipe
 from ..jit import norms
 from .cache import first_pages
 from .programs import rows_per_run
-from .weights import Weights
+from .weights import WeightSource
 
 ABSENT = (-1, 0)
 
@@ -39,7 +39,7 @@ class Program:
     Parameters
     ----------
     recipe : Recipe
-    weights : Weights
+    weights : WeightSource
     caches : mapping of name to core.Cache
     isa : str or None
         Instruction set of the kernels; None picks the best of this CPU.
@@ -50,7 +50,7 @@ class Program:
     def __init__(
         self,
         recipe: Recipe,
-        weights: Weights,
+        weights: WeightSource,
         caches: Mapping[str, core.Cache],
         *,
         isa: str | None = None,

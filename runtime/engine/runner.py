@@ -29,16 +29,26 @@ class Runner:
     def __init__(self, loaded: LoadedModel) -> None:
         self._threads: Threads | None = loaded.threads
         self.caches = loaded.caches
-        self._model, self._binder = loaded.architecture, loaded.binder
+        self.model, self.binder = loaded.architecture, loaded.binder
         self.programs = dict(loaded.programs)
-        self._n_ctx, self._max_rows = loaded.n_ctx, loaded.max_rows
+        self._n_ctx, self.max_rows = loaded.n_ctx, loaded.max_rows
         self._context_length = loaded.architecture.context_length
         self._name = str(loaded.metadata["general.architecture"])
+        self.beside: list[Runner] = []  # of adapters, over the same weights, caches and threads
+
+    @property
+    def pool(self) -> core.Pool:
+        """The threads of an open model."""
+        self.check_open()
+        assert self._threads is not None  # as every open model has
+        return self._threads.pool
 
     def close(self) -> None:
-        """Forgets weights, caches and programs."""
+        """Forgets weights, caches and programs, and those beside them."""
+        while self.beside:
+            self.beside.pop().close()
         self.programs, self.caches = {}, Caches({}, {}, 0, {})
-        self._binder.clear()
+        self.binder.clear()
         self._threads = None
 
     def program(self, key: ProgramKey) -> Program:
@@ -51,7 +61,7 @@ class Runner:
         UnsupportedModelError
             The model does not give them.
         """
-        self._check_open()
+        self.check_open()
         if key not in self.programs:
             raise UnsupportedModelError(f"this {self._name} model cannot give {', '.join(key[1])}")
         return self.programs[key]
@@ -64,30 +74,28 @@ class Runner:
         InvalidInputError, NotEnoughMemoryError
             The model is closed, or there is no room for it.
         """
-        self._check_open()
+        self.check_open()
         key = name, (f"{what} inside",)
         if key not in self.programs:
-            self.programs[key] = self._binder.bind_later(
-                self._model.programs[name].showing(values), self._max_rows, what
-            )
+            self.programs[key] = self.binder.bind_later(self.model.programs[name].showing(values), self.max_rows, what)
         return self.programs[key]
 
     def floats(self, name: str) -> np.ndarray:
         """A tensor that some program reads as a vector, float32, end to end."""
-        return self._binder.floats(name)
+        return self.binder.floats(name)
 
-    def _check_open(self) -> None:
+    def check_open(self) -> None:
         if not self.programs:
             raise InvalidInputError("the model is closed; load it again")
 
     def new_sequence(self, source_length: int = 0) -> CachedSequence:
         """An empty sequence; one that begins with a source gets that from `run_whole`."""
-        self._check_open()
+        self.check_open()
         return CachedSequence(self.caches, source_length)
 
     def read_sources(self, arrays: list[np.ndarray], cancel: core.CancelFlag | None) -> list[CachedSequence]:
         """A sequence for each source, which the program that reads them has read."""
-        program = self.program((self._model.reader or "", ()))
+        program = self.program((self.model.reader or "", ()))
         sequences: list[CachedSequence] = []
         for begin, end in self._whole_runs(arrays):
             made = [self.new_sequence(len(ids)) for ids in arrays[begin:end]]
@@ -137,15 +145,15 @@ class Runner:
 
     def _stepped_runs(self, arrays: list[np.ndarray]) -> list[tuple[int, int]]:
         """As many new sequences at a time as have room in the caches beside those there are."""
-        self._check_open()
+        self.check_open()
         free = min(pool.num_free for pool in self.caches.pools.values())
         return whole_runs([len(array) for array in arrays], sum(map(len, arrays)), free)
 
     def _whole_runs(self, arrays: list[np.ndarray]) -> list[tuple[int, int]]:
-        self._check_open()
+        self.check_open()
         pages = self.caches.run_pages
         lengths = [len(array) if array.ndim == 1 else math.prod(array.shape[:-1]) for array in arrays]
-        return whole_runs(lengths, self._max_rows, self._max_rows if pages is None else pages)
+        return whole_runs(lengths, self.max_rows, self.max_rows if pages is None else pages)
 
     def _check_sequences(self, sequences: list[CachedSequence], arrays: list[np.ndarray]) -> None:
         """Each is of this session, not freed, named once, and has room for what it is fed."""

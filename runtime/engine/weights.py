@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterable
+from typing import Protocol
 
 import numpy as np
 
@@ -16,6 +17,20 @@ from ..quants import TYPES
 STEP_BYTES = 16 << 20  # read between two looks at signals and reports of progress; cut among the threads
 
 logger = logging.getLogger("edgeformer")
+
+
+class WeightSource(Protocol):
+    """What programs are made over."""
+
+    def type_of(self, name: str) -> int: ...
+
+    def matrix(self, stack: Stack) -> core.Matrix: ...
+
+    def vector(self, spec: VectorSpec) -> np.ndarray: ...
+
+    def floats(self, name: str) -> np.ndarray: ...
+
+    def clear(self) -> None: ...
 
 
 class Weights:
@@ -60,6 +75,11 @@ class Weights:
     def nbytes(self) -> int:
         """Bytes of all packed matrices, `mapped_bytes` of them in the file."""
         return sum(matrix.nbytes for matrix in self._matrices.values())
+
+    @property
+    def to_copy(self) -> int:
+        """Bytes that those take which are not mapped."""
+        return self._to_copy
 
     def type_of(self, name: str) -> int:
         """Type id of a tensor; `UnsupportedModelError` for one that no kernel runs."""

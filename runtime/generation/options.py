@@ -15,6 +15,7 @@ from ..text.defaults import GenerationDefaults, checked_integer, checked_real
 
 if TYPE_CHECKING:
     from .._kernels.core import CancelFlag
+    from ..engine.adapters import Adapter
 
 __all__ = ["GenerationArguments", "GenerationOptions", "parse_options", "reject_unknown", "shows_options"]
 
@@ -74,6 +75,7 @@ class GenerationArguments(TypedDict, total=False):
     source_language: str | None
     target_language: str | None
     truncate: Literal["left"] | None
+    adapter: Adapter | None
     cancel: CancelFlag | None
 
 

@@ -121,14 +121,18 @@ def gate(steps: list[Step], graph: Graph, type_of: Callable[[str], int]) -> list
 
 
 def merge(steps: list[Step], type_of: Callable[[str], int]) -> list[Step]:
-    """Plain products of the same input with weights of the same type become one, at the place of the first."""
+    """Plain products of the same input with weights of the same type become one, at the place of the first.
+
+    Where another plan has their matrices stacked, as the attribute "stack" says, they are stacked so again.
+    """
     merged: list[Step] = []
-    first: dict[tuple[int, int], Step] = {}
+    first: dict[tuple[int, int, object], Step] = {}
     for step in steps:
         if not is_plain(step):
             merged.append(step)
             continue
-        key = (step.inputs[0].index, type_of(step.tensors[0][0]))
+        stack = step.attributes.get("stack")
+        key = (step.inputs[0].index, type_of(step.tensors[0][0]), stack)
         if key in first:
             first[key].outputs += step.outputs
             first[key].tensors += step.tensors
@@ -136,7 +140,21 @@ def merge(steps: list[Step], type_of: Callable[[str], int]) -> list[Step]:
         else:
             first[key] = step
             merged.append(step)
+    for step in first.values():
+        _order(step)
     return merged
+
+
+def _order(step: Step) -> None:
+    """The parts of a product in the order that its "stack" has them."""
+    stack = step.attributes.get("stack")
+    if stack is None or len(step.outputs) == 1:
+        return
+    parts = sorted(
+        zip(step.outputs, step.tensors, step.first_rows, strict=True),
+        key=lambda part: stack.index((part[1][0], part[2])),
+    )
+    step.outputs, step.tensors, step.first_rows = (list(column) for column in zip(*parts, strict=True))
 
 
 def makes_quantized(step: Step, graph: Graph, row_scale: bool) -> bool:

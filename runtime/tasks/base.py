@@ -7,9 +7,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from ..engine.adapters import using
 from ..errors import InvalidInputError, UnsupportedModelError, quote
 
 if TYPE_CHECKING:
+    from ..engine.adapters import Adapter
     from ..engine.session import Session
     from ..text.defaults import GenerationDefaults
     from ..text.languages import Languages
@@ -78,8 +80,8 @@ class VerbBase:
     tokenizer: Tokenizer | None
     target_tokenizer: Tokenizer | None
 
-    def _require(self, verb: str) -> Session:
-        """The session, if the model is open and has `verb`."""
+    def _require(self, verb: str, adapter: Adapter | None = None) -> Session:
+        """The session, if the model is open and has `verb`; with an adapter, that whose runs have it."""
         session = self._session
         if session is None:
             raise InvalidInputError(f"{verb}: the model is closed; load it again")
@@ -89,7 +91,7 @@ class VerbBase:
                 f"{verb}: {article} {session.family} model ({session.architecture}) does not have this verb; "
                 f"it has {', '.join(verbs_of(session))}"
             )
-        return session
+        return using(session, adapter)
 
     def _ids(self, prompt: Any, what: str = "prompt") -> list[int]:
         """Token ids of one prompt, text or ids; may be empty."""

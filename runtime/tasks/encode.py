@@ -12,6 +12,7 @@ from ..host.memory import ShortMemory
 from .base import Prompt, VerbBase, is_single, listed
 
 if TYPE_CHECKING:
+    from ..engine.adapters import Adapter
     from ..engine.session import Session
 
 __all__ = ["EmbeddingVerbs"]
@@ -22,6 +23,7 @@ OPTIONS = (
     "batch_size",
     "normalize_embeddings",
     "truncate",
+    "adapter",
     "convert_to_numpy",
     "show_progress_bar",
 )
@@ -40,6 +42,7 @@ class EmbeddingVerbs(VerbBase):
         batch_size: int = 32,
         normalize_embeddings: bool | None = None,
         truncate: str | None = None,
+        adapter: Adapter | None = None,
         convert_to_numpy: bool = True,
         show_progress_bar: bool | None = None,
         **unknown: NoReturn,
@@ -65,6 +68,8 @@ class EmbeddingVerbs(VerbBase):
             Scale every vector to length 1. Default: what the model was trained with.
         truncate : "right", optional
             Cut what does not fit from the end of a sentence, keeping the special tokens around it.
+        adapter : Adapter, optional
+            What `Model.load_adapter` gave: this call runs with it.
         convert_to_numpy : True
             For calls that were written for sentence-transformers: vectors are NumPy arrays always.
         show_progress_bar : bool, optional
@@ -85,7 +90,7 @@ class EmbeddingVerbs(VerbBase):
         UnsupportedModelError
             If the model pools nothing.
         """
-        session = self._require("encode")
+        session = self._require("encode", adapter)
         reject_unknown("encode", unknown, OPTIONS)
         if not isinstance(batch_size, int) or isinstance(batch_size, bool) or batch_size < 1:
             raise InvalidOptionError(f"batch_size: an integer of at least 1 is needed, not {quote(batch_size)}")

@@ -111,6 +111,8 @@ class GenerationVerbs(VerbBase):
         truncate : "left", optional
             Drop the oldest tokens of a prompt that does not fit, except a leading start-of-text token, so that
             `max_tokens` new ones (or at least one) have room.
+        adapter : Adapter, optional
+            What `Model.load_adapter` gave: this call runs with it.
         cancel : CancelFlag, optional
             Setting it, from any thread, ends the call within one token with `finish_reason` "cancelled".
 
@@ -129,7 +131,7 @@ class GenerationVerbs(VerbBase):
         UnsupportedModelError
             If the model does not generate text.
         """
-        session = self._require("generate")
+        session = self._require("generate", options.get("adapter"))
         job = GenerationJob(self, session, prompt, options, stream, n)
         return job.stream() if stream else job.run()
 
@@ -173,7 +175,7 @@ class GenerationVerbs(VerbBase):
         The model runs in a thread of the event loop's default executor. Cancelling the task stops the model within one
         token, waits for that, and then raises `asyncio.CancelledError` as usual.
         """
-        session = self._require("agenerate")
+        session = self._require("agenerate", options.get("adapter"))
         job = GenerationJob(self, session, prompt, options, stream, n)
         if stream:
             return AsyncGenerationStream(job.stream())

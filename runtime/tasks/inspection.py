@@ -12,6 +12,7 @@ from ..host.memory import ShortMemory
 from .base import Prompt, Prompts, VerbBase, decoder_start, is_single, listed
 
 if TYPE_CHECKING:
+    from ..engine.adapters import Adapter
     from ..engine.session import Session
 
 __all__ = ["InspectionVerbs"]
@@ -21,13 +22,17 @@ class InspectionVerbs(VerbBase):
     """Verbs that look inside."""
 
     @overload
-    def logits(self, prompt: Prompt, target: Prompt | None = None) -> np.ndarray: ...
+    def logits(self, prompt: Prompt, target: Prompt | None = None, *, adapter: Adapter | None = None) -> np.ndarray: ...
 
     @overload
-    def logits(self, prompt: Prompts, target: Prompts | None = None) -> list[np.ndarray]: ...
+    def logits(
+        self, prompt: Prompts, target: Prompts | None = None, *, adapter: Adapter | None = None
+    ) -> list[np.ndarray]: ...
 
     @ShortMemory("logits")
-    def logits(self, prompt: Any, target: Any = None) -> np.ndarray | list[np.ndarray]:
+    def logits(
+        self, prompt: Any, target: Any = None, *, adapter: Adapter | None = None
+    ) -> np.ndarray | list[np.ndarray]:
         """Scores of every vocabulary entry as the next token, after each token.
 
         Parameters
@@ -37,6 +42,8 @@ class InspectionVerbs(VerbBase):
         target : str, list of int, or a list of either, optional
             For an encoder-decoder, and needed there: what the decoder is given, one for each source. As ids, it begins
             with the decoder's start token; text gets that token in front.
+        adapter : Adapter, optional
+            What `Model.load_adapter` gave: this call runs with it.
 
         Returns
         -------
@@ -52,7 +59,7 @@ class InspectionVerbs(VerbBase):
         UnsupportedModelError
             If the model has no vocabulary to score.
         """
-        session = self._require("logits")
+        session = self._require("logits", adapter)
         if is_single(prompt):
             return self._logits(session, prompt, target, "")
         prompts = listed(prompt, "prompt")
@@ -80,7 +87,12 @@ class InspectionVerbs(VerbBase):
 
     @ShortMemory("hidden_states")
     def hidden_states(
-        self, prompt: Prompt | np.ndarray, target: Prompt | None = None, *, layers: bool = False
+        self,
+        prompt: Prompt | np.ndarray,
+        target: Prompt | None = None,
+        *,
+        layers: bool = False,
+        adapter: Adapter | None = None,
     ) -> np.ndarray:
         """The last hidden state of every token: what the output layer, or the pooling of `encode`, works on.
 
@@ -95,6 +107,8 @@ class InspectionVerbs(VerbBase):
         layers : bool
             Give the states before the first layer and after each, as they stand before the last norm. The first call
             with it takes some memory that is kept.
+        adapter : Adapter, optional
+            What `Model.load_adapter` gave: this call runs with it.
 
         Returns
         -------
@@ -111,7 +125,7 @@ class InspectionVerbs(VerbBase):
         UnsupportedModelError
             If the model does not give them.
         """
-        session = self._require("hidden_states")
+        session = self._require("hidden_states", adapter)
         if session.features_taken is not None and isinstance(prompt, np.ndarray) and target is None:
             return session.features([prompt], layers=layers)[0]
         ids, sources = self._looked_at(session, prompt, target)

@@ -74,6 +74,19 @@ def test_matrices_of_conv1d_and_embeddings_are_transposed(tmp_path: Path) -> Non
         f"{name}.weight": added(tensors[f"{name}.weight"].T, pair, 3.0).T
         for name, pair in ((module, low_rank), (table, of_table))
     }
+    merged["lm_head.weight"] = tensors[f"{table}.weight"]  # to which nothing is added, though it is tied
+    close(*files_of(tmp_path, "gpt2-tied", adapter, merged), tmp_path)
+
+
+def test_an_embedding_that_is_saved_whole_too_gets_what_is_added(tmp_path: Path) -> None:
+    """As PEFT writes adapters of embeddings."""
+    _, tensors = golden("gpt2-tied")
+    table = "transformer.wte"
+    whole = tensors[f"{table}.weight"]
+    pair = factors(whole.shape[::-1], 8, seed=4)
+    adapter = write_adapter(tmp_path / "adapter", {f"{table}:embedding": pair}, {},
+                            saved={f"{table}.base_layer.weight": whole})  # fmt: skip
+    merged = {f"{table}.weight": added(whole.T, pair, 1.0).T, "lm_head.weight": whole}
     close(*files_of(tmp_path, "gpt2-tied", adapter, merged), tmp_path)
 
 

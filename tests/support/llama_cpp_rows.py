@@ -1,6 +1,6 @@
 """Run by an interpreter that has llama-cpp-python: what a model computes of token ids, as JSON.
 
-usage: python llama_cpp_rows.py < {"path": ..., "ids": [...], "target": [...]}
+usage: python llama_cpp_rows.py < {"path": ..., "ids": [...], "target": [...], "adapter": ...}
 
 The rows are logits, one for each id (of "target" where there is one: an encoder-decoder reads "ids" first); of an
 encoder, its hidden states.
@@ -60,6 +60,12 @@ def main() -> None:
     context = llama_cpp.llama_init_from_model(model, settings)
     if not llama_cpp.llama_get_memory(context):
         llama_cpp.llama_set_embeddings(context, True)
+    if "adapter" in job:
+        adapter = llama_cpp.llama_adapter_lora_init(model, job["adapter"].encode())
+        if not adapter:
+            raise SystemExit(f"{job['adapter']}: llama.cpp refuses it")
+        one = (llama_cpp.llama_adapter_lora_p_ctypes * 1)(adapter), 1, (ctypes.c_float * 1)(1.0)
+        assert llama_cpp.llama_set_adapters_lora(context, *one) == 0
     json.dump(rows(model, context, job["ids"], job.get("target")), sys.stdout)
 
 
