@@ -9,18 +9,23 @@ import typer
 
 from ..host.interrupts import interrupts_wait
 from . import (
+    answer,
     bench,
     calibrate,
+    classify,
     convert,
     demo,
     doctor,
     encode,
+    fill_mask,
     generate,
     hashes,
     inspect,
     pack,
     plan,
+    rank,
     summarize,
+    tokens,
     translate,
 )
 
@@ -53,6 +58,11 @@ COMMANDS: dict[str, Callable[..., None]] = {
     "translate": translate.translate,
     "summarize": summarize.summarize,
     "encode": encode.encode,
+    "classify": classify.classify,
+    "rank": rank.rank,
+    "tokens": tokens.tokens,
+    "answer": answer.answer,
+    "fill-mask": fill_mask.fill_mask,
     "bench": bench.bench,
     "hash": hashes.hash_files,
     "doctor": doctor.doctor,

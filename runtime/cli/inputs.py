@@ -39,10 +39,15 @@ def input_prompt(prompt: str) -> str:
     """
     if prompt != "-":
         return prompt
-    text = _decoded(sys.stdin.buffer.read(), "stdin").removesuffix("\n")
+    text = stdin_text()
     if not text:
         raise InvalidInputError("stdin is empty: write the prompt to it, or give --prompt '' to begin a text")
     return text
+
+
+def stdin_text() -> str:
+    """All of stdin without its last newline, which `echo` adds. Raises InvalidInputError where it is not UTF-8."""
+    return _decoded(sys.stdin.buffer.read(), "stdin").removesuffix("\n")
 
 
 def line_batches(size: int) -> Iterator[list[bytes]]:

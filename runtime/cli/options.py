@@ -31,3 +31,5 @@ NumBeams = Annotated[int, typer.Option("--num-beams", min=1, help="Beams of the 
 SourcePrefix = Annotated[
     str | None, option("--prefix", help="Put this in front of every source; default: what the model's file says.")
 ]
+Input = Annotated[str | None, option("--input", "-i", metavar="FILE", help="A file whose lines are the texts.")]
+TruncateRight = Annotated[bool, typer.Option("--truncate", help="Cut the end of a text that does not fit.")]

@@ -70,7 +70,7 @@ class MaskVerbs(HeadVerbs):
         checked_integer("top_k", top_k, 1)
         items, single = texts_of(text, "text")
         tokens = [
-            fitted(session, self._locate(item, f"text[{index}]", parse_special=True), None)
+            fitted(session, self._locate(item, f"text[{index}]", parse_special=True), None, may_be_cut=False)
             for index, item in enumerate(items)
         ]
         tokenizer = self.tokenizer

@@ -49,8 +49,10 @@ class HeadVerbs(VerbBase):
         return tokens
 
 
-def fitted(session: Session, tokens: LocatedTokens, truncate: str | None) -> LocatedTokens:
+def fitted(session: Session, tokens: LocatedTokens, truncate: str | None, *, may_be_cut: bool = True) -> LocatedTokens:
     """The tokens, or where they are more than the context and `truncate` asks for it, as many as it has.
+
+    `may_be_cut`: the error may speak of that option.
 
     Raises
     ------
@@ -58,7 +60,8 @@ def fitted(session: Session, tokens: LocatedTokens, truncate: str | None) -> Loc
         They are more, and shall not be cut.
     """
     if len(tokens) > session.n_ctx and truncate is None:
-        raise ContextOverflowError(len(tokens), session.n_ctx, largest=session.context_length, truncate="right")
+        way = "right" if may_be_cut else None
+        raise ContextOverflowError(len(tokens), session.n_ctx, largest=session.context_length, truncate=way)
     return tokens.fitted(session.n_ctx)
 
 
