@@ -23,10 +23,30 @@ PAGES = Path(__file__).resolve().parents[2] / "docs" / "models"
 if not PAGES.is_dir():
     pytest.skip("the documents are not beside the tests", allow_module_level=True)
 
-# Names in the pages, and the golden cases that stand for them.
+LETTERS = ""  # a tokenizer of letters, made here
+WORDS, PIECES = "tasks/tokenizers/wordpiece", "sentencepiece/unigram.model"
+# Names in the pages, the golden checkpoints that stand for them, and tokenizers for those that have none.
 CHECKPOINTS = {
-    "Qwen3-0.6B": "qwen3-tied",
+    "SmolLM2-135M": ("llama-gqa-tied", LETTERS),
+    "Qwen3-0.6B": ("qwen3-tied", LETTERS),
+    "pythia-160m": ("gptneox-parallel", LETTERS),
+    "bloom-560m": ("bloom-tied", LETTERS),
+    "gemma-3-270m": ("gemma3-alternating", LETTERS),
+    "gpt-oss-20b": ("gpt-oss-mxfp4", LETTERS),
+    "Qwen3-30B-A3B": ("qwen3moe-tied", LETTERS),
+    "bitnet-b1.58-2B-4T": ("bitnet-packed", LETTERS),
+    "all-MiniLM-L6-v2": ("bert-gelu-mean", LETTERS),
+    "bert-base-reviews": ("tasks/classes", WORDS),
+    "bert-base-NER": ("tasks/entities", WORDS),
+    "bert-base-squad": ("tasks/answers", WORDS),
+    "bert-base-uncased": ("tasks/masks", WORDS),
+    "bert-base-nli": ("tasks/inference", WORDS),
+    "cross-encoder": ("tasks/ranks", WORDS),
+    "opus-mt-en-de": ("marian-two-vocabularies", "translation/marian"),
+    "nllb-200-distilled-600M": ("m2m100-fairseq", PIECES),
+    "my-nanogpt": ("nanogpt-compiled", LETTERS),
 }
+NLLB = {"tokenizer_class": "NllbTokenizer", "additional_special_tokens": ["deu_Latn", "eng_Latn", "fra_Latn"]}
 BLOCK = re.compile(r"^```(sh|python)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 SPECIAL = ["<unk>", "<s>", "</s>"]
 
@@ -45,15 +65,20 @@ def letters(size: int) -> dict[str, Any]:
     }
 
 
-def put_checkpoint(folder: Path, case: str) -> None:
-    """The golden case's folder, with a tokenizer."""
+def put_checkpoint(folder: Path, case: str, tokenizer: str) -> None:
+    """The golden checkpoint's folder, with the tokenizer."""
     shutil.copytree(cases.FOLDER / case, folder)
-    if (folder / "tokenizer.json").exists():
-        return
-    size = json.loads((folder / "config.json").read_text())["vocab_size"]
-    (folder / "tokenizer.json").write_text(json.dumps(letters(size)))
-    names = dict(zip(("unk_token", "bos_token", "eos_token"), SPECIAL, strict=True))
-    (folder / "tokenizer_config.json").write_text(json.dumps({"tokenizer_class": "PreTrainedTokenizerFast", **names}))
+    if tokenizer == PIECES:
+        shutil.copy(cases.FOLDER / PIECES, folder / "sentencepiece.bpe.model")
+        (folder / "tokenizer_config.json").write_text(json.dumps(NLLB))
+    elif tokenizer != LETTERS:
+        shutil.copytree(cases.FOLDER / tokenizer, folder, dirs_exist_ok=True)
+    else:
+        size = json.loads((folder / "config.json").read_text())["vocab_size"]
+        (folder / "tokenizer.json").write_text(json.dumps(letters(size)))
+        names = dict(zip(("unk_token", "bos_token", "eos_token"), SPECIAL, strict=True))
+        settings = {"tokenizer_class": "PreTrainedTokenizerFast", **names}
+        (folder / "tokenizer_config.json").write_text(json.dumps(settings))
 
 
 def pages() -> list[Path]:
@@ -63,9 +88,9 @@ def pages() -> list[Path]:
 @pytest.mark.parametrize("page", pages(), ids=lambda page: page.stem)
 def test_the_examples_of_a_page_run(page: Path, tmp_path: Path) -> None:
     text = page.read_text()
-    for name, case in CHECKPOINTS.items():
+    for name, (case, tokenizer) in CHECKPOINTS.items():
         if name in text:
-            put_checkpoint(tmp_path / name, case)
+            put_checkpoint(tmp_path / name, case, tokenizer)
     environment = os.environ | {"PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"}
     for language, code in BLOCK.findall(text):
         command = ["sh", "-ec", code] if language == "sh" else [sys.executable, "-c", code]
