@@ -20,6 +20,7 @@ from .host.memory import ShortMemory
 from .models.registry import build_architecture
 from .tasks import (
     AnswerVerbs,
+    ChatVerbs,
     ClassificationVerbs,
     EmbeddingVerbs,
     InspectionVerbs,
@@ -47,6 +48,7 @@ FINGERPRINT_SAMPLES = 64
 class Model(
     EmbeddingVerbs,
     TranslationVerbs,
+    ChatVerbs,
     ClassificationVerbs,
     RankingVerbs,
     TokenVerbs,

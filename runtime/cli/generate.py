@@ -64,6 +64,9 @@ def generate(
     adapter: Annotated[
         str | None, options.option("--adapter", metavar="FILE", help="A LoRA adapter in GGUF to run with.")
     ] = None,
+    special_tokens: Annotated[
+        bool, typer.Option("--special-tokens", help="Let the prompt spell the model's control tokens.")
+    ] = False,
     truncate: options.TruncateLeft = False,
     threads: options.Threads = None,
     n_ctx: options.ContextLength = None,
@@ -97,6 +100,7 @@ def generate(
         "stop": stop or None,
         "echo": echo or None,
         "num_beams": num_beams,
+        "special_tokens": special_tokens or None,
         "truncate": "left" if truncate else None,
     }
     with load_model(file, threads=threads, n_ctx=n_ctx, kv_type=kv_type) as model:

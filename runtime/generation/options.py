@@ -76,6 +76,7 @@ class GenerationArguments(TypedDict, total=False):
     target_language: str | None
     truncate: Literal["left"] | None
     adapter: Adapter | None
+    special_tokens: bool | None
     cancel: CancelFlag | None
 
 
@@ -129,6 +130,7 @@ class GenerationOptions:
     attention: bool = False
     forced_eos_token_id: int | None = None
     truncate: str | None = None
+    special_tokens: bool = False
     suppressed_token_ids: frozenset[int] = field(default=frozenset())
     begin_suppressed_token_ids: frozenset[int] = field(default=frozenset())
 
@@ -207,6 +209,7 @@ def parse_options(
         early_stopping=_early_stopping(given.get("early_stopping", True)),
         attention=_flag("attention", given.get("attention", False)),
         forced_eos_token_id=defaults.forced_eos_token_id,
+        special_tokens=_flag("special_tokens", given.get("special_tokens", False)),
         truncate=_choice("truncate", given.get("truncate"), ("left",)),
         suppressed_token_ids=defaults.suppressed_token_ids,
         begin_suppressed_token_ids=defaults.begin_suppressed_token_ids,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from .answer import AnswerVerbs
+from .chat import ChatVerbs
 from .classify import ClassificationVerbs
 from .encode import EmbeddingVerbs
 from .fill_mask import MaskVerbs
@@ -14,6 +15,7 @@ from .translate import TranslationVerbs
 
 __all__ = [
     "AnswerVerbs",
+    "ChatVerbs",
     "ClassificationVerbs",
     "EmbeddingVerbs",
     "GenerationVerbs",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -9,6 +10,8 @@ import numpy as np
 
 from ..engine.adapters import using
 from ..errors import InvalidInputError, UnsupportedModelError, quote
+from ..text.chat.ids import control_pattern
+from ..text.chat.template import templates_of
 
 if TYPE_CHECKING:
     from ..engine.adapters import Adapter
@@ -20,6 +23,8 @@ if TYPE_CHECKING:
     from ..text.tokenizer import Tokenizer
 
 __all__ = ["Prompt", "Prompts", "VerbBase", "decoder_start", "is_single", "listed", "verbs_of"]
+
+logger = logging.getLogger("edgeformer")
 
 Prompt = str | Sequence[int] | np.ndarray
 Prompts = list[str] | list[list[int]]
@@ -41,6 +46,8 @@ VERBS: Mapping[str, Callable[[Session], bool]] = {
     "summarize": lambda session: session.needs_source and "logits" in session.step_outputs,
     "generate": lambda session: "logits" in session.step_outputs,
     "agenerate": lambda session: "logits" in session.step_outputs,
+    "chat": lambda session: "logits" in session.step_outputs and bool(templates_of(session.metadata)),
+    "achat": lambda session: "logits" in session.step_outputs and bool(templates_of(session.metadata)),
     "encode": lambda session: "pooled" in session.whole_outputs | session.step_outputs,
     "similarity": lambda session: "pooled" in session.whole_outputs | session.step_outputs,
     "classify": lambda session: tells(session, "classes"),
@@ -72,6 +79,7 @@ class VerbBase:
         Of generated text; the same one unless an encoder-decoder has a vocabulary of its own for its target.
     """
 
+    path: str
     _session: Session | None
     _defaults: GenerationDefaults
     _prompts: SentencePrompts
@@ -80,11 +88,15 @@ class VerbBase:
     tokenizer: Tokenizer | None
     target_tokenizer: Tokenizer | None
 
+    def _opened(self, verb: str) -> Session:
+        """The session, if the model is open."""
+        if self._session is None:
+            raise InvalidInputError(f"{verb}: the model is closed; load it again")
+        return self._session
+
     def _require(self, verb: str, adapter: Adapter | None = None) -> Session:
         """The session, if the model is open and has `verb`; with an adapter, that whose runs have it."""
-        session = self._session
-        if session is None:
-            raise InvalidInputError(f"{verb}: the model is closed; load it again")
+        session = self._opened(verb)
         if not VERBS[verb](session):
             article = "an" if session.family[0] in "aeiou" else "a"
             raise UnsupportedModelError(
@@ -93,12 +105,16 @@ class VerbBase:
             )
         return using(session, adapter)
 
-    def _ids(self, prompt: Any, what: str = "prompt") -> list[int]:
-        """Token ids of one prompt, text or ids; may be empty."""
+    def _ids(self, prompt: Any, what: str = "prompt", special_tokens: bool | None = None) -> list[int]:
+        """Token ids of one prompt, text or ids; may be empty. Control tokens that a text spells are tokens with
+        `special_tokens`; without it text, of which False warns.
+        """
         if isinstance(prompt, str):
             if self.tokenizer is None:
                 raise InvalidInputError(f"{what}: the file carries no tokenizer; token ids are needed instead of text")
-            return self.tokenizer.encode(prompt)
+            if special_tokens is False:
+                self._warn_of_control_tokens(self.tokenizer, prompt, what)
+            return self.tokenizer.encode(prompt, parse_special=bool(special_tokens))
         if isinstance(prompt, np.ndarray):
             prompt = prompt.tolist() if prompt.ndim == 1 else prompt
         if not isinstance(prompt, (list, tuple, range)):
@@ -108,14 +124,28 @@ class VerbBase:
                 raise InvalidInputError(f"{what}: token ids are integers, not {quote(token)}")
         return [int(token) for token in prompt]
 
-    def _batch(self, prompts: Any, what: str = "prompt") -> tuple[list[list[int]], bool]:
+    @staticmethod
+    def _warn_of_control_tokens(tokenizer: Tokenizer, text: str, what: str) -> None:
+        spelled = control_pattern(tokenizer).search(text)
+        if spelled:
+            logger.warning(
+                "%s: %s is a token of the model's own, which stays text; special_tokens=True (--special-tokens) "
+                "makes it the token, which is right for a text of yours, not for a user's",
+                what,
+                spelled.group(1),
+            )
+
+    def _batch(
+        self, prompts: Any, what: str = "prompt", special_tokens: bool | None = None
+    ) -> tuple[list[list[int]], bool]:
         """Token ids of every prompt, and whether there was one prompt alone instead of a list of them.
 
         A str or a list of integers is one prompt; any other list is a batch, the empty list an empty batch.
         """
         if is_single(prompts):
-            return [self._ids(prompts, what)], True
-        return [self._ids(prompt, f"{what}[{index}]") for index, prompt in enumerate(listed(prompts, what))], False
+            return [self._ids(prompts, what, special_tokens)], True
+        several = enumerate(listed(prompts, what))
+        return [self._ids(prompt, f"{what}[{index}]", special_tokens) for index, prompt in several], False
 
 
 def listed(prompts: Any, what: str) -> list[Any]:

@@ -113,6 +113,9 @@ class GenerationVerbs(VerbBase):
             `max_tokens` new ones (or at least one) have room.
         adapter : Adapter, optional
             What `Model.load_adapter` gave: this call runs with it.
+        special_tokens : bool, optional
+            Let a text spell the model's control tokens, e.g. a chat that you put together yourself; never set it for
+            a user's text, which `chat` keeps apart. By default they stay text, and a warning names the first.
         cancel : CancelFlag, optional
             Setting it, from any thread, ends the call within one token with `finish_reason` "cancelled".
 

@@ -22,16 +22,28 @@ class InspectionVerbs(VerbBase):
     """Verbs that look inside."""
 
     @overload
-    def logits(self, prompt: Prompt, target: Prompt | None = None, *, adapter: Adapter | None = None) -> np.ndarray: ...
+    def logits(
+        self,
+        prompt: Prompt,
+        target: Prompt | None = None,
+        *,
+        special_tokens: bool = False,
+        adapter: Adapter | None = None,
+    ) -> np.ndarray: ...
 
     @overload
     def logits(
-        self, prompt: Prompts, target: Prompts | None = None, *, adapter: Adapter | None = None
+        self,
+        prompt: Prompts,
+        target: Prompts | None = None,
+        *,
+        special_tokens: bool = False,
+        adapter: Adapter | None = None,
     ) -> list[np.ndarray]: ...
 
     @ShortMemory("logits")
     def logits(
-        self, prompt: Any, target: Any = None, *, adapter: Adapter | None = None
+        self, prompt: Any, target: Any = None, *, special_tokens: bool = False, adapter: Adapter | None = None
     ) -> np.ndarray | list[np.ndarray]:
         """Scores of every vocabulary entry as the next token, after each token.
 
@@ -44,6 +56,8 @@ class InspectionVerbs(VerbBase):
             with the decoder's start token; text gets that token in front.
         adapter : Adapter, optional
             What `Model.load_adapter` gave: this call runs with it.
+        special_tokens : bool
+            Let a text spell the model's control tokens, as in `generate`.
 
         Returns
         -------
@@ -61,17 +75,17 @@ class InspectionVerbs(VerbBase):
         """
         session = self._require("logits", adapter)
         if is_single(prompt):
-            return self._logits(session, prompt, target, "")
+            return self._logits(session, prompt, target, "", special_tokens)
         prompts = listed(prompt, "prompt")
         targets = [None] * len(prompts) if target is None else listed(target, "target")
         if len(targets) != len(prompts) or (target is not None and is_single(target)):
             raise InvalidInputError(f"target: one for each of {len(prompts)} prompts is needed")
         pairs = zip(prompts, targets, strict=True)
-        return [self._logits(session, one, its, f"[{index}]") for index, (one, its) in enumerate(pairs)]
+        return [self._logits(session, one, its, f"[{index}]", special_tokens) for index, (one, its) in enumerate(pairs)]
 
-    def _logits(self, session: Session, prompt: Any, target: Any, place: str) -> np.ndarray:
+    def _logits(self, session: Session, prompt: Any, target: Any, place: str, special_tokens: bool) -> np.ndarray:
         """`logits` of one prompt; `place` says where it stands in a list."""
-        ids = self._ids(prompt, f"prompt{place}")
+        ids = self._ids(prompt, f"prompt{place}", special_tokens)
         if session.needs_source:
             feed = self._target_ids(session, target, f"target{place}")
             (sequence,) = session.encode_source([ids])

@@ -47,7 +47,7 @@ def prompt_ids(
                 raise InvalidOptionError(f"{name}: only an encoder-decoder has sources and targets")
     source, target = arguments.get("source_language"), arguments.get("target_language")
     if source is None and target is None:
-        return verbs._batch(prompt)
+        return verbs._batch(prompt, special_tokens=bool(arguments.get("special_tokens")))
     single = is_single(prompt)
     items = [prompt] if single else listed(prompt, "prompt")
     return [_with_languages(verbs, item, source, target) for item in items], single

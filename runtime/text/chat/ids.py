@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from weakref import WeakKeyDictionary
 
 from ..tokenizer import Tokenizer
 from .traced import Traced
@@ -11,6 +12,7 @@ from .traced import Traced
 __all__ = ["control_pattern", "encode_chat"]
 
 Match = tuple[int, int, int]  # begin, end, token id
+_PATTERNS: WeakKeyDictionary[Tokenizer, re.Pattern[str]] = WeakKeyDictionary()
 
 
 def encode_chat(tokenizer: Tokenizer, text: str) -> list[int]:
@@ -41,6 +43,11 @@ def encode_chat(tokenizer: Tokenizer, text: str) -> list[int]:
 
 def control_pattern(tokenizer: Tokenizer) -> re.Pattern[str]:
     """Finds the control tokens that a text spells, the longest at each place, overlapping ones too."""
+    pattern = _PATTERNS.get(tokenizer)
+    return _PATTERNS.setdefault(tokenizer, _pattern_of(tokenizer)) if pattern is None else pattern
+
+
+def _pattern_of(tokenizer: Tokenizer) -> re.Pattern[str]:
     pieces = sorted({tokenizer.token(token) for token in tokenizer.control_token_ids} - {""}, key=len, reverse=True)
     return re.compile(f"(?=({'|'.join(map(re.escape, pieces))}))" if pieces else "(?!)()")
 
