@@ -35,7 +35,7 @@ def byte_vocabulary(settings: Mapping[str, Any]) -> Vocabulary:
     special = [*range(len(FRONT)), *range(len(names) - len(behind), len(names))]
     text, end = {"Sequence": {"id": "A", "type_id": 0}}, {"SpecialToken": {"id": "</s>", "type_id": 0}}
     byte_level = {"type": "ByteLevel", "add_prefix_space": False, "trim_offsets": True, "use_regex": False}
-    description = {
+    description: dict[str, Any] = {
         "version": "1.0",
         "added_tokens": [{"id": token, "content": names[token], **flags} for token in special],
         "normalizer": None,

@@ -130,8 +130,6 @@ def _start(verbs: VerbBase, session: Session, target: str | None) -> list[int]:
 
 def _fit(verbs: VerbBase, session: Session, ids: list[int], options: GenerationOptions) -> Fitted:
     """Place a prompt and its new tokens in the context, or raise `ContextOverflowError`."""
-    if session.needs_source:
-        return _fit_source(session, ids, options, verbs._defaults.forced_bos_token_id)
     start = verbs._defaults.bos_token_id
     if verbs.tokenizer is not None and verbs.tokenizer.bos_token_id is not None:
         start = verbs.tokenizer.bos_token_id

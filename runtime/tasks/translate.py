@@ -192,9 +192,9 @@ class TranslationVerbs(GenerationVerbs):
 
     def _targets(self, pieces: list[Any], options: dict[str, Any]) -> list[str]:
         """The texts that are made of `pieces`, which run longest first."""
-        order = range(len(pieces))
+        order = list(range(len(pieces)))
         if "seed" not in options:
-            order = sorted(order, key=lambda place: -len(pieces[place]))
+            order.sort(key=lambda place: -len(pieces[place]))
         results = self.generate([pieces[place] for place in order], **options)
         if any(result.finish_reason == "cancelled" for result in results):
             raise GenerationCancelled()
