@@ -295,6 +295,18 @@ cdef extern from "edgeformer/host/measure.h" nogil:
     ef_measure ef_measure_reading(const ef_kernels *kernels, const uint8_t *data, int64_t bytes)
     void ef_measure_run(void *measure, ef_pool *pool)
 
+cdef extern from "edgeformer/kernels/top_rows.h" nogil:
+    ctypedef struct ef_top_rows:
+        const ef_kernels *kernels
+        const float *rows
+        int64_t length
+        int32_t num_rows
+        int32_t wanted
+        int32_t *indices
+        float *log_probs
+        uint64_t *heaps
+    void ef_top_rows_run(void *job, ef_pool *pool)
+
 cdef extern from "edgeformer/kernels/kernels.h" nogil:
     int64_t ef_matmul_scratch(const ef_matrix *weight)
 

@@ -325,20 +325,23 @@ cdef class Plan:
         """A float32 copy [domain_rows, width] of the first rows of a buffer, from `column` on."""
         return self.read_checked(buffer, column, width, domain_rows)[0]
 
-    def read_checked(self, buffer, column, width, domain_rows):
-        """What `read` gives, and whether it holds neither infinity nor NaN."""
+    def read_checked(self, buffer, column, width, domain_rows, out=None):
+        """What `read` gives, and whether it holds neither infinity nor NaN. With `out`, float32 [domain_rows, width], it
+        is written there."""
         with self.guard:
             self.check()
             index = checked(buffer, "buffer", 0, self.buffers.count - 1)
             rows = checked(domain_rows, "domain_rows", 0, self.capacities[self.domains[index]])
-            return self.copy(index, checked(column, "column", 0, INT32_MAX), checked(width, "width", 1, INT32_MAX), rows)
+            return self.copy(index, checked(column, "column", 0, INT32_MAX), checked(width, "width", 1, INT32_MAX), rows, out)
 
-    cdef object copy(self, int32_t index, int64_t column, int64_t width, int64_t rows):
+    cdef object copy(self, int32_t index, int64_t column, int64_t width, int64_t rows, object out):
         cdef const ef_buffer *buffer = &self.native.buffers[index]
         if (column + width) * 4 > buffer.stride:
             raise InvalidInputError(f"columns {column} to {column + width} are past the {buffer.stride // 4} of buffer {index}")
-        result = numpy.empty((rows, width), numpy.float32)
-        cdef View view = view_of(result, "result", "f", 2)
+        result = numpy.empty((rows, width), numpy.float32) if out is None else out
+        cdef View view = view_of(result, "out", "f", 2)
+        if view.size() != rows or view.size(1) != width or view.buffer.readonly:
+            raise InvalidInputError(f"out: an array of {rows} rows of {width} that may be written is needed")
         cdef int64_t row, begin, count, num_rows = rows
         cdef float *target = <float *>view.buffer.buf
         cdef const float *source

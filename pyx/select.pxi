@@ -37,8 +37,8 @@ def top(values, count, isa=None):
     return indices
 
 
-def top_log_probs(rows, count, isa=None):
-    """The `count` likeliest entries of every row of logits, float32 [rows, n].
+def top_log_probs(rows, count, isa=None, Pool pool=None):
+    """The `count` likeliest entries of every row of logits, float32 [rows, n], on the pool's threads or this one.
 
     Returns
     -------
@@ -48,25 +48,21 @@ def top_log_probs(rows, count, isa=None):
         What log_softmax gives there: NaN, all over the row, where a row holds NaN or its greatest is infinite.
     """
     cdef View view = view_of(rows, "rows", "f", 2)
-    cdef const ef_kernels *kernels = kernels_of(isa)
-    cdef FloatMode mode = FloatMode()
-    cdef int32_t n = checked(view.size(1), "the length of a row", 1, INT32_MAX), wanted = min(checked(count, "count", 1, INT32_MAX), n)
-    cdef Py_ssize_t num_rows = view.size(), row, i
-    indices, log_probs = numpy.empty((num_rows, wanted), numpy.int32), numpy.empty((num_rows, wanted), numpy.float32)
-    heap = numpy.empty(8 * wanted, numpy.uint8)
+    cdef ef_top_rows job
+    job.kernels = kernels_of(isa)
+    job.length = checked(view.size(1), "the length of a row", 1, INT32_MAX)
+    job.wanted = min(checked(count, "count", 1, INT32_MAX), job.length)
+    job.num_rows = checked(view.size(), "the number of rows", 0, INT32_MAX)
+    indices = numpy.empty((job.num_rows, job.wanted), numpy.int32)
+    log_probs = numpy.empty((job.num_rows, job.wanted), numpy.float32)
+    heaps = numpy.empty(max(8 * job.num_rows * job.wanted, 8), numpy.uint8)
     cdef View index_view = view_of(indices, "indices", "i", 2), output_view = view_of(log_probs, "log_probs", "f", 2)
-    cdef View scratch = view_of(heap, "heap", "B", 1)
-    cdef const float *values = <const float *>view.buffer.buf
-    cdef int32_t *index = <int32_t *>index_view.buffer.buf
-    cdef float *output = <float *>output_view.buffer.buf
-    cdef float largest, log_sum
-    with nogil:
-        for row in range(num_rows):
-            kernels.top(index, wanted, values, n, <uint64_t *>scratch.buffer.buf)
-            log_sum = kernels.log_sum_exp(&largest, values, n)
-            for i in range(wanted):
-                output[i] = (values[index[i]] - largest) - log_sum
-            index, output, values = index + wanted, output + wanted, values + n
+    cdef View scratch = view_of(heaps, "heaps", "B", 1)
+    job.rows = <const float *>view.buffer.buf
+    job.indices = <int32_t *>index_view.buffer.buf
+    job.log_probs = <float *>output_view.buffer.buf
+    job.heaps = <uint64_t *>scratch.buffer.buf
+    run_on(pool, ef_top_rows_run, &job)
     return indices, log_probs
 
 

@@ -122,10 +122,10 @@ class Program:
         self._capacities = capacities
 
     def run(
-        self, pool: core.Pool, batch: Batch, cancel: core.CancelFlag | None = None
+        self, pool: core.Pool, batch: Batch, cancel: core.CancelFlag | None = None, out: np.ndarray | None = None
     ) -> dict[str, tuple[np.ndarray, bool]]:
         """Runs the batch; returns a copy of every named result, float32 [rows of its domain, width], and whether it is
-        finite.
+        finite. The result of a program of one is copied into the first rows of `out`, if that has them.
         """
         recipe, segments, page_tables, grids = self.recipe, batch.segments, batch.page_tables, None
         domains: Sequence[int | tuple[np.ndarray, np.ndarray | None]]
@@ -151,9 +151,17 @@ class Program:
             cancel,
         )
         return {
-            name: self._plan.read_checked(place.buffer, place.column, width, counts[domain])
+            name: self._plan.read_checked(
+                place.buffer, place.column, width, counts[domain], self._place_for(out, counts[domain], width)
+            )
             for name, place, width, domain in self._outputs
         }
+
+    def _place_for(self, out: np.ndarray | None, rows: int, width: int) -> np.ndarray | None:
+        """The beginning of `out` for a result of this shape; None where it has no room or there are several results."""
+        if out is None or len(self._outputs) > 1 or len(out) < rows or out.shape[1] != width:
+            return None
+        return out[:rows]
 
     def rows_of(self, domain: Domain, lengths: Mapping[Domain, Sequence[int] | Grids]) -> list[int]:
         """Rows of each segment of a domain in a run over these lengths."""

@@ -235,8 +235,9 @@ class Runner:
         asked: list[int],
         cancel: core.CancelFlag | None,
         prefixes: Sequence[int] = (),
+        out: np.ndarray | None = None,
     ) -> dict[str, np.ndarray]:
-        """Appends the rows in runs of bounded size; undoes everything on failure."""
+        """Appends the rows in runs of bounded size; undoes everything on failure. One run alone may use `out`."""
         self._check_sequences(sequences, arrays)
         if any(prefixes):
             self._check_prefixes(program, sequences, arrays, prefixes)
@@ -260,7 +261,7 @@ class Runner:
                     num_outputs.append(count)
                 seen = [prefixes[feed] for feed, *_ in run] if prefixes else None
                 batch = batch_of(program.recipe.caches, ids, positions, tables, num_outputs, prefixes=seen)
-                results.append(self._run(program, batch, cancel))
+                results.append(self._run(program, batch, cancel, out if len(runs) == 1 else None))
         except BaseException:
             for sequence, length, forks in zip(sequences, before, kept or repeat({}), strict=False):
                 sequence.cut(length, forks)
@@ -270,11 +271,19 @@ class Runner:
                 release(forks.values())
         return _joined(results, program)
 
-    def _run(self, program: Program, batch: Batch, cancel: core.CancelFlag | None) -> dict[str, np.ndarray]:
+    def top_log_probs(self, rows: np.ndarray, count: int) -> tuple[np.ndarray, np.ndarray]:
+        """`core.top_log_probs` on the model's threads, when it is its turn."""
+        assert self._threads is not None
+        with self._threads.turn:
+            return core.top_log_probs(rows, count, pool=self._threads.pool)
+
+    def _run(
+        self, program: Program, batch: Batch, cancel: core.CancelFlag | None, out: np.ndarray | None = None
+    ) -> dict[str, np.ndarray]:
         """One run, when it is its turn among all that share the threads."""
         assert self._threads is not None  # an open model, which alone has programs, has threads
         with self._threads.turn:
-            results = program.run(self._threads.pool, batch, cancel)
+            results = program.run(self._threads.pool, batch, cancel, out)
         for name, (_, finite) in results.items():
             if not finite:
                 raise NumericError(f"{name} are not finite: activations overflowed float32; is the checkpoint sound?")

@@ -125,15 +125,11 @@ class Session:
         with self._lock:
             self._runner.close()
 
-    # -- sequences ----------------------------------------------------------------------------------------------------
-
     def new_sequence(self) -> CachedSequence:
         """An empty sequence of a model that reads no source."""
         if self._model.stepper is None or self.needs_source:
-            raise UnsupportedModelError(
-                f"a {self.family} model has no sequences of its own; encode_source makes those of a model that reads "
-                "sources"
-            )
+            what = "has no sequences of its own; encode_source makes those of a model that reads sources"
+            raise UnsupportedModelError(f"a {self.family} model {what}")
         return self._runner.new_sequence()
 
     def encode_source(
@@ -149,8 +145,6 @@ class Session:
         with self._lock:
             return self._runner.read_sources(arrays, cancel)
 
-    # -- runs ---------------------------------------------------------------------------------------------------------
-
     def forward(
         self,
         feeds: Sequence[Feed],
@@ -158,6 +152,7 @@ class Session:
         outputs: str | int | Sequence[int] = "last",
         cancel: core.CancelFlag | None = None,
         prefixes: Sequence[int] = (),
+        out: np.ndarray | None = None,
     ) -> np.ndarray:
         """Appends token ids to sequences, all in one ragged batch.
 
@@ -173,6 +168,8 @@ class Session:
         prefixes : list of int, optional
             How many rows at the beginning of each feed see one another both ways, 0 for none; of new sequences, and of
             a model whose attention takes that.
+        out : float32 array [rows or more, vocab_size], optional
+            Memory that the result may take.
 
         Returns
         -------
@@ -187,9 +184,12 @@ class Session:
         asked = rows_asked(outputs, [len(array) for array in arrays])
         with self._lock:
             program = self._runner.program((self._model.stepper or "", ("logits",)))
-            return self._runner.run_steps(program, [s for s, _ in feeds], arrays, asked, cancel, list(prefixes))[
-                "logits"
-            ]
+            sequences = [sequence for sequence, _ in feeds]
+            return self._runner.run_steps(program, sequences, arrays, asked, cancel, list(prefixes), out)["logits"]
+
+    def top_log_probs(self, rows: np.ndarray, count: int) -> tuple[np.ndarray, np.ndarray]:
+        """`core.top_log_probs` of rows of logits, on the model's threads."""
+        return self._runner.top_log_probs(rows, count)
 
     def hidden(
         self,

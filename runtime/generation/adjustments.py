@@ -16,7 +16,7 @@ import numpy as np
 from ..errors import InvalidOptionError, quote
 from .options import GenerationOptions
 
-__all__ = ["Adjustments", "TextHistory"]
+__all__ = ["Adjustments", "TextHistory", "nothing_left"]
 
 
 class TextHistory:
@@ -86,13 +86,16 @@ class Adjustments:
     ----------
     idle : bool
         There is nothing to do: logits may be used as they are.
+    bans_alone : bool
+        All that is done is `ban`, which depends on lengths and not on what a text says.
     """
 
     def __init__(self, options: GenerationOptions, end_token_ids: Iterable[int] = ()) -> None:
         self._options = options
         self._ends = _ids(end_token_ids)
-        self._bad_words = [words for words in options.bad_words if not (len(words) == 1 and words[0] in self._ends)]
-        self._suppressed = _ids(options.suppressed_token_ids)
+        self._bad_words = [words for words in options.bad_words if len(words) > 1]
+        alone = {words[0] for words in options.bad_words if len(words) == 1} - {*end_token_ids}
+        self._suppressed = _ids(options.suppressed_token_ids | alone)
         self._suppressed_first = _ids(options.begin_suppressed_token_ids)
         steps: dict[Callable[[np.ndarray, TextHistory, int], None], bool] = {
             self._bias: bool(options.sequence_bias),
@@ -100,12 +103,13 @@ class Adjustments:
             self._penalize_counts: options.presence_penalty != 0.0 or options.frequency_penalty != 0.0,
             self._ban_ngrams: options.no_repeat_ngram_size > 0,
             self._ban_words: bool(self._bad_words),
-            self._ban_ends: options.min_tokens > 0 or options.min_length > 0,
-            self._ban_suppressed: bool(options.suppressed_token_ids or options.begin_suppressed_token_ids),
+            self._ban_tokens: bool(options.min_tokens or options.min_length)
+            or bool(len(self._suppressed) or options.begin_suppressed_token_ids),
             self._call_processor: options.logits_processor is not None,
         }
         self._steps = [step for step, wanted in steps.items() if wanted]
         self.idle = not self._steps
+        self.bans_alone = self._steps == [self._ban_tokens]
 
     def history(self) -> TextHistory:
         """A text's history, for `apply`."""
@@ -134,7 +138,7 @@ class Adjustments:
         for apply_step in self._steps:
             apply_step(row, history, step)
         if row.max() == -np.inf:
-            raise InvalidOptionError("the options leave no token to choose: they ban all that the model knows")
+            raise nothing_left()
         return row
 
     def _bias(self, row: np.ndarray, history: TextHistory, step: int) -> None:
@@ -162,14 +166,17 @@ class Adjustments:
             if history.ends_with(tuple(before)):
                 row[last] = -np.inf
 
-    def _ban_ends(self, row: np.ndarray, history: TextHistory, step: int) -> None:
-        if step < self._options.min_tokens or len(history.tokens) < self._options.min_length:
-            row[self._ends[self._ends < len(row)]] = -np.inf
+    def ban(self, rows: np.ndarray, step: int, length: int) -> None:
+        """Rule out, in float32 [..., vocab], the tokens that may not come after `step` new ones of a text that has
+        `length` with its prompt.
+        """
+        too_short = step < self._options.min_tokens or length < self._options.min_length
+        for wanted, tokens in ((True, self._suppressed), (too_short, self._ends), (step == 0, self._suppressed_first)):
+            if wanted:
+                rows[..., tokens[tokens < rows.shape[-1]]] = -np.inf
 
-    def _ban_suppressed(self, row: np.ndarray, history: TextHistory, step: int) -> None:
-        row[self._suppressed[self._suppressed < len(row)]] = -np.inf
-        if step == 0:
-            row[self._suppressed_first[self._suppressed_first < len(row)]] = -np.inf
+    def _ban_tokens(self, row: np.ndarray, history: TextHistory, step: int) -> None:
+        self.ban(row, step, len(history.tokens))
 
     def _call_processor(self, row: np.ndarray, history: TextHistory, step: int) -> None:
         processor = self._options.logits_processor
@@ -187,6 +194,11 @@ class Adjustments:
             token = int(wrong.argmax())
             raise InvalidOptionError(f"logits_processor: it returned {result[token]} for token {token}")
         row[:] = result
+
+
+def nothing_left() -> InvalidOptionError:
+    """The error of bans that leave no token."""
+    return InvalidOptionError("the options leave no token to choose: they ban all that the model knows")
 
 
 def _ids(tokens: Iterable[int]) -> np.ndarray:

@@ -16,14 +16,14 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from itertools import accumulate
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from .._kernels import core
 from ..errors import NotEnoughMemoryError
 from ..host.exact import power
-from .adjustments import Adjustments
+from .adjustments import Adjustments, nothing_left
 from .options import GenerationOptions
 from .results import FinishReason
 from .sampling import best_token
@@ -131,8 +131,8 @@ class BeamSearch:
         ordered = sorted(self.finished, key=lambda beam: beam.score(penalty), reverse=True)
         return ordered[: self.options.num_beams]
 
-    def advance(self, logits: np.ndarray) -> None:
-        """Take one step; `logits` is float32 [beams, vocab], a row for each of `beams` after its pending tokens."""
+    def advance(self, tokens: np.ndarray, log_probs: np.ndarray) -> None:
+        """Take one step: for each of `beams` the likeliest tokens after its pending ones, [beams, 2 n], best first."""
         self.steps += 1
         is_last = self.steps >= self.max_tokens
         count = self.options.num_beams
@@ -141,7 +141,7 @@ class BeamSearch:
                 self.finished.append(FinishedBeam(beam.token_ids, beam.log_prob, self.length, "length", beam.log_probs))
             self._replace_beams([])
             return
-        candidates = self._candidates(logits)
+        candidates = self._candidates(tokens, log_probs)
         spare = iter([item for item in candidates[count:] if item.token not in self.end_token_ids])
         growing: list[_Candidate] = []
         for candidate in candidates[:count]:
@@ -168,14 +168,9 @@ class BeamSearch:
         """Give the pages of all beams back. May be called again."""
         self._replace_beams([])
 
-    def _candidates(self, logits: np.ndarray) -> list[_Candidate]:
+    def _candidates(self, tokens: np.ndarray, log_probs: np.ndarray) -> list[_Candidate]:
         """The 2 n best continuations of all beams, best first; of equals, the earlier beam and the lower token."""
         count = 2 * self.options.num_beams
-        adjusted = self._adjusted(logits)
-        tokens, log_probs = core.top_log_probs(adjusted, count)
-        if np.isnan(log_probs).any():
-            for row in adjusted:
-                best_token(row)  # refuses the one to blame
         sums = np.array([beam.log_prob for beam in self.beams])[:, None] + log_probs.astype(np.float64)
         beams = np.repeat(np.arange(len(self.beams)), tokens.shape[1])
         order = np.lexsort((tokens.ravel(), beams, -sums.ravel()))[:count]
@@ -183,15 +178,15 @@ class BeamSearch:
         found = map(_Candidate, *columns)
         return [candidate for candidate in found if candidate.log_prob > -math.inf]  # suppressed tokens are none
 
-    def _adjusted(self, logits: np.ndarray) -> np.ndarray:
-        adjustments = Adjustments(self.options, self.end_token_ids)
-        if adjustments.idle:
-            return logits
-        begin, rows = len(self.prompt), []
+    def adjust(self, logits: np.ndarray, adjustments: Adjustments) -> None:
+        """Do to `logits`, float32 [beams, vocab], what the options ask for."""
+        if adjustments.bans_alone:
+            adjustments.ban(logits, self.steps, len(self.prompt) + self.steps)
+            return
+        begin = len(self.prompt)
         for row, beam in zip(logits, self.beams, strict=True):
             history = adjustments.history().read([*self.prompt, *beam.token_ids], begin)
-            rows.append(adjustments.apply(row, history, len(beam.token_ids)))
-        return np.stack(rows)
+            row[:] = adjustments.apply(row, history, len(beam.token_ids))
 
     def _register(self, candidate: _Candidate, ends: bool) -> None:
         beam = self.beams[candidate.beam]
@@ -229,21 +224,32 @@ def run_beams(session: Session, searches: Sequence[BeamSearch], cancel: Any, on_
     GenerationCancelled
         If the `cancel` flag is set.
     """
+    adjustments = Adjustments(searches[0].options, searches[0].end_token_ids) if searches else None
+    memory: np.ndarray | None = None
     try:
         while active := [search for search in searches if search.beams]:
             feeds = [(beam.sequence, beam.pending) for search in active for beam in search.beams]
             try:
-                logits = session.forward(feeds, outputs="last", cancel=cancel)
+                logits = session.forward(feeds, outputs="last", cancel=cancel, out=memory)
             except NotEnoughMemoryError:
                 if len(active) == 1:
                     raise
                 active[-1].postpone()
                 continue
-            start = 0
-            for search in active:
-                end = start + len(search.beams)
-                search.advance(logits[start:end])
-                start = end
+            memory = logits if memory is None or len(logits) > len(memory) else memory
+            ends = list(accumulate(len(search.beams) for search in active))
+            parts = [slice(end - len(search.beams), end) for search, end in zip(active, ends, strict=True)]
+            if adjustments is not None and not adjustments.idle:
+                for search, part in zip(active, parts, strict=True):
+                    search.adjust(logits[part], adjustments)
+            tokens, log_probs = session.top_log_probs(logits, 2 * active[0].options.num_beams)
+            if np.isnan(log_probs).any():
+                for row in logits:
+                    if row.max() == -np.inf:
+                        raise nothing_left()
+                    best_token(row)  # refuses the one to blame
+            for search, part in zip(active, parts, strict=True):
+                search.advance(tokens[part], log_probs[part])
             on_step()
     finally:
         for search in searches:

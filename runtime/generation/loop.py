@@ -276,11 +276,12 @@ def run_texts(
         Called after each forward pass whose tokens are chosen.
     """
     active, texts = list(runs), [text for run in runs for text in (run, *run.copies)]
+    memory: np.ndarray | None = None
     try:
         while active:
             try:
                 feeds = [(run.sequence, run.pending) for run in active if run.sequence is not None]
-                logits = session.forward(feeds, outputs="last", cancel=cancel)
+                logits = session.forward(feeds, outputs="last", cancel=cancel, out=memory)
             except GenerationCancelled:
                 yield from [run.finish("cancelled") for run in active]
                 return
@@ -289,6 +290,7 @@ def run_texts(
                     raise
                 active.pop().postpone()
                 continue
+            memory = logits if memory is None or len(logits) > len(memory) else memory
             pairs = [(run, row) for first, row in zip(active, logits, strict=True) for run in first.begun()]
             chunks = [run.accept(row) for run, row in pairs]
             on_step()

@@ -183,3 +183,20 @@ def test_token_types_that_are_no_numbers_are_named(tmp_path: Path, types: list[A
     session = Session.open(MODELS["bert"]().write(tmp_path / "a.gguf"), threads=1)
     with pytest.raises(InvalidInputError):
         session.hidden([[1, 2]], token_types=[types])
+
+
+def test_logits_may_take_memory_that_is_there(decoder: Session) -> None:
+    def step(out: np.ndarray | None) -> np.ndarray:
+        sequences = [decoder.new_sequence() for _ in range(2)]
+        try:
+            return decoder.forward(list(zip(sequences, [[3, 4], [5]], strict=True)), out=out)
+        finally:
+            for sequence in sequences:
+                sequence.free()
+
+    wanted = step(None)
+    memory = np.full((3, decoder.vocab_size), 7, np.float32)
+    found = step(memory)
+    assert np.shares_memory(found, memory) and np.array_equal(found, wanted) and (memory[2] == 7).all()
+    for small in (memory[:1], np.zeros((3, 4), np.float32)):
+        assert np.array_equal(step(small), wanted)

@@ -111,6 +111,16 @@ def test_the_likeliest_of_several_rows(isa: str) -> None:
             assert same_bits(found, (row[chosen] - largest) - log_sum)
 
 
+def test_threads_share_the_rows_and_change_nothing() -> None:
+    pool = core.Pool(3)
+    for count in (0, 1, 2, 40):
+        logits = rows(count, count, 700, scale=4).reshape(count, 700)
+        alone, shared = core.top_log_probs(logits, 5), core.top_log_probs(logits, 5, pool=pool)
+        assert shared[0].shape == (count, 5)
+        assert same_bits(alone[0], shared[0]) and same_bits(alone[1], shared[1])
+    pool.close()
+
+
 @pytest.mark.parametrize("bad", [np.inf, np.nan])
 def test_a_row_that_is_no_distribution_has_nan_for_log_probabilities(isa: str, bad: float) -> None:
     logits = rows(3, 2, 40)

@@ -330,6 +330,11 @@ def test_reading_past_a_buffer_is_refused(pool: core.Pool) -> None:
     ):
         with pytest.raises(InvalidInputError):
             decoder.plan.read(buffer, column, width, count)
+    fixed = np.zeros((1, 1), np.float32)
+    fixed.flags.writeable = False
+    for out in (np.zeros((2, 1), np.float32), np.zeros((1, 2), np.float32), fixed, np.zeros((1, 1)), [[0.0]]):
+        with pytest.raises(InvalidInputError, match="out: "):
+            decoder.plan.read_checked(0, 0, 1, 1, out)
     with pytest.raises(InvalidInputError, match="at most 4 caches"):
         for _ in range(5):
             decoder.plan.add_cache(core.Cache(1, 1, 1, 1, 1, core.EF_F32))

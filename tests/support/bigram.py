@@ -93,6 +93,7 @@ class FakeSession:
         *,
         outputs: str = "last",
         cancel: core.CancelFlag | None = None,
+        out: np.ndarray | None = None,
     ) -> np.ndarray:
         with self._lock:
             self.steps += 1
@@ -109,6 +110,9 @@ class FakeSession:
                 sequence.ids.extend(ids)
                 rows.extend(self.table[list(ids)] if outputs == "all" else [self.table[ids[-1]]])
             return np.array(rows, np.float32)
+
+    def top_log_probs(self, rows: np.ndarray, count: int) -> tuple[np.ndarray, np.ndarray]:
+        return core.top_log_probs(rows, count)
 
     def hidden(
         self,
