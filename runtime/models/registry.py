@@ -146,6 +146,9 @@ def build_architecture(file: GGUFHead, n_ctx: int | None = None) -> Architecture
         A key or tensor is missing or does not fit the others.
     """
     name = file.get("general.architecture", str)
+    if file.get("general.type", str, "model") == "adapter":
+        what = "is an adapter, not a model: load its model, and give the file to load_adapter (--adapter)"
+        raise UnsupportedModelError(f"{file.path}: {what}")
     row = architecture_row(name)
     if row is None:
         known = ", ".join(dict.fromkeys(row.name for row in ARCHITECTURES))

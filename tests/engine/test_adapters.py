@@ -199,6 +199,8 @@ def test_files_that_are_no_adapters_of_this_model_are_refused(tmp_path: Path, fi
     pair = {f"{name}.lora_a": down, f"{name}.lora_b": up}
     table = {"token_embd.weight.lora_a": np.ones((2, 32)), "token_embd.weight.lora_b": np.ones((80, 2))}
     odd = {"general.type": None}, {"adapter.type": "dora"}, {"adapter.alora.invocation_tokens": [1, 2]}
+    with pytest.raises(UnsupportedModelError, match="is an adapter, not a model: load its model"):
+        edgeformer.load(beside)
     with edgeformer.load(plain) as model:
         for number, (tensors, keys, error, message) in enumerate((
             (pair, odd[0], UnsupportedModelError, "of the kind 'model', not an adapter"),
