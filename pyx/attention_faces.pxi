@@ -1,7 +1,7 @@
 # The face of attention for tests (and of store_kv, through the cache that it fills).
 
 def kernel_attention(isa, query, key, value, *, scale, causal=True, prefix=0, window=0, soft_cap=0.0, bias=None, behind=0,
-                     sinks=None, type=EF_F32, rows=None, page_order=None, spans=None):
+                     sinks=None, relative=None, buckets=None, type=EF_F32, rows=None, page_order=None, spans=None):
     """Attention of one sequence through a cache of one layer; what lies past the last position is NaN.
 
     Parameters
@@ -22,7 +22,11 @@ def kernel_attention(isa, query, key, value, *, scale, causal=True, prefix=0, wi
         Added to the scores: by key position - query position, from -behind on, beyond the ends as at the ends; or by
         query position and key position.
     behind : int
-        Of a bias by distance.
+        Of a bias by distance, and of buckets.
+    relative : float32 [m, 2, num_heads, num_buckets], optional
+        What rows add to the scores, as queries and as keys, by the bucket of the distance; n = m, not causal.
+    buckets : float32 [distances], optional
+        The buckets of the distances, from -behind on.
     sinks : float32 [num_heads], optional
         Scores that take part in the softmax and have no value.
     type : int
@@ -68,6 +72,19 @@ def kernel_attention(isa, query, key, value, *, scale, causal=True, prefix=0, wi
     if sinks is not None:
         sink_row = vector_of(sinks, "sinks", heads)
         args.sinks = sink_row.data
+    cdef ef_relative rows_add
+    cdef Rows relative_rows = None, bucket_row = None
+    args.relative = NULL
+    if relative is not None:
+        if numpy.ndim(relative) != 4 or numpy.shape(relative)[:3] != (m, 2, heads) or n != m or causal:
+            raise InvalidInputError(f"relative scores of shape {numpy.shape(relative)} for {n} of {m} rows and {heads} heads")
+        relative_rows, bucket_row = rows_of(numpy.reshape(relative, (m, -1)), "relative"), vector_of(buckets, "buckets", numpy.size(buckets))
+        rows_add.num_buckets, rows_add.behind = numpy.shape(relative)[3], checked(behind, "behind", 0, numpy.size(buckets) - 1)
+        if not all(float(number) in range(rows_add.num_buckets) for number in buckets):
+            raise InvalidInputError(f"buckets are numbers below {rows_add.num_buckets}")
+        rows_add.scores, rows_add.stride, rows_add.buckets = relative_rows.data, relative_rows.stride * sizeof(float), bucket_row.data
+        rows_add.ahead = numpy.size(buckets) - 1 - rows_add.behind
+        args.relative = &rows_add
     args.query, args.query_stride = queries.data, queries.stride * sizeof(float)
     args.output, args.output_stride = output.data, output.stride * sizeof(float)
     args.cache, args.page_table, args.layer, args.num_heads = &cache.native, <const int32_t *>table.buffer.buf, 0, heads

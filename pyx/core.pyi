@@ -263,6 +263,8 @@ def kernel_attention(
     bias: _Floats | None = None,
     behind: int = 0,
     sinks: _Floats | None = None,
+    relative: _Floats | None = None,
+    buckets: _Floats | None = None,
     type: int = 0,
     rows: tuple[int, int] | None = None,
     page_order: Sequence[int] | None = None,

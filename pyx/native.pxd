@@ -103,6 +103,13 @@ cdef extern from "edgeformer/kernels/kernels.h" nogil:
         int64_t head_stride
     ef_bias ef_bias_by_distance(const float *table, int32_t behind, int32_t ahead)
     ef_bias ef_bias_dense(const float *table, int32_t num_rows, int32_t num_columns)
+    ctypedef struct ef_relative:
+        const float *scores
+        int64_t stride
+        const float *buckets
+        int32_t num_buckets
+        int32_t behind
+        int32_t ahead
     ctypedef struct ef_attention:
         const float *query
         int64_t query_stride
@@ -119,6 +126,7 @@ cdef extern from "edgeformer/kernels/kernels.h" nogil:
         float soft_cap
         const ef_bias *bias
         const float *sinks
+        const ef_relative *relative
     ctypedef void (*ef_row_function)(float *output, const float *input, const float *weight, const float *bias,
                                      int64_t n, float number) noexcept nogil
     ctypedef void (*ef_of_two)(float *output, const float *a, const float *b, int64_t n) noexcept nogil

@@ -237,6 +237,8 @@ cdef int check_positions(const ef_segment *segment, int looks, int64_t length, t
         what = f"rows up to position {last}, past the {segment.kv_length} that their windows may see"
     elif segment.prefix < 0 or segment.prefix > (last if looks & TAKES_PREFIX else 0):
         what = f"a prefix of {segment.prefix}, where {last if looks & TAKES_PREFIX else 0} is the most"
+    elif looks & SEES_ROWS and (segment.position or length != segment.num_rows):
+        what = f"{segment.num_rows} rows from position {segment.position} that see {length}; they must see one another"
     elif sizes is not None and (last > <object>sizes[0] or length > <object>sizes[1]):
         what = f"{last} positions that see {length}, and a bias is for {sizes[0]} that see {sizes[1]}"
     else:

@@ -20,6 +20,7 @@ cdef enum CacheUse:
     LOOKS_AT_ALL = 4 # attention whose rows see every position
     LOOKS_AROUND = 8 # of those, where they see a window around their own
     TAKES_PREFIX = 16
+    SEES_ROWS = 32   # attention whose keys are the rows of the run
 
 cdef class OpChecker:
     """Checks one op after the other; keeps what each buffer was found to hold."""
@@ -143,10 +144,21 @@ cdef class OpChecker:
         self.require(num_rows == weight.num_rows, f"width {width} of a matrix of {weight.num_rows} rows")
         self.one_of("activation", EF_ACT_COUNT)
         self.vector(0, weight.num_rows, True)
-        self.operand("input", self.op.input[0], weight.num_columns, self.op.domain, self.input_of(weight.type))
+        self.groups(weight)
+        self.operand("input", self.op.input[0], max(self.field("groups"), 1) * weight.num_columns, self.op.domain, self.input_of(weight.type))
         self.require(not gated or self.op.input[1].buffer < 0, "gated products have no residual")
         self.operand("residual", self.op.input[1], width, self.op.domain, OPTIONAL)
         self.results()
+
+    cdef int groups(self, const ef_matrix *weight) except -1:
+        """A product of parts of the columns, each with a matrix of its own."""
+        cdef int64_t groups = self.field("groups"), width = self.op.width
+        self.require(0 <= groups <= 2**16, f"{groups} groups")
+        if groups <= 1:
+            return 0
+        self.require(width % (groups * EF_TILE) == 0, f"width {width} is not whole tiles for each of {groups} groups")
+        self.require(not self.field("gated"), "groups are not gated")
+        return self.require(not ef_type_is_quantized(weight.type), "the matrices of groups are of floats")
 
     def row_function(self):
         cdef int64_t groups = self.field("groups")
@@ -188,7 +200,10 @@ cdef class OpChecker:
         self.require(1 <= heads <= 2**16 and heads % cache.num_heads == 0, f"{heads} heads over {cache.num_heads} of the cache")
         self.one_of("causal", 2)
         self.masks()
-        self.bias(heads)
+        if self.field("relative_buckets"):
+            self.relative(heads)
+        else:
+            self.bias(heads)
         self.vector(1, heads, True)
         self.operand("queries", self.op.input[0], heads * cache.key_dim, self.op.domain)
         self.operand("output", self.op.output, heads * cache.value_dim, self.op.domain)
@@ -223,6 +238,21 @@ cdef class OpChecker:
         most_rows, most_columns = self.plan.bias_sizes.get(key, (rows, columns))
         self.plan.bias_sizes[key] = min(rows, most_rows), min(columns, most_columns)
         return self.vector(0, heads * ef_bias_dense(NULL, rows, columns).head_stride)
+
+    cdef int relative(self, int64_t heads) except -1:
+        """What rows add to scores: a number for each bucket, and a bucket for each distance."""
+        cdef int64_t buckets = self.field("relative_buckets"), columns = self.field("bias_columns"), behind = self.field("bias_behind")
+        cdef int64_t i
+        self.require(1 <= buckets <= 2**16, f"{buckets} buckets")
+        self.require(1 <= columns <= 2**24 and 0 <= behind < columns, f"buckets of {columns} distances, {behind} behind")
+        self.require(self.field("bias_rows") == 0 and not self.field("causal"), "buckets go with neither a dense bias nor a causal mask")
+        self.vector(0, columns)
+        cdef const float *numbers = self.plan.native.vectors[self.op.vector[0]]
+        for i in range(columns):
+            if not (0 <= numbers[i] < buckets and numbers[i] == <int64_t>numbers[i]):
+                raise self.fail(f"{numbers[i]:g} is not the number of one of {buckets} buckets")
+        self.operand("relative", self.op.input[1], 2 * heads * buckets, self.op.domain)
+        return self.uses_cache(SEES_ROWS)
 
     cdef int inputs(self, int count) except -1:
         """So many inputs of the width of the result."""

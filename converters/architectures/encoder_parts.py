@@ -86,15 +86,15 @@ DISTILBERT = EncoderNames(
 )
 
 
-def encoder_metadata(config: Config, names: EncoderNames) -> dict[str, Any]:
-    """The sizes of an encoder, under llama.cpp's keys."""
+def encoder_metadata(config: Config, names: EncoderNames, epsilon: float = 1e-12) -> dict[str, Any]:
+    """The sizes of an encoder, under llama.cpp's keys; `epsilon` is what an absent key means."""
     width, num_heads = whole_heads(config, names.width, names.heads)
     metadata = {
         "embedding_length": width,
         "block_count": config.count(names.layers),
         "feed_forward_length": config.count(names.feed_forward),
         "attention.head_count": num_heads,
-        "attention.layer_norm_epsilon": config.number(names.epsilon, 1e-12),
+        "attention.layer_norm_epsilon": config.number(names.epsilon, epsilon),
         "attention.causal": False,
     }
     if names.activation is not None:
@@ -141,6 +141,7 @@ def embedding_rows(
     num_types: int,
     positions: tuple[int, int, int] | None,
     norm_name: str = "",
+    norm_width: int = 0,
 ) -> list[Row]:
     """Tables of the tokens, of their types and of the positions, and the norm of their sum.
 
@@ -152,8 +153,8 @@ def embedding_rows(
         0: the model has no types.
     positions : tuple of int, optional
         How many the file will have, which row of the checkpoint's is the first of them, and how many it has.
-    norm_name : str
-        The norm's, where it stands elsewhere.
+    norm_name, norm_width : str, int
+        The norm's, where it stands elsewhere or has other columns.
     """
     rows = [table("token_embd", f"{embeddings}.word_embeddings", vocab_size, width)]
     if num_types:
@@ -161,7 +162,7 @@ def embedding_rows(
     if positions is not None:
         count, first, stored = positions
         rows.append(part(table("position_embd", f"{embeddings}.position_embeddings", count, width), first, stored))
-    return [*rows, norm("token_embd_norm", norm_name or f"{embeddings}.LayerNorm", width)]
+    return [*rows, norm("token_embd_norm", norm_name or f"{embeddings}.LayerNorm", norm_width or width)]
 
 
 def layer_rows(target: str, source: str, parts: Sequence[str], width: int, hidden_width: int) -> list[Row]:

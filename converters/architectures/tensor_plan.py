@@ -15,10 +15,11 @@ from ...errors import ConversionError, quote
 from ...quants import QuantizationType
 from ..sources.checkpoint import Checkpoint
 
-__all__ = ["PlannedTensor", "ReadRows", "TensorPlan"]
+__all__ = ["PlannedTensor", "ReadRows", "ReadTensor", "TensorPlan"]
 
 Float32 = NDArray[np.float32]
 ReadRows = Callable[[int, int], NDArray[np.uint8]]
+ReadTensor = Callable[[], Float32]
 
 
 @dataclass(frozen=True)
@@ -132,8 +133,11 @@ class TensorPlan:
 
         self.tensors.append(PlannedTensor(target, tuple(shape), str(dtype), read))
 
-    def take_together(self, target: str, sources: Sequence[str], shape: Sequence[int]) -> None:
-        """Plan `target` from tensors of the checkpoint of this shape, one after the other along a new first axis.
+    def take_together(
+        self, target: str, sources: Sequence[str], shape: Sequence[int], *, new_axis: bool = True
+    ) -> None:
+        """Plan `target` from tensors of the checkpoint of this shape, one after the other along a new first axis, or
+        along the first one.
 
         Raises
         ------
@@ -146,9 +150,10 @@ class TensorPlan:
         del self.tensors[-len(sources) :]
 
         def read() -> Float32:
-            return np.stack([part.read() for part in parts])
+            return (np.stack if new_axis else np.concatenate)([part.read() for part in parts])
 
-        self.tensors.append(PlannedTensor(target, (len(sources), *shape), parts[0].dtype, read))
+        joined = (len(sources), *shape) if new_axis else (len(sources) * shape[0], *shape[1:])
+        self.tensors.append(PlannedTensor(target, joined, parts[0].dtype, read))
 
     def take_stored(
         self,
@@ -190,6 +195,17 @@ class TensorPlan:
             return stored.dequantize(read_bytes(), tuple(shape))
 
         self.tensors.append(PlannedTensor(target, tuple(shape), stored.name, read, stored.name, open_rows))
+
+    def reader(self, source: str, shape: Sequence[int]) -> ReadTensor:
+        """What reads a tensor of this shape, for others to be computed from.
+
+        Raises
+        ------
+        ConversionError
+            As for `take`.
+        """
+        self.take(source, source, shape)
+        return self.tensors.pop().read
 
     def make(self, target: str, shape: Sequence[int], compute: Callable[[], Float32]) -> None:
         """Plan a tensor that is computed, not read: when its turn comes, for it may be large."""

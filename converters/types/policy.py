@@ -24,6 +24,7 @@ _EXACT = (
     "rope_freqs.weight",
     "rope_factors_*.weight",
     "*attn_rel_b.weight",
+    "*attn_rel.weight",
     "*ffn_gate_inp*.weight",
 )
 

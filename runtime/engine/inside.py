@@ -60,12 +60,14 @@ def looks_of(graph: Graph) -> list[Look]:
 
 
 def seen_values(looks: list[Look]) -> dict[str, Value]:
-    """The queries and keys of a program's own attention, and the queries of that over a source."""
+    """Queries and keys of a program's own attention, queries of that over a source, and what rows add to scores."""
     values = {}
     for index, look in enumerate(looks):
         values[f"query {index}"] = look.query
         if look.key is not None:
             values[f"key {index}"] = look.key
+        if len(look.node.inputs) > 1:
+            values[f"relative {index}"] = look.node.inputs[1]
     return values
 
 
@@ -89,7 +91,9 @@ def weights_of(
     for index, look in enumerate(looks):
         key = rows[f"key {index}"] if look.key is not None else source[_place(look.node)]
         own = {name: tensors(name) for name in look.node.tensors}
-        found = attention_weights(look.node, look.cache, rows[f"query {index}"], key, own)
+        found = attention_weights(
+            look.node, look.cache, rows[f"query {index}"], key, own, relative=rows.get(f"relative {index}")
+        )
         weights.append(found.astype(np.float32, copy=False))
     return weights
 

@@ -79,7 +79,8 @@ def _check_layers(program: str, graph: Graph, elsewhere: set[Layer]) -> None:
 
 
 def _goes_by_positions(node: Node) -> bool:
-    return any(node.attributes[name] for name in ("causal", "window", "prefix")) or node.attributes["bias"] is not None
+    a = node.attributes
+    return any(a[name] for name in ("causal", "window", "prefix")) or not a["bias"] is a["relative"] is None
 
 
 def _check_outputs(program: str, graph: Graph) -> None:

@@ -19,6 +19,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 from .._kernels import core
+from ..errors import UnsupportedModelError, quote
 from ..quants import I8_ROW
 from .graph import Graph
 from .placement import place
@@ -76,7 +77,7 @@ def fuse(graph: Graph) -> list[Step]:
         step = Step(node.kind, list(node.inputs), outputs, [node.tensors], attributes)
         step.first_rows = [attributes.pop("first_row", 0)]
         steps.append(step)
-        if node.kind != "linear":
+        if node.kind != "linear" or attributes["groups"] > 1:
             continue
         if (activate := only_consumer(step.outputs[0], "activate")) and activate.output:
             step.activation = activate.attributes["activation"]
@@ -92,7 +93,8 @@ def fuse(graph: Graph) -> list[Step]:
 
 def is_plain(step: Step) -> bool:
     """Whether a step is a product and nothing else."""
-    return step.kind == "linear" and step.activation == "none" and step.residual is None and not step.gated
+    alone = step.kind == "linear" and step.attributes["groups"] == 1
+    return alone and step.activation == "none" and step.residual is None and not step.gated
 
 
 def gate(steps: list[Step], graph: Graph, type_of: Callable[[str], int]) -> list[Step]:
@@ -181,6 +183,9 @@ def quantize(
     row_scaled: set[int] = set()
     for step in steps:
         step.reads_quantized = step.kind in PRODUCTS and is_quantized(step.tensors[0][0])
+        if step.reads_quantized and step.attributes.get("groups", 1) > 1:
+            what = f"{quote(step.tensors[0][0])} holds a matrix for each part of the columns, and has to be of floats"
+            raise UnsupportedModelError(f"{graph.path}: {what}: convert it to F32 or F16")
         if step.reads_quantized:
             wanted[step.inputs[0].index] = step.inputs[0]
             if type_of(step.tensors[0][0]) == I8_ROW:

@@ -19,7 +19,7 @@ from ..errors import ModelFormatError, UnsupportedModelError, quote
 from ..host.exact import power
 from .domains import POSITIONS, ROWS, TOKENS, Domain, Features, Index
 from .expert_ops import ExpertOps
-from .position_bias import PositionBias
+from .position_bias import DistanceBuckets, PositionBias
 from .row_functions import RowFunctions
 from .row_ops import RowOps
 from .values import Node, Value
@@ -156,7 +156,7 @@ class Graph(RowOps, RowFunctions, ExpertOps):
         vector = rows == 1 and self.tensor_shapes.get(f"{name}.weight") == (x.width,)
         weight = self._expect(f"{name}.weight", (x.width,) if vector else (rows, x.width))
         tensors = (weight, *self._optional(bias_name or f"{name}.bias", (rows,)))
-        return self._add("linear", [x], width, tensors=tensors, first_row=first_row)
+        return self._add("linear", [x], width, tensors=tensors, first_row=first_row, groups=1)
 
     def columns(self, x: Value, first: int, width: int) -> Value:
         """The `width` columns of x from `first` on, read where they lie."""
@@ -234,6 +234,7 @@ class Graph(RowOps, RowFunctions, ExpertOps):
         soft_cap: float = 0.0,
         bias: PositionBias | None = None,
         sinks: str | None = None,
+        relative: tuple[Value, DistanceBuckets] | None = None,
     ) -> Value:
         """Scaled dot-product attention (Vaswani et al. 2017) of the rows over what the cache holds of their
         sequence.
@@ -257,6 +258,9 @@ class Graph(RowOps, RowFunctions, ExpertOps):
             Added to the scores (after the soft cap).
         sinks : str, optional
             A tensor with a score for each head that takes part in the softmax and has no value.
+        relative : (Value, DistanceBuckets), optional
+            What rows that see one another add to the scores by buckets, as queries and as keys: for each head, and then
+            again for each head, as many columns as there are buckets. In place of `bias`, and not causal.
         """
         num_heads = query.width // cache.key_dim
         if num_heads % cache.num_heads:
@@ -268,11 +272,18 @@ class Graph(RowOps, RowFunctions, ExpertOps):
             )
         if bias is not None:
             bias.check(num_heads, self.tensor_shapes, self.path)
+        if relative is not None and (
+            causal or bias is not None or relative[0].width != 2 * num_heads * relative[1].count
+        ):
+            what = f"{relative[0].width} columns of {num_heads} heads and {relative[1].count} buckets"
+            raise UnsupportedModelError(
+                f"{self.path}: attention has relative scores of {what}, or a mask or bias beside them"
+            )
         tensors = [] if bias is None or bias.tensor is None else [bias.tensor]
         tensors += [] if sinks is None else [self._expect(sinks, (num_heads,))]
         return self._add(
             "attention",
-            [query],
+            [query] if relative is None else [query, relative[0]],
             num_heads * cache.value_dim,
             tensors=tuple(tensors),
             cache=cache.name,
@@ -285,6 +296,7 @@ class Graph(RowOps, RowFunctions, ExpertOps):
             soft_cap=soft_cap,
             bias=bias,
             sinks=sinks,
+            relative=None if relative is None else relative[1],
         )
 
     def activation(self, x: Value, kind: str) -> Value:

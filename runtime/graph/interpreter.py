@@ -95,7 +95,13 @@ def interpret(
 
 
 def attention_weights(
-    node: Node, spec: CacheSpec, query: Array, key: Array, tensors: Mapping[str, Array], prefix: int = 0
+    node: Node,
+    spec: CacheSpec,
+    query: Array,
+    key: Array,
+    tensors: Mapping[str, Array],
+    prefix: int = 0,
+    relative: Array | None = None,
 ) -> Array:
     """How much each row of a sequence takes from each position, [heads, rows, positions]; rows of it add up to 1, or to
     less where there are sinks.
@@ -112,6 +118,8 @@ def attention_weights(
         Those of the node.
     prefix : int
         So many first rows see one another both ways where the attention takes a prefix.
+    relative : array, optional
+        What the rows of the segment add to the scores, where they do.
     """
     a = node.attributes
     group = a["num_heads"] // spec.num_heads
@@ -122,6 +130,8 @@ def attention_weights(
         scores = a["soft_cap"] * np.tanh(scores / a["soft_cap"])
     if a["bias"] is not None:
         scores = scores + a["bias"].values(len(query), len(key), tensors)
+    if relative is not None:
+        scores = scores + a["relative"].values(relative)
     scores = np.where(_seen(a, prefix, *scores.shape[1:]), scores, -np.inf)
     sinks = tensors[a["sinks"]].reshape(-1, 1, 1) if a["sinks"] else -np.inf
     largest = np.maximum(scores.max(-1, keepdims=True), sinks)
@@ -179,7 +189,13 @@ class _Run:
             self.observe(node.tensors[0], x)
         assert node.output is not None
         rows = slice(node.attributes["first_row"], node.attributes["first_row"] + node.output.width)
-        y = x.astype(weights.dtype, copy=False) @ weights[rows].T
+        parts = x.astype(weights.dtype, copy=False).reshape(len(x), node.attributes["groups"], -1)
+        matrices = weights[rows].reshape(node.attributes["groups"], -1, weights.shape[1])
+        y = (
+            np.einsum("rgk,gnk->rgn", parts, matrices).reshape(len(x), -1)
+            if len(matrices) > 1
+            else parts[:, 0] @ matrices[0].T
+        )
         return y + self.tensors[node.tensors[1]].reshape(-1)[rows] if len(node.tensors) > 1 else y
 
     def _columns(self, node: Node, x: Array) -> Array:
@@ -215,21 +231,27 @@ class _Run:
         starts = starts_of(self.grids(node.inputs[0].domain))
         self.caches[node.attributes["cache"], node.attributes["layer"]] = (key, value, starts)
 
-    def _attention(self, node: Node, query: Array) -> Array:
+    def _attention(self, node: Node, query: Array, relative: Array | None = None) -> Array:
         key, value, kept = self.caches[node.attributes["cache"], node.attributes["layer"]]
         asked = starts_of(self.grids(node.inputs[0].domain))
         parts = [
-            self._attend(node, query[begin:end], key[first:last], value[first:last])
+            self._attend(
+                node,
+                query[begin:end],
+                key[first:last],
+                value[first:last],
+                None if relative is None else relative[begin:end],
+            )
             for begin, end, first, last in zip(asked, asked[1:], kept, kept[1:], strict=False)
         ]
         return np.concatenate(parts)
 
-    def _attend(self, node: Node, query: Array, key: Array, value: Array) -> Array:
+    def _attend(self, node: Node, query: Array, key: Array, value: Array, relative: Array | None) -> Array:
         """Attention of the rows of one segment over what the cache holds of it."""
         spec = next(spec for spec in self.graph.caches if spec.name == node.attributes["cache"])
         group = node.attributes["num_heads"] // spec.num_heads
         v = np.repeat(value.reshape(len(value), spec.num_heads, spec.value_dim).transpose(1, 0, 2), group, axis=0)
-        weights = attention_weights(node, spec, query, key, self.tensors, self.prefix)
+        weights = attention_weights(node, spec, query, key, self.tensors, self.prefix, relative)
         return (weights @ v).transpose(1, 0, 2).reshape(len(query), -1)
 
     def _activate(self, node: Node, x: Array) -> Array:

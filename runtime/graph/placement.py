@@ -10,7 +10,7 @@ from .._kernels import core
 from .domains import Domain, Features, Index, with_parents
 from .expert_ops import SCORINGS
 from .graph import ACTIVATIONS, PAIRINGS, POOLINGS, Graph
-from .position_bias import PositionBias
+from .position_bias import DistanceBuckets, PositionBias
 from .recipe import (
     ALIGNMENT,
     BLOCK_BYTES,
@@ -82,7 +82,7 @@ class _Placer:
         self.last_use |= {views.root(graph.outputs[name]).index: len(steps) for name in outputs}
         self.owners: dict[int, int] = {}  # buffer -> how many values live in it
         self.stacks: dict[Stack, int] = {}  # -> its matrix, which ops share
-        self.biases: dict[PositionBias, int] = {}  # -> its vector, which layers share
+        self.biases: dict[PositionBias | DistanceBuckets, int] = {}  # -> its vector, which layers share
 
     def emit(self, position: int, step: Step) -> None:
         """Appends the step's op."""
@@ -199,6 +199,7 @@ class _Placer:
         op.weight = self._matrix(tuple(MatrixPart(names[0], first, width) for names, first, width in rows))
         op.width = sum(padded(v.width) for v in step.outputs[:-1]) + step.outputs[-1].width
         op.fields = {"activation": self._number("activation", step.activation), "gated": int(step.gated)}
+        op.fields |= {"groups": step.attributes["groups"]} if step.attributes["groups"] > 1 else {}
         if any(len(names) > 1 for names in step.tensors):
             parts = [VectorPart(names[1] if len(names) > 1 else None, width, first) for names, first, width in rows]
             op.vectors = (self._vector(VectorSpec(tuple(parts))),)
@@ -236,7 +237,7 @@ class _Placer:
         op.vectors = (self._vector(VectorSpec(constant=step.attributes["frequencies"], divisor=divisor)),)
 
     def _attention(self, op: Op, step: Step) -> None:
-        bias, sinks = step.attributes["bias"], step.attributes["sinks"]
+        bias, sinks = step.attributes["bias"] or step.attributes["relative"], step.attributes["sinks"]
         if bias is not None:
             op.fields |= bias.fields
             if bias not in self.biases:
@@ -247,8 +248,8 @@ class _Placer:
             -1 if sinks is None else self._vector(VectorSpec((VectorPart(sinks, step.attributes["num_heads"]),))),
         )
 
-    def _bias_spec(self, bias: PositionBias) -> VectorSpec:
-        if bias.tensor is None:
+    def _bias_spec(self, bias: PositionBias | DistanceBuckets) -> VectorSpec:
+        if isinstance(bias, DistanceBuckets) or bias.tensor is None:
             return VectorSpec(constant=bias.table())
         size = math.prod(self.shapes[bias.tensor])
         return VectorSpec((VectorPart(bias.tensor, size),), indices=bias.table())

@@ -1,4 +1,4 @@
-"""What attention adds to its scores by the positions of query and key: T5's buckets, ALiBi, windows of images.
+"""What attention adds to its scores by the positions of query and key: buckets of distances, ALiBi, windows of images.
 
 Bucket numbers and slopes come from exact arithmetic, so they are the same on every machine.
 """
@@ -6,7 +6,7 @@ Bucket numbers and slopes come from exact arithmetic, so they are the same on ev
 from __future__ import annotations
 
 import math
-from bisect import bisect_left
+from bisect import bisect_left, bisect_right
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -75,6 +75,41 @@ class PositionBias:
         return picked if self.tensor is None else tensors[self.tensor].reshape(-1)[picked]
 
 
+@dataclass(frozen=True, eq=False)
+class DistanceBuckets:
+    """A bucket for each distance, for what rows themselves add to scores (Shaw et al. 2018; He et al. 2021).
+
+    Attributes
+    ----------
+    numbers : int array [distances]
+        By key position - query position, from `-behind` on, beyond the ends as at the ends.
+    behind : int
+    count : int
+        How many buckets there are.
+    """
+
+    numbers: np.ndarray
+    behind: int
+    count: int
+
+    @property
+    def fields(self) -> dict[str, int]:
+        """The fields of the plan's attention that describe the table."""
+        return {"relative_buckets": self.count, "bias_columns": len(self.numbers), "bias_behind": self.behind}
+
+    def table(self) -> np.ndarray:
+        """The numbers as kernels read them (`ef_relative` in kernels.h)."""
+        return self.numbers.astype(np.float32)
+
+    def values(self, relative: np.ndarray) -> np.ndarray:
+        """[num_heads, rows, rows]: what is added for `relative` [rows, 2 * num_heads * count] of one segment."""
+        position = np.arange(len(relative))
+        distance = position - position[:, None]
+        buckets = self.numbers[np.clip(distance + self.behind, 0, len(self.numbers) - 1)]
+        query, key = np.moveaxis(relative.reshape(len(relative), 2, -1, self.count), 1, 0)
+        return np.moveaxis(query[position[:, None], :, buckets] + key[position, :, buckets], 2, 0)
+
+
 def relative_buckets(num_buckets: int, max_distance: int, *, bidirectional: bool) -> np.ndarray:
     """T5's bucket of each distance (Raffel et al. 2020, `_relative_position_bucket` in transformers).
 
@@ -107,6 +142,37 @@ def relative_buckets(num_buckets: int, max_distance: int, *, bidirectional: bool
     first = [beginning(i) for i in range(growing)]
     buckets = np.searchsorted([*range(exact), *first], np.abs(distances), side="right") - 1
     return np.concatenate([buckets[::-1], buckets[1:] + one_way]) if bidirectional else buckets[::-1]
+
+
+def log_buckets(side: int, farthest: int) -> np.ndarray:
+    """DeBERTa's bucket of each distance (He et al. 2021, `make_log_bucket_position` in transformers).
+
+    Half of the buckets of a side hold a distance each; those after them grow by a constant ratio up to `farthest` - 1.
+
+    Parameters
+    ----------
+    side : int
+        Buckets of each side, at least 4.
+    farthest : int
+        More than half of them, and one more.
+
+    Returns
+    -------
+    int64 [2 * farthest + 1]
+        From 0 on and below 2 * side, for key position - query position from -farthest on.
+    """
+    exact = side // 2
+    if not (exact >= 2 and farthest > exact + 1):
+        raise ValueError(f"{side} buckets on a side do not go with a distance of {farthest}")
+    distances, steps = range(farthest + 1), exact - 1
+
+    def end(i: int) -> int:
+        """Past the last distance r of bucket exact + i: log(r / exact) / log((farthest - 1) / exact) <= i / steps."""
+        return bisect_right(distances, (farthest - 1) ** i * exact**steps, key=lambda r: r**steps * exact**i)
+
+    beyond = exact + np.searchsorted([end(i) - 1 for i in range(exact)], distances)
+    numbers = np.where(np.array(distances) <= exact, distances, beyond)
+    return np.clip(np.concatenate([numbers[::-1], -numbers[1:]]) + side, 0, 2 * side - 1)
 
 
 def bucket_bias(tensor: str, num_heads: int, buckets: np.ndarray, behind: int) -> PositionBias:

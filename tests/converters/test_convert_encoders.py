@@ -94,6 +94,12 @@ def test_positions_begin_behind_the_padding_token(tmp_path: Path) -> None:
         ("gte-gelu", {"position_embedding_type": "absolute"}, "position_embedding_type = 'absolute'"),
         ("gte-gelu", {"rope_scaling": {"type": "ntk", "factor": 2.0, "mixed_b": 0.5}}, "mixed_b = 0.5"),
         ("gte-gelu", {"rope_parameters": {"rope_type": "yarn", "factor": 2.0}}, "yarn"),
+        ("deberta-v3", {"relative_attention": False}, "relative_attention = False"),
+        ("deberta-v3", {"pos_att_type": "c2p"}, "pos_att_type = 'c2p'"),
+        ("deberta-v3", {"conv_kernel_size": 3}, "conv_kernel_size = 3"),
+        ("deberta-v3", {"position_buckets": 300}, "position_buckets = 300"),
+        ("deberta-v3", {"max_relative_positions": 5}, "position_buckets = 8"),
+        ("deberta-v3", {"attention_head_size": 8}, "attention_head_size = 8"),
         ("mpnet-biased", {"relative_attention_num_buckets": 16}, "relative_attention_num_buckets = 16"),
         ("mpnet-biased", {"max_position_embeddings": 2}, "max_position_embeddings = 2"),
     ],
@@ -212,3 +218,7 @@ def test_every_third_layer_is_a_pattern_in_either_spelling(tmp_path: Path) -> No
         assert {k: v for k, v in one.metadata.items() if "name" not in k} == {
             k: v for k, v in other.metadata.items() if "name" not in k
         }
+
+
+def test_the_kinds_of_debertas_attention_are_a_list_or_a_text(tmp_path: Path) -> None:
+    assert_same_model(folder_like("deberta-v3", tmp_path / "model", pos_att_type=["c2p", "p2c"]), "deberta-v3")

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from edgeformer.graph.position_bias import alibi_bias, alibi_slopes, bucket_bias, relative_buckets
+from edgeformer.graph.position_bias import alibi_bias, alibi_slopes, bucket_bias, log_buckets, relative_buckets
 
 GOLDEN = json.loads((Path(__file__).parents[1] / "golden" / "position_bias.json").read_text())
 
@@ -26,6 +26,17 @@ def test_buckets_that_make_no_sense_are_refused() -> None:
     for num_buckets, max_distance, bidirectional in ((1, 9, False), (3, 9, True), (8, 4, False), (32, 8, True)):
         with pytest.raises(ValueError, match=f"{num_buckets} buckets do not go with a distance of {max_distance}"):
             relative_buckets(num_buckets, max_distance, bidirectional=bidirectional)
+
+
+@pytest.mark.parametrize(("side", "farthest", "wanted"), GOLDEN["log_buckets"])
+def test_debertas_buckets_are_those_of_transformers(side: int, farthest: int, wanted: list[int]) -> None:
+    assert log_buckets(side, farthest).tolist() == wanted
+
+
+def test_debertas_buckets_that_make_no_sense_are_refused() -> None:
+    for side, farthest in ((3, 9), (8, 5)):
+        with pytest.raises(ValueError, match=f"{side} buckets on a side do not go with a distance of {farthest}"):
+            log_buckets(side, farthest)
 
 
 def test_slopes_are_those_of_transformers() -> None:

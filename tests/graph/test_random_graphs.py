@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from random import Random
+from typing import Any
 
 import numpy as np
 from edgeformer._kernels import core
 from edgeformer.graph.domains import ROWS, Domain, Features, Window, Windowed
 from edgeformer.graph.expert_ops import SCORINGS
 from edgeformer.graph.graph import Graph, rotary_frequencies
-from edgeformer.graph.position_bias import alibi_bias
+from edgeformer.graph.position_bias import DistanceBuckets, alibi_bias
 from edgeformer.graph.values import Value
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -139,9 +140,16 @@ class RandomGraph:
         query, key, value = (self._project(x, heads * dim) for heads in (4, 2, 2))
         cache = graph.cache(f"c{len(graph.caches)}", 1, 2, dim, dim, "pass")
         graph.store_kv(key, value, cache, 0)
-        bias = alibi_bias(4, 20, 20) if random.random() < 0.5 else None
-        rest = {"window": random.choice((0, 0, 2, 5)), "soft_cap": random.choice((0.0, 3.0))}
-        self._keep(graph.attention(query, cache, 0, causal=False, scale=dim**-0.5, bias=bias, **rest), x)
+        rest: dict[str, Any] = {"window": random.choice((0, 0, 2, 5)), "soft_cap": random.choice((0.0, 3.0))}
+        rest |= random.choice(({}, {"bias": alibi_bias(4, 20, 20)}, {"relative": self._relative(x)}))
+        self._keep(graph.attention(query, cache, 0, causal=False, scale=dim**-0.5, **rest), x)
+
+    def _relative(self, x: Value) -> tuple[Value, DistanceBuckets]:
+        """What four heads' rows add to scores by sixteen buckets: of eight parts of some columns, a matrix each."""
+        parts = self._project(x, 8 * self.random.choice((1, 5)))
+        name = self._tensor(8 * 16, parts.width // 8)
+        numbers = np.array([self.random.randrange(16) for _ in range(9)])
+        return self.graph.grouped_linear(parts, name, 8 * 16, 8), DistanceBuckets(numbers, self.random.randrange(9), 16)
 
     def rotate(self, x: Value) -> None:
         angles = self.graph.rotary(rotary_frequencies(4, 100.0))

@@ -41,6 +41,8 @@ def attention64(
     bias: Floats | None = None,
     behind: int = 0,
     sinks: Floats | None = None,
+    relative: Floats | None = None,
+    buckets: Floats | None = None,
 ) -> np.ndarray:
     """Attention in float64, one row and head after the other."""
     n, heads, _ = query.shape
@@ -56,6 +58,9 @@ def attention64(
                 scores = soft_cap * np.tanh(scores / soft_cap)
             if bias is not None:
                 scores = scores + added(bias, behind, head, own, m)
+            if relative is not None and buckets is not None:
+                bucket = buckets[np.clip(np.arange(m) - own + behind, 0, len(buckets) - 1)].astype(int)
+                scores = scores + relative[own, 0, head, bucket] + relative[np.arange(m), 1, head, bucket]
             scores = np.append(scores[seen], sinks[head] if sinks is not None else -np.inf)
             weights = np.exp(scores - scores.max())
             result[i, head] = (weights / weights.sum())[:-1] @ value[seen, group]
@@ -126,7 +131,30 @@ def cases(draw: st.DrawFn) -> Case:
     return arrays, options | changes
 
 
-@given(cases())
+@st.composite
+def relative_cases(draw: st.DrawFn) -> Case:
+    """Rows that see one another and add to the scores, by buckets of distances up to less or more than there are."""
+    m = draw(st.integers(1, 40) | st.sampled_from([127, 129, 257]))
+    kv_heads, group, dim = draw(st.integers(1, 2)), draw(st.integers(1, 3)), draw(st.sampled_from([1, 8, 20, 64]))
+    seed, count = draw(st.integers(0, 1000)), draw(st.sampled_from([1, 3, 16, 40]))
+    behind, ahead = (draw(st.sampled_from([0, 1, 7, 130, 300])) for _ in range(2))
+    heads = kv_heads * group
+    arrays = (rows(seed, m, heads, dim), rows(seed + 1, m, kv_heads, dim), rows(seed + 2, m, kv_heads, dim))
+    options = {
+        "scale": float(dim) ** -0.5,
+        "causal": False,
+        "window": draw(st.sampled_from([0, 0, 2, 130])),
+        "soft_cap": draw(st.sampled_from([0.0, 3.0])),
+        "type": draw(st.sampled_from([core.EF_F32, core.EF_F16, core.EF_Q8_0])),
+        "relative": rows(seed + 3, m, 2, heads, count, scale=2),
+        "buckets": np.random.default_rng(seed).integers(0, count, behind + 1 + ahead).astype(np.float32),
+        "behind": behind,
+        "page_order": list(np.random.default_rng(seed).permutation(-(-m // 16))),
+    }
+    return arrays, options
+
+
+@given(cases() | relative_cases())
 def test_scalar_is_close_to_float64(case: Case) -> None:
     (query, key, value), options = case
     result = core.kernel_attention("scalar", query, key, value, **options)
@@ -135,7 +163,7 @@ def test_scalar_is_close_to_float64(case: Case) -> None:
     assert np.allclose(result, wanted, rtol=1e-5, atol=2e-5)
 
 
-@given(cases())
+@given(cases() | relative_cases())
 @walks("store_kv", "attention")
 def test_same_bits_on_every_instruction_set(case: Case) -> None:
     arrays, options = case
@@ -144,7 +172,7 @@ def test_same_bits_on_every_instruction_set(case: Case) -> None:
         assert same_bits(core.kernel_attention(isa, *arrays, **options), wanted), isa
 
 
-@given(cases(), st.data())
+@given(cases() | relative_cases(), st.data())
 def test_rows_do_not_depend_on_how_they_are_cut(case: Case, data: st.DataObject) -> None:
     arrays, options = case
     n = len(arrays[0])
@@ -155,7 +183,7 @@ def test_rows_do_not_depend_on_how_they_are_cut(case: Case, data: st.DataObject)
     assert not low[cut:].any() and not high[:cut].any()
 
 
-@given(cases(), st.integers(1, 3))
+@given(cases() | relative_cases(), st.integers(1, 3))
 @walks("attention_split", "attention_join")
 def test_spans_computed_apart_give_the_same_bits(case: Case, spans: int) -> None:
     arrays, options = case
@@ -284,6 +312,26 @@ def test_wrong_shapes_are_refused() -> None:
         core.kernel_attention("scalar", query, key, value, scale=1.0, page_order=[1])
 
 
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"causal": True},
+        {"relative": rows(0, 5, 4, 3)},
+        {"relative": rows(0, 5, 2, 3, 3)},
+        {"buckets": np.float32([0, 3])},
+        {"buckets": np.float32([0, 0.5])},
+        {"buckets": np.float32([0, -1])},
+        {"behind": 2},
+    ],
+)
+def test_wrong_relative_scores_are_refused(wrong: dict[str, Any]) -> None:
+    arrays = rows(0, 5, 4, 8), rows(1, 5, 2, 8), rows(2, 5, 2, 8)
+    right = {"relative": rows(0, 5, 2, 4, 3), "buckets": np.float32([0, 2]), "behind": 1, "causal": False}
+    core.kernel_attention("scalar", *arrays, scale=1.0, **right)
+    with pytest.raises(InvalidInputError):
+        core.kernel_attention("scalar", *arrays, scale=1.0, **(right | wrong))
+
+
 def test_wrong_changes_of_scores_are_refused() -> None:
     query, key, value = rows(0, 2, 4, 8), rows(1, 5, 2, 8), rows(2, 5, 2, 8)
     wrong: list[dict[str, Any]] = [
@@ -302,6 +350,7 @@ def test_wrong_changes_of_scores_are_refused() -> None:
         {"bias": np.zeros((4, 7))},
         {"sinks": rows(0, 3)},
         {"sinks": rows(0, 4, 1)},
+        {"relative": rows(0, 5, 2, 4, 3), "buckets": np.zeros(3, np.float32), "causal": False},  # two of five rows
     ]
     for options in wrong:
         with pytest.raises(InvalidInputError):

@@ -62,6 +62,15 @@ def test_encoder_honours_token_types(name: str, golden_gguf: cases.GoldenPath) -
     assert relative_error(rows[: len(wanted)], wanted) < TOLERANCE["f32"]
 
 
+@pytest.mark.parametrize("name", [name for name in ENCODERS if "attentions" in cases.expected(name)])
+def test_encoder_shows_torchs_attention(name: str, golden_gguf: cases.GoldenPath) -> None:
+    """Where the scores are more than products of queries and keys."""
+    numbers = cases.expected(name)
+    with edgeformer.load(golden_gguf(name), threads=2) as model:
+        weights = model.attention_weights(cases.split(numbers["ids"], numbers["lengths"])[0])
+    assert np.allclose(np.stack(weights), numbers["attentions"], atol=1e-5)
+
+
 def test_sentence_transformers_folder_gives_unit_means(golden_gguf: cases.GoldenPath) -> None:
     numbers = cases.expected("bert-gelu-mean")
     sentences = cases.split(numbers["ids"], numbers["lengths"])

@@ -174,6 +174,28 @@ def _embed(plan: core.Plan, make: Builder) -> dict[str, Any]:
     }
 
 
+def _grouped(plan: core.Plan, make: Builder) -> dict[str, Any]:
+    """Two parts of sixteen columns, each with a matrix of sixteen rows."""
+    return {
+        "kind": "linear",
+        "input": ((make.floats(32), 0),),
+        "output": (make.floats(32), 0),
+        "weight": make.weight(core.EF_F32, 32, 16),
+        "width": 32,
+        "groups": 2,
+    }
+
+
+def _related(plan: core.Plan, make: Builder) -> dict[str, Any]:
+    """What rows add to scores of four heads by three buckets of five distances; the second vector has other numbers."""
+    op = {**_attention(plan, make), "causal": 0, "relative_buckets": 3, "bias_columns": 5, "bias_behind": 2}
+    op["input"] = (*op["input"], (make.floats(2 * 4 * 3), 0))
+    numbers = [
+        plan.add_vector(np.array(buckets, np.float32)) for buckets in ([0, 0, 1, 2, 2], [0, 1, 3, 0, 0], [0.5] * 5)
+    ]
+    return {**op, "vector": (numbers[0],)}
+
+
 Maker = Callable[[core.Plan, Builder], dict[str, Any]]
 
 
@@ -183,6 +205,8 @@ RIGHT = [
     _row_function,
     _attention,
     _biased,
+    _grouped,
+    _related,
     _rope,
     _gate,
     _limited_gate,
@@ -244,6 +268,18 @@ def test_right_ops_are_accepted(maker: Maker) -> None:
         (_attention, {"soft_cap": -1.0}, "soft_cap -1 is not"),
         (_attention, {"soft_cap": float("nan")}, "soft_cap nan is not"),
         (_attention, {"soft_cap": 1e-30}, "soft_cap 1e-30 is not"),
+        (_grouped, {"groups": -1}, "-1 groups"),
+        (_grouped, {"groups": 4}, "width 32 is not whole tiles for each of 4 groups"),
+        (_related, {"relative_buckets": -1}, "-1 buckets"),
+        (_related, {"relative_buckets": 5}, "past the 32"),
+        (_related, {"relative_buckets": 2}, "2 is not the number of one of 2 buckets"),
+        (_related, {"vector": (1,)}, "3 is not the number of one of 3 buckets"),
+        (_related, {"vector": (2,)}, "0.5 is not the number of one of 3 buckets"),
+        (_related, {"vector": (-1,)}, "vector 0 is missing"),
+        (_related, {"causal": 1}, "neither a dense bias nor a causal mask"),
+        (_related, {"bias_rows": 1}, "neither a dense bias nor a causal mask"),
+        (_related, {"bias_behind": 5}, "5 distances, 5 behind"),
+        (_related, {"bias_columns": 6}, "vector 0 has 5 elements, not 6"),
         (_attention, {"bias_columns": 1}, "the bias is missing"),
         (_attention, {"vector": (3,)}, "a bias of 0 rows and 0 columns"),
         (_attention, {"vector": (3,), "bias_columns": 5}, "vector 3 of 0"),

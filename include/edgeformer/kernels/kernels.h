@@ -95,6 +95,17 @@ static inline ef_bias ef_bias_dense(const float *table, int32_t num_rows, int32_
     return (ef_bias){table, num_rows * width, width, 0, num_rows * width - EF_TILE};
 }
 
+/* What the rows themselves add to scores, by the bucket of the distance (Shaw et al. 2018; He et al. 2021): to the score
+ * of a query and a key of head h, element h of the query's row and element num_heads + h of the key's, at the bucket.
+ * The keys are the rows of the segment, from position 0 on. */
+typedef struct ef_relative {
+    const float *scores;  /* [row][2 * num_heads][num_buckets] */
+    int64_t stride;       /* bytes */
+    const float *buckets; /* of key position - query position from -behind to ahead, beyond which the ends count; whole
+                             numbers, from 0 on and below num_buckets */
+    int32_t num_buckets, behind, ahead;
+} ef_relative;
+
 typedef struct ef_attention {
     const float *query;     /* [row][num_heads * key_dim] */
     int64_t query_stride;   /* bytes */
@@ -110,6 +121,7 @@ typedef struct ef_attention {
     float soft_cap;         /* 0, or a score s becomes soft_cap * tanh(s / soft_cap), before the bias is added */
     const ef_bias *bias;    /* NULL, or what is added to the scores */
     const float *sinks;     /* NULL, or a score for each head that takes part in the softmax and has no value; finite */
+    const ef_relative *relative; /* NULL, or what rows add to the scores, after the bias */
 } ef_attention;
 
 #include "edgeformer/kernels/list.h"

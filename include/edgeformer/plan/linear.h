@@ -49,20 +49,28 @@ static inline void ef_linear_product(const ef_plan *plan, const ef_op *op, int32
                                      int32_t panels, float *output, int64_t stride, uint8_t *scratch)
 {
     const float *bias = ef_plan_vector(plan, op->vector[0]), *residual = ef_operand_row(plan, op->input[1], begin);
+    const float *input = ef_operand_row(plan, op->input[0], begin);
+    const int32_t grouped = op->linear.groups > 1, last = panel + panels;
+    const int32_t group_panels = grouped ? ef_linear_panels(op) / op->linear.groups : last;
     ef_matmul args = {
         .weight = plan->matrices[op->weight],
-        .input = ef_operand_row(plan, op->input[0], begin),
         .input_stride = ef_operand_stride(plan, op->input[0]),
-        .output = output,
         .output_stride = stride,
-        .bias = bias ? bias + panel * EF_TILE : NULL,
-        .residual = residual ? residual + panel * EF_TILE : NULL,
         .residual_stride = ef_operand_stride(plan, op->input[1]),
         .activation = op->linear.gated ? EF_ACT_NONE : op->linear.activation,
         .scratch = scratch,
     };
-    args.weight.data += panel * args.weight.panel_bytes;
-    plan->kernels->matmul(&args, 0, end - begin, 0, panels);
+    const uint8_t *const weights = args.weight.data;
+    for (int32_t first = panel, end_panel; first < last; first = end_panel) {
+        const int32_t group = first / group_panels;
+        end_panel = (group + 1) * group_panels < last ? (group + 1) * group_panels : last;
+        args.weight.data = weights + first * args.weight.panel_bytes;
+        args.input = input + (int64_t)group * args.weight.num_columns;
+        args.output = output + (first - panel) * EF_TILE;
+        args.bias = bias ? bias + first * EF_TILE : NULL;
+        args.residual = residual ? residual + first * EF_TILE : NULL;
+        plan->kernels->matmul(&args, 0, end - begin, 0, end_panel - first);
+    }
 }
 
 /* Rows [begin, end) x panels [panel, panel + panels) of the result, few enough for the scratch: products, gate,

@@ -19,8 +19,9 @@
     OP(EMBED, embed, 1, 0.2, (int32_t source; float scale))                                                            \
     /* output = (input[1] or 0) + activation(matrices[weight] input[0] + vectors[vector[0]]); input[0] is a quantized  \
      * buffer where the weight's type is. gated = 1: the matrix holds gate and up, each from a whole tile on; output = \
-     * activation(gate) * up of `width` columns, no input[1]. -> output and/or quantized */                            \
-    OP(LINEAR, linear, 0, 0, (int32_t activation, gated))                                                              \
+     * activation(gate) * up of `width` columns, no input[1]. groups > 1: the matrix holds, of floats and each of whole \
+     * tiles, one for each of as many parts of the columns of input[0]. -> output and/or quantized */                  \
+    OP(LINEAR, linear, 0, 0, (int32_t activation, gated, groups))                                                              \
     /* function (ef_row_function: a norm or kin) of each of `groups` parts of `width` columns; weight and bias are     \
      * vectors[vector[0..1]]. -> output (floats) and, where present, quantized (groups == 1) */                        \
     OP(ROW_FUNCTION, row_function, 1, 0, (int32_t groups; float number))                                               \
@@ -34,9 +35,10 @@
     OP(STORE_KV, store_kv, 1, 0, (int32_t cache, layer))                                                               \
     /* output = attention(input[0]) as ef_attention says; quantized: where present, the same values (whole blocks for  \
      * each head of the cache). vectors[vector[0]]: the bias, by distance where bias_rows is 0, with bias_columns      \
-     * distances from -bias_behind on, else dense; vectors[vector[1]]: the sinks */                                    \
+     * distances from -bias_behind on, else dense; vectors[vector[1]]: the sinks. relative_buckets > 0: input[1] holds   \
+     * what the rows add to the scores, by as many buckets, and vectors[vector[0]] those of the distances */                                    \
     OP(ATTENTION, attention, 0, 0, (int32_t cache, layer, num_heads, causal, prefix, window, bias_rows, bias_columns,  \
-                                    bias_behind; float scale, soft_cap))                                               \
+                                    bias_behind, relative_buckets; float scale, soft_cap))                                               \
     /* activation(input[0]) * input[1] -> output and/or quantized. limit > 0: input[0] is at most that, input[1]        \
      * between -limit and limit; offset is added to input[1] */                                                        \
     OP(GATE, gate, 1, 0.6, (int32_t activation; float limit, offset))                                                  \

@@ -250,6 +250,19 @@ static inline ef_bias ef_op_bias(const ef_plan *plan, const ef_op *op)
     return rows ? ef_bias_dense(table, rows, columns) : ef_bias_by_distance(table, behind, columns - 1 - behind);
 }
 
+/* What the rows of an ATTENTION add to its scores; nothing where it has no buckets. */
+static inline ef_relative ef_op_relative(const ef_plan *plan, const ef_op *op)
+{
+    return (ef_relative){
+        .scores = ef_operand_row(plan, op->input[1], 0),
+        .stride = ef_operand_stride(plan, op->input[1]),
+        .buckets = ef_plan_vector(plan, op->vector[0]),
+        .num_buckets = op->attention.relative_buckets,
+        .behind = op->attention.bias_behind,
+        .ahead = op->attention.bias_columns - 1 - op->attention.bias_behind,
+    };
+}
+
 /* The chunk counts over all segments: finds the one that holds `chunk`, going on from where the last one was, or from
  * the first segment where that lies behind. */
 static inline void ef_op_attention(const ef_plan *plan, const ef_batch *batch, const ef_op *op, const ef_cut *cut,
@@ -270,9 +283,11 @@ static inline void ef_op_attention(const ef_plan *plan, const ef_batch *batch, c
         state->segment++;
     }
     const int32_t kv_head = (chunk - state->segment_chunk) / chunks, within = (chunk - state->segment_chunk) % chunks;
+    const int related = op->attention.relative_buckets > 0, biased = op->vector[0] >= 0 && !related;
     ef_bias bias;
-    if (op->vector[0] >= 0)
+    if (biased)
         bias = ef_op_bias(plan, op);
+    const ef_relative relative = ef_op_relative(plan, op);
     const ef_attention args = {
         .query = ef_operand_row(plan, op->input[0], 0),
         .query_stride = ef_operand_stride(plan, op->input[0]),
@@ -287,7 +302,8 @@ static inline void ef_op_attention(const ef_plan *plan, const ef_batch *batch, c
         .window = op->attention.window,
         .scale = op->attention.scale,
         .soft_cap = op->attention.soft_cap,
-        .bias = op->vector[0] < 0 ? NULL : &bias,
+        .bias = biased ? &bias : NULL,
+        .relative = related ? &relative : NULL,
         .sinks = ef_plan_vector(plan, op->vector[1]),
     };
     if (cut->spans_a_chunk) {

@@ -33,6 +33,8 @@ def make(folder: Path, case: Case, seed: int) -> float:
         typed = model(ids, attention_mask=mask, token_type_ids=padded(types)[0]).last_hidden_state
         numbers["token_types"] = np.concatenate(types)
         numbers["typed_hidden"] = torch.cat([typed[i, : len(sentences[i])] for i in kept])
+    if case.get("attentions"):
+        numbers["attentions"] = torch.cat(model(torch.tensor(sentences[:1]), output_attentions=True).attentions)
     save(model, folder, case)
     if case.get("sentence_transformer"):
         write_sentence_transformer_files(folder, model.config.hidden_size)

@@ -7,9 +7,7 @@
  * So spans may also be computed apart, in any order and in several threads, and merged when all are there.
  */
 #include "edgeformer/kernels/attention/attention_products.h"
-
-static inline int32_t EF_NAME(min_int)(int32_t a, int32_t b) { return a < b ? a : b; }
-static inline int32_t EF_NAME(max_int)(int32_t a, int32_t b) { return a > b ? a : b; }
+#include "edgeformer/kernels/attention/attention_adjust.h"
 
 /* Positions of a prefix whose rows see one another both ways. */
 static inline int32_t EF_NAME(attention_prefix)(const ef_attention *args, const ef_segment *segment)
@@ -91,51 +89,6 @@ static inline float EF_NAME(attention_weights)(float *scores, int32_t first, int
     return ef_f32x16_reduce_add(sums);
 }
 
-/* Scores of positions first .. last - 1 and of the other lanes of their pages within the soft cap. */
-static void EF_NAME(attention_cap)(float *scores, int32_t first, int32_t last, float soft_cap)
-{
-    const ef_f32x16 cap = ef_f32x16_set1(soft_cap), inverse = ef_f32x16_set1(1.0f / soft_cap);
-    for (int32_t page = first / EF_TILE; page <= (last - 1) / EF_TILE; page++) {
-        const ef_f32x16 part = ef_f32x16_mul(ef_f32x16_load(scores + page * EF_TILE), inverse);
-        ef_f32x16_store(scores + page * EF_TILE, ef_f32x16_mul(cap, EF_NAME(tanh)(part)));
-    }
-}
-
-/* The query head of a query of the tile. */
-static inline int32_t EF_NAME(attention_head)(const EF_NAME(attention_tile) *tile, int32_t t)
-{
-    return tile->kv_head * tile->group + (tile->query_begin + t) % tile->group;
-}
-
-/* Adds the bias of a query at `position` to the same scores, of which the first is that of position `start`. */
-static void EF_NAME(attention_bias)(float *scores, int32_t first, int32_t last, const ef_bias *bias, int32_t head,
-                                    int32_t position, int32_t start)
-{
-    const float *table = bias->table + head * bias->head_stride;
-    const int64_t row = bias->row_step * position + start;
-    for (int32_t page = first / EF_TILE; page <= (last - 1) / EF_TILE; page++) {
-        const int64_t wanted = row + page * EF_TILE, element = wanted < bias->high ? wanted : bias->high;
-        const ef_f32x16 values = ef_f32x16_load(table + (element > bias->low ? element - bias->low : 0));
-        ef_f32x16_store(scores + page * EF_TILE, ef_f32x16_add(ef_f32x16_load(scores + page * EF_TILE), values));
-    }
-}
-
-/* What the arguments want done to the scores of a span before the softmax; as a rule nothing. */
-static void EF_NAME(attention_adjust)(const EF_NAME(attention_tile) *tile, const EF_NAME(attention_span) *span)
-{
-    const ef_attention *args = tile->args;
-    for (int32_t t = 0; t < tile->num_queries; t++) {
-        float *scores = tile->scores + t * EF_ATTENTION_SPAN;
-        const int32_t first = span->first[t], last = span->last[t];
-        const int32_t position = tile->position + (tile->query_begin + t) / tile->group;
-        if (first < last && args->soft_cap > 0.0f)
-            EF_NAME(attention_cap)(scores, first, last, args->soft_cap);
-        if (first < last && args->bias)
-            EF_NAME(attention_bias)(scores, first, last, args->bias, EF_NAME(attention_head)(tile, t), position,
-                                    span->start);
-    }
-}
-
 /* Merges a span's part into the tile's. */
 static void EF_NAME(attention_merge)(EF_NAME(attention_tile) *tile, const float *part)
 {
@@ -175,7 +128,7 @@ static void EF_NAME(attention_span_step)(const EF_NAME(attention_tile) *tile, co
     float *maximum = part, *sum = part + EF_ATTENTION_PART_SUM;
     memset(part, 0, EF_ATTENTION_PART_OUTPUT * sizeof(float));
     EF_NAME(attention_tile_scores)(tile, span);
-    if (tile->args->bias || tile->args->soft_cap > 0.0f)
+    if (tile->args->bias || tile->args->relative || tile->args->soft_cap > 0.0f)
         EF_NAME(attention_adjust)(tile, span);
     for (int32_t t = 0; t < tile->num_queries; t++)
         if (first[t] < last[t])
@@ -231,6 +184,7 @@ EF_INLINE void EF_NAME(attention_tile_begin)(EF_NAME(attention_tile) *tile, cons
     tile->pages = args->page_table + segment->first_page;
     tile->kv_head = kv_head;
     tile->position = segment->position + row_begin;
+    tile->first_row = segment->first_row - segment->position;
     tile->group = group;
     tile->query_begin = begin;
     tile->num_queries = left == 7 || left == 8 ? 4 : EF_NAME(min_int)(left, EF_ATTENTION_QUERIES);

@@ -28,6 +28,7 @@ typedef struct {
     float *result[EF_ATTENTION_QUERIES];
     int32_t first[EF_ATTENTION_QUERIES], last[EF_ATTENTION_QUERIES]; /* the positions that a query sees */
     int32_t first_position, last_position;                           /* and that some query sees */
+    int64_t first_row; /* of the batch, at position 0 of the segment */
     int32_t position, group, query_begin; /* of row_begin; query heads of a key-value head; the first of the queries */
     int32_t num_queries, num_lanes; /* lanes: the queries and, for a count that has no tile of its own, a spare one */
     float *scores; /* [query][EF_ATTENTION_SPAN] */
