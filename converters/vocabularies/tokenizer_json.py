@@ -46,6 +46,8 @@ def from_description(description: Any, path: Path) -> Vocabulary:
     elif model["type"] == "BPE" and model.get("byte_fallback"):
         _describe_sentencepiece(vocabulary, model, steps, path.with_name("tokenizer.model"))
     else:
+        if model["type"] == "WordLevel" and model["unk_token"] in tokens:
+            vocabulary.roles["unknown"] = tokens.index(model["unk_token"])
         vocabulary.notes.append(f"only edgeformer can run this {model['type']} tokenizer, other readers of GGUF cannot")
     return vocabulary
 

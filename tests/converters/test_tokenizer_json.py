@@ -124,4 +124,5 @@ def test_word_level_is_for_edgeformer_alone(tmp_path: Path) -> None:
     tokenizer = Tokenizer.from_metadata(vocabulary.metadata())
     assert tokenizer is not None
     assert tokenizer.encode("b c a") == [1, 2, 0]
+    assert tokenizer.unk_token_id == 2
     assert tokenizer.decode([1, 0]) == "b a"

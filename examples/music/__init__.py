@@ -1,0 +1,1 @@
+"""What note comes next."""
