@@ -52,7 +52,7 @@ def plan(source: Source) -> Plan:
     norms = norm_rows(config, width, newer)
     plan_rows(tensors, [*norms, *rows(metadata, bias)], metadata["block_count"])
     notes = plan_decoder_head(source, tensors, metadata, tied=True, heads=OLDER_DECODER_HEADS)
-    config.finish(HARMLESS)
+    config.finish(HARMLESS | {"ff_factor"})  # ffn_hidden_size says it
     if bias is Bias.NEEDED:
         notes.append("llama.cpp refuses Falcon with biases in its projections")
     return Plan(metadata, tensors.finish(), vocabularies, notes)

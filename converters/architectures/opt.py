@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from functools import partial
 from typing import Any
 
 import numpy as np
@@ -80,8 +79,9 @@ def make_norms(tensors: TensorPlan, norms: list[Row], num_layers: int) -> None:
     for row in norms:
         for layer in range(num_layers if "{}" in row.target else 1):
             name = row.target.format(layer)
-            tensors.make(f"{name}.weight", row.shape, partial(np.ones, row.shape, np.float32))
-            tensors.make(f"{name}.bias", row.shape, partial(np.zeros, row.shape, np.float32))
+            ones, zeros = np.ones(row.shape, np.float32), np.zeros(row.shape, np.float32)
+            tensors.make(f"{name}.weight", row.shape, ones.copy)
+            tensors.make(f"{name}.bias", row.shape, zeros.copy)
 
 
 def rows(prefix: str, metadata: dict[str, Any], bias: Bias) -> list[Row]:

@@ -68,7 +68,7 @@ def test_falcon_as_first_published_has_older_keys(tmp_path: Path) -> None:
     older |= {"num_hidden_layers": "n_layer"}
     old = {older.get(key, key): value for key, value in config.items() if key != "new_decoder_architecture"}
     old |= {"model_type": "RefinedWeb", "architectures": ["RWForCausalLM"]}
-    old |= {"apply_residual_connection_post_layernorm": False}
+    old |= {"apply_residual_connection_post_layernorm": False, "ff_factor": 4}
     assert same_file(tmp_path, (config, tensors), (old, tensors))
 
 
