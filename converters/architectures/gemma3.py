@@ -4,14 +4,13 @@ tensor names.
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Any
 
 from ...text.defaults import GENERATION_KEYS
-from .gemma_parts import GELU, normed_sublayer_rows, one_more, plan_scale, read_cap, refusals
+from .gemma_parts import GELU, gemma3_rows, plan_gemma3_rotations, plan_scale, read_cap, refusals
 from .heads import plan_decoder_head
 from .huggingface import HARMLESS, Config, Plan, Source, TensorPlan
-from .parts import Bias, Row, decoder_metadata, is_own_head, linear, plan_rotary, plan_rows, vocabulary_of
+from .parts import Bias, decoder_metadata, is_own_head, linear, plan_rows, vocabulary_of
 from .windows import plan_alternating_windows
 
 __all__ = ["plan"]
@@ -27,7 +26,6 @@ USUAL = {
     "num_key_value_heads": 4,
     "max_position_embeddings": 131072,
 }
-PREFIXES = ("model.", "language_model.model.", "model.language_model.")  # of the text's tensors
 OF_IMAGES = ("vision_tower.*", "multi_modal_projector.*", "model.vision_tower.*", "model.multi_modal_projector.*")
 KEYS_OF_IMAGES = frozenset(
     {"vision_config", "mm_tokens_per_image", "boi_token_index", "eoi_token_index", "image_token_index"}
@@ -54,9 +52,9 @@ def plan(source: Source) -> Plan:
     if config.values.get("final_logit_softcapping") is not None:
         metadata["final_logit_softcapping"] = read_cap(config, "final_logit_softcapping", 0.0)
     vocabularies = vocabulary_of(source, metadata, metadata["vocab_size"])
-    plan_rotations(tensors, config, metadata)
+    plan_gemma3_rotations(tensors, config, metadata)
     bias = Bias.given(config.get("attention_bias", bool, False))
-    plan_rows(tensors, rows(tensors, metadata, bias), metadata["block_count"])
+    plan_rows(tensors, gemma3_rows(tensors, metadata, bias), metadata["block_count"])
     plan_alternating_windows(config, metadata, window=4096, period=6)
     if sees_images:
         plan_head_beside_images(tensors, config, metadata)
@@ -85,28 +83,3 @@ def plan_head_beside_images(tensors: TensorPlan, config: Config, metadata: dict[
     if is_own_head(tensors, config, "tie_word_embeddings", True, head, "token_embd.weight"):
         shape = metadata["vocab_size"], metadata["embedding_length"]
         plan_rows(tensors, [linear("output", head.removesuffix(".weight"), *shape)])
-
-
-def plan_rotations(tensors: TensorPlan, config: Config, metadata: dict[str, Any]) -> None:
-    """Read the rotations of the layers that see all, and the base of those that have a window, into `metadata`."""
-    nearby = config.number("rope_local_base_freq", 10000.0)
-    kinds = config.section("rope_parameters")
-    if kinds is not None and not {"full_attention", "sliding_attention"}.isdisjoint(kinds.values):
-        everywhere, windowed = kinds.section("full_attention"), kinds.section("sliding_attention")
-        kinds.finish()
-        if windowed is not None:
-            windowed.expect("rope_type", "default")
-            nearby = windowed.number("rope_theta", nearby)
-            windowed.finish()
-        config.values = {**config.values, "rope_parameters": everywhere.values if everywhere else None}
-    plan_rotary(tensors, config, metadata, "default", "linear", theta=1e6)
-    metadata["rope.freq_base_swa"] = nearby
-
-
-def rows(tensors: TensorPlan, metadata: dict[str, Any], bias: Bias) -> list[Row]:
-    """Every tensor but the head's."""
-    prefix = next((p for p in PREFIXES if tensors.has(f"{p}embed_tokens.weight")), PREFIXES[0])
-    columns, name = metadata["attention.key_length"], "self_attn.{}_norm"
-    norms = [one_more(f"blk.{{}}.attn_{x}_norm", f"model.layers.{{}}.{name.format(x)}", columns) for x in "qk"]
-    all_rows = [*normed_sublayer_rows(metadata, bias), *norms]
-    return [replace(row, source=row.source.replace("model.", prefix, 1)) for row in all_rows]

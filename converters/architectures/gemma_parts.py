@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -13,14 +14,25 @@ from .parts import (
     Row,
     attention_output_row,
     gated_feed_forward_rows,
+    plan_rotary,
     query_key_value_rows,
     reordered,
     rms_norm,
     table,
 )
 
-__all__ = ["GELU", "normed_sublayer_rows", "one_more", "plan_scale", "read_cap", "refusals"]
+__all__ = [
+    "GELU",
+    "gemma3_rows",
+    "normed_sublayer_rows",
+    "one_more",
+    "plan_gemma3_rotations",
+    "plan_scale",
+    "read_cap",
+    "refusals",
+]
 
+PREFIXES = ("model.", "language_model.model.", "model.language_model.", "")  # of a text's tensors
 GELU = ("gelu_pytorch_tanh", "gelu", "gelu_new")  # by "gelu" the first files mean tanh's approximation, too
 
 
@@ -48,7 +60,7 @@ def read_cap(config: Config, key: str, usual: float) -> float:
     return cap
 
 
-def plan_scale(config: Config, metadata: dict[str, Any], largest: int) -> None:
+def plan_scale(config: Config, metadata: dict[str, Any], largest: int = 0) -> None:
     """Read `query_pre_attn_scalar` into `metadata`, where it is not what llama.cpp goes by.
 
     That is the columns of a head, and in the model of `largest` layers a head's share of the embeddings' columns.
@@ -78,3 +90,28 @@ def normed_sublayer_rows(metadata: dict[str, Any], bias: Bias) -> list[Row]:
         one_more("blk.{}.post_ffw_norm", "model.layers.{}.post_feedforward_layernorm", width),
         one_more("output_norm", "model.norm", width),
     ]
+
+
+def gemma3_rows(tensors: TensorPlan, metadata: dict[str, Any], bias: Bias) -> list[Row]:
+    """Every tensor of Gemma 3 but the head's."""
+    prefix = next((p for p in PREFIXES if tensors.has(f"{p}embed_tokens.weight")), PREFIXES[0])
+    columns, name = metadata["attention.key_length"], "self_attn.{}_norm"
+    norms = [one_more(f"blk.{{}}.attn_{x}_norm", f"model.layers.{{}}.{name.format(x)}", columns) for x in "qk"]
+    all_rows = [*normed_sublayer_rows(metadata, bias), *norms]
+    return [replace(row, source=row.source.replace("model.", prefix, 1)) for row in all_rows]
+
+
+def plan_gemma3_rotations(tensors: TensorPlan, config: Config, metadata: dict[str, Any]) -> None:
+    """Read the rotations of the layers that see all, and the base of those that have a window, into `metadata`."""
+    nearby = config.number("rope_local_base_freq", 10000.0)
+    kinds = config.section("rope_parameters")
+    if kinds is not None and not {"full_attention", "sliding_attention"}.isdisjoint(kinds.values):
+        everywhere, windowed = kinds.section("full_attention"), kinds.section("sliding_attention")
+        kinds.finish()
+        if windowed is not None:
+            windowed.expect("rope_type", "default")
+            nearby = windowed.number("rope_theta", nearby)
+            windowed.finish()
+        config.values = {**config.values, "rope_parameters": everywhere.values if everywhere else None}
+    plan_rotary(tensors, config, metadata, "default", "linear", theta=1e6)
+    metadata["rope.freq_base_swa"] = nearby

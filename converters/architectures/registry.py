@@ -27,11 +27,12 @@ def architecture_of(config: Config) -> ArchitectureRow:
     """
     model_type = config.get("model_type", str, "")
     classes = [str(name) for name in config.get("architectures", list, [])]
-    for row in ARCHITECTURES:
-        if model_type in row.model_types or (not model_type and set(classes) & set(row.classes)):
-            if classes and not set(classes) & set(row.classes):
-                known = ", ".join(row.classes)
-                raise config.fail("architectures", f"not supported; known are {known}")
+    typed = [row for row in ARCHITECTURES if model_type in row.model_types or not model_type]
+    for row in typed:
+        if set(classes) & set(row.classes) or (model_type and not classes):
             return row
-    known = ", ".join(name for row in ARCHITECTURES for name in row.model_types)
-    raise config.fail("model_type", f"not supported; known are {known}")
+    if not model_type or not typed:
+        known = ", ".join(dict.fromkeys(name for row in ARCHITECTURES for name in row.model_types))
+        raise config.fail("model_type", f"not supported; known are {known}")
+    known = ", ".join(name for row in typed for name in row.classes)
+    raise config.fail("architectures", f"not supported; known are {known}")

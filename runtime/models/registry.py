@@ -84,8 +84,9 @@ ARCHITECTURES = (
     ArchitectureRow(
         "gemma3",
         ("gemma3", "gemma3_text"),
-        (*_decoders("Gemma3", "Gemma3Text"), "Gemma3ForConditionalGeneration"),
+        ("Gemma3ForCausalLM", "Gemma3ForConditionalGeneration", "Gemma3TextForSequenceClassification"),
     ),
+    ArchitectureRow("gemma-embedding", ("gemma3_text",), ("Gemma3TextModel",)),
     ArchitectureRow(
         "bert",
         ("bert", "distilbert", "roberta", "xlm-roberta", "camembert"),

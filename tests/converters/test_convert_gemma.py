@@ -1,7 +1,8 @@
-"""Gemma 1 to 3: what of their configurations runs, older spellings, and the text beside images."""
+"""Gemma 1 to 3 and EmbeddingGemma: what of their configurations runs, older spellings, and the text beside images."""
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from edgeformer.errors import ConversionError
 from edgeformer.files.gguf.reader import GGUFFile
 from golden import cases
 from support.checkpoints import golden, same_file, write_folder
+from support.probes import llama_cpp
 
 FULL = {"rope_type": "default", "rope_theta": 1000.0}
 
@@ -34,6 +36,8 @@ FULL = {"rope_type": "default", "rope_theta": 1000.0}
     ("gemma3-alternating", {"rope_parameters": {"sliding_attention": {"rope_type": "linear"}}}, "rope_type = 'linear'"),
     ("gemma3-alternating", {"rope_parameters": {"full_attention": FULL, "other": FULL}}, "other = .* is not known"),
     ("gemma3-alternating", {"use_bidirectional_attention": True}, "use_bidirectional_attention = True"),
+    ("gemma3-alternating", {"architectures": ["Gemma3Wonder"]}, "Gemma3Wonder.*Gemma3ForCausalLM.*Gemma3TextModel"),
+    ("gemma-embedding-alternating", {"use_bidirectional_attention": False}, "use_bidirectional_attention = False"),
 ])  # fmt: skip
 def test_what_cannot_run_is_named(tmp_path: Path, name: str, change: dict[str, Any], message: str) -> None:
     config, tensors = golden(name)
@@ -101,3 +105,33 @@ def test_without_caps_scores_and_logits_stay(tmp_path: Path) -> None:
         with edgeformer.load(path, kv_type="f32") as model:
             logits.append(model.logits(ids))
     assert 0 < cases.relative_error(logits[0], logits[1]) < 1e-5
+
+
+@pytest.mark.parametrize("activation", ["Identity", "Tanh"])
+def test_linear_layers_behind_the_pooling_of_embedding_gemma(tmp_path: Path, activation: str) -> None:
+    """Two without activations, as it was published with, are llama.cpp's too."""
+    config, tensors = golden("gemma-embedding-alternating")
+    folder, rng = write_folder(tmp_path / "tiny", config, tensors), np.random.default_rng(0)
+    matrices = [rng.normal(0, 0.3, shape).astype(np.float32) for shape in ((48, 32), (32, 48))]
+    kinds = ["models.Transformer", "models.Pooling", "models.Dense", "models.Dense", "models.Normalize"]
+    modules = [{"type": kind, "path": f"{i}_{kind[7:]}" if i else ""} for i, kind in enumerate(kinds)]
+    (folder / "modules.json").write_text(json.dumps(modules))
+    (folder / "1_Pooling").mkdir()
+    (folder / "1_Pooling/config.json").write_text(json.dumps({"pooling_mode_mean_tokens": True}))
+    for number, matrix in enumerate(matrices, 2):
+        settings = {"in_features": matrix.shape[1], "out_features": matrix.shape[0], "bias": False}
+        settings |= {"activation_function": f"torch.nn.modules.linear.{activation}"}
+        write_folder(folder / f"{number}_Dense", settings, {"linear.weight": matrix})
+    report = convert(folder, tmp_path / "out.gguf", type="f32")
+    numbers = cases.expected("gemma-embedding-alternating")
+    sentence = cases.split(numbers["ids"], numbers["lengths"])[0]
+    wanted = numbers["hidden"][: len(sentence)].mean(0)
+    for matrix in matrices:
+        wanted = matrix @ wanted if activation == "Identity" else np.tanh(matrix @ wanted)
+    with edgeformer.load(report.path) as model:
+        vector = model.session.hidden([sentence], pooled=True)
+    assert cases.relative_error(vector, wanted / np.linalg.norm(wanted)) < 1e-5
+    assert any("llama.cpp refuses" in note for note in report.notes) == (activation == "Tanh")
+    if activation == "Identity":  # llama.cpp, asked for no pooling, puts every row through them
+        rows = np.array(llama_cpp("rows", {"path": report.path, "ids": sentence}), np.float32)
+        assert cases.relative_error(rows.mean(0), wanted) < 2e-3
