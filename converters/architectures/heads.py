@@ -150,7 +150,8 @@ def plan_decoder_head(
         plan_head(tensors, source.config, tied=tied, bias=bias, name=name)
         return notes
     source.config.get("tie_word_embeddings", bool, tied)
-    notes += [REFUSED, *plan_task_head(source, tensors, metadata, heads)]
+    notes += plan_task_head(source, tensors, metadata, heads)
+    notes += [REFUSED] if any(tensor.name.startswith("cls.") for tensor in tensors.tensors) else []
     if metadata.get("pooling_type") != RANK:
         metadata.setdefault("head", "none")
     return notes
@@ -209,6 +210,10 @@ def plan_task_head(
         head, width = heads[task], metadata["embedding_length"]
         if head.norm is not None or task == SPANS:
             notes.append(REFUSED)
+        elif head.dense is not None and task == CLASSES and head.activation != "tanh":
+            notes.append(
+                f"llama.cpp computes tanh in this head, and the model has {head.activation}: its classes differ"
+            )
         if head.dense is not None:
             width = tensors.shape(f"{head.dense}.weight")[0]
             plan_rows(tensors, [linear("cls", head.dense, width, metadata["embedding_length"], Bias.OPTIONAL)])

@@ -54,6 +54,24 @@ def test_llama_cpp_gives_torchs_numbers_or_a_note_says_what_it_does(name: str, t
     assert (error < TOLERANCE) != any(note.startswith("llama.cpp") for note in report.notes)
 
 
+CLASSES = [
+    name for name in cases.HEADS if cases.CASES[name]["output"] == "classes" and cases.architecture(name) in NUMBERS
+]
+
+
+@pytest.mark.parametrize("name", CLASSES)
+def test_llama_cpp_gives_torchs_classes_or_a_note_says_what_it_does(name: str, tmp_path: Path) -> None:
+    report = convert(cases.FOLDER / name, tmp_path / "out.gguf", type="f32")
+    numbers = cases.expected(name)
+    job = {"path": report.path, "ids": cases.split(numbers["ids"], numbers["lengths"])[1]}
+    if any(note.startswith("llama.cpp refuses") for note in report.notes):
+        with pytest.raises(AssertionError, match=r"llama\.cpp refuses it"):
+            llama_cpp("classes", job)
+        return
+    error = relative_error(np.array(llama_cpp("classes", job), np.float32), numbers["classes"][1])
+    assert (error < TOLERANCE) != any(note.startswith("llama.cpp") for note in report.notes)
+
+
 # Without those whose rounding may change the experts that a row chooses.
 @pytest.mark.parametrize("name", [name for name in KNOWN if name in DECODERS and "kv_types" not in cases.CASES[name]])
 def test_llama_cpp_takes_the_same_greedy_path_through_an_f16_file(name: str, tmp_path: Path) -> None:
