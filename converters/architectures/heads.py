@@ -253,26 +253,29 @@ def plan_classes(source: Source, tensors: TensorPlan, metadata: dict[str, Any], 
     if task == SPANS:
         return
     metadata["classifier.output_labels"] = labels or [f"LABEL_{number}" for number in range(count)]
-    metadata["classifier.scores"] = scores_of(config, count)
+    metadata["classifier.scores"] = scores_of(source, count)
     if task == CLASSES:
         metadata["pooling_type"] = RANK
         metadata["classifier.pooling_type"] = POOLING_TYPES[head.pooling]
 
 
-def scores_of(config: Config, count: int) -> str:
+def scores_of(source: Source, count: int) -> str:
     """How the numbers of so many classes become scores: as the configuration says, else as transformers' pipeline does.
 
-    A cross-encoder of sentence-transformers says it under a key of its own, or an older one.
+    A cross-encoder of sentence-transformers says it in a file of its own, or under keys of older versions.
     """
+    config = source.config
+    own = source.config_of("config_sentence_transformers.json")
+    own.expect("default_prompt_name", None)
     section = config.section("sentence_transformers") or Config({}, config.path)
     older = config.get("sbert_ce_default_activation_function", str, "")
-    activation = section.get("activation_fn", str, older)
+    activation = own.get("activation_fn", str, section.get("activation_fn", str, older))
     section.finish({"version"})
     if activation:
         name = activation.rsplit(".", 1)[-1]
         if name not in CROSS_ENCODER_SCORES:
             known = ", ".join(CROSS_ENCODER_SCORES)
-            raise section.fail("activation_fn", f"{quote(name)} is not supported; known are {known}")
+            raise config.fail("sentence_transformers", f"scores by {quote(name)} are not supported; known are {known}")
         return CROSS_ENCODER_SCORES[name]
     problem = config.get("problem_type", str, "")
     if problem and problem not in PROBLEMS:

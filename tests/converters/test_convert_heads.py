@@ -60,6 +60,16 @@ def test_how_numbers_become_scores(tmp_path: Path, count: int, changes: dict[str
     assert keys_of(classifier(tmp_path, count, **changes), tmp_path / "out.gguf")["bert.classifier.scores"] == expected
 
 
+def test_a_cross_encoder_says_it_in_a_file_of_its_own(tmp_path: Path) -> None:
+    folder = classifier(tmp_path, 1)
+    path = folder / "config_sentence_transformers.json"
+    path.write_text('{"model_type": "CrossEncoder", "activation_fn": "torch.nn.modules.linear.Identity"}')
+    assert keys_of(folder, tmp_path / "out.gguf")["bert.classifier.scores"] == "none"
+    path.write_text('{"model_type": "CrossEncoder", "prompts": {"a": "b"}, "default_prompt_name": "a"}')
+    with pytest.raises(ConversionError, match="default_prompt_name = 'a'"):
+        convert(folder, tmp_path / "out.gguf")
+
+
 @pytest.mark.parametrize(
     ("changes", "message"),
     [

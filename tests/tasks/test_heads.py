@@ -274,3 +274,12 @@ def test_similarity_is_the_cosine_of_the_vectors(opened: Open) -> None:
     assert model.similarity("x", "x").shape == (1, 1)
     with pytest.raises(edgeformer.InvalidOptionError, match="normalize_embeddings"):
         model.similarity("x", "x", normalize_embeddings=False)
+
+
+@pytest.mark.parametrize("folder", sorted((FOLDER.parent / "sentences").iterdir()), ids=lambda folder: folder.name)
+def test_vectors_are_those_of_sentence_transformers(folder: Path, tmp_path: Path) -> None:
+    wanted = json.loads((folder / "expected.json").read_text())
+    with edgeformer.load(convert(folder, tmp_path / "out.gguf", type="f32").path, threads=2) as model:
+        for call in wanted["calls"]:
+            vectors = model.encode(wanted["texts"], prompt_name=call["prompt_name"], truncate="right")
+            assert vectors == pytest.approx(np.array(call["vectors"]), abs=1e-5)
