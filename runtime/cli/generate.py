@@ -114,7 +114,7 @@ def generate(
         elif json:
             _print_result(model.generate(text, stream=True, **choices))
         else:
-            _print_as_it_comes(chunk.text for chunk in model.generate(text, stream=True, **choices))
+            print_as_it_comes(chunk.text for chunk in model.generate(text, stream=True, **choices))
 
 
 def _print_result(stream: GenerationStream) -> None:
@@ -128,7 +128,7 @@ def _print_result(stream: GenerationStream) -> None:
     print_json(stream.result)
 
 
-def _print_as_it_comes(pieces: Iterable[str]) -> None:
+def print_as_it_comes(pieces: Iterable[str]) -> None:
     """Print a text: at a terminal each piece at once, elsewhere line by line. What came is kept whatever happens."""
     whole_lines = not sys.stdout.isatty()
     held, in_line = "", False

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 from edgeformer.cli import main
-from edgeformer.cli.generate import _print_as_it_comes, _print_result
+from edgeformer.cli.generate import _print_result, print_as_it_comes
 from edgeformer.cli.inputs import line_batches
 from edgeformer.converters import convert
 from edgeformer.tools.demo import CHECKPOINT
@@ -159,7 +159,7 @@ def test_a_text_in_a_pipe_is_written_line_by_line(monkeypatch: pytest.MonkeyPatc
             self.truncate()
 
     monkeypatch.setattr(sys, "stdout", Pipe())
-    _print_as_it_comes(["On", "ce\nupon ", "a\n\nti", "me"])
+    print_as_it_comes(["On", "ce\nupon ", "a\n\nti", "me"])
     assert writes == ["Once\n", "upon a\n\n", "time\n"]
 
 
@@ -170,7 +170,7 @@ def test_what_was_generated_stays_when_it_is_interrupted(capsys: pytest.CaptureF
 
     for texts, printed in ((("Once\nup", "on"), "Once\nupon\n"), (("Once\n",), "Once\n"), ((), "")):
         with pytest.raises(KeyboardInterrupt):
-            _print_as_it_comes(pieces(*texts))
+            print_as_it_comes(pieces(*texts))
         assert capsys.readouterr().out == printed
 
 
