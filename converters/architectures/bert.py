@@ -23,6 +23,13 @@ from .parts import plan_rows
 
 __all__ = ["plan"]
 
+_WITHOUT_EFFECT = (
+    *("tie_word_embeddings", "tie_weights_"),  # only a head would use them
+    "sinusoidal_pos_embds",  # they are stored as learned ones are
+    # of the first BERT's own code; nobody reads them
+    *("directionality", "pooler_fc_size", "pooler_num_attention_heads", "pooler_num_fc_layers", "pooler_type"),
+    "pooler_size_per_head",
+)
 _ROBERTAS = {"roberta": "Roberta", "xlm-roberta": "XLMRoberta", "camembert": "Camembert"}
 
 
@@ -56,8 +63,7 @@ def plan(source: Source) -> Plan:
     notes += plan_task_head(source, tensors, metadata, heads, f"{prefix}pooler.*", "cls.seq_relationship.*")
     if metadata["activation"] == "relu":
         notes.append("llama.cpp computes GELU for this architecture, and the model has ReLU: its results differ")
-    # only a head would use the first two; sinusoidal positions are stored as learned ones are
-    config.finish(HARMLESS | {"tie_word_embeddings", "tie_weights_", "sinusoidal_pos_embds"})
+    config.finish(HARMLESS | {*_WITHOUT_EFFECT})
     return Plan(metadata, tensors.finish(), vocabularies, notes)
 
 

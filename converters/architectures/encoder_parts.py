@@ -89,7 +89,7 @@ DISTILBERT = EncoderNames(
 def encoder_metadata(config: Config, names: EncoderNames, epsilon: float = 1e-12) -> dict[str, Any]:
     """The sizes of an encoder, under llama.cpp's keys; `epsilon` is what an absent key means."""
     width, num_heads = whole_heads(config, names.width, names.heads)
-    metadata = {
+    metadata: dict[str, Any] = {
         "embedding_length": width,
         "block_count": config.count(names.layers),
         "feed_forward_length": config.count(names.feed_forward),

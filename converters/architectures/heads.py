@@ -206,7 +206,11 @@ def plan_task_head(
         A tensor is missing or has another shape, or the scores are made in a way that is not known.
     """
     task, notes = source.task, []
-    if task in heads and not is_sentence_model(source):
+    has_head = task in heads and not is_sentence_model(source)
+    if has_head and KINDS.get(task) == "words" and not any(tensors.has(f"{name}.weight") for name in heads[task].names):
+        has_head = False  # some folders name the class that the model was trained as
+        notes.append("the class has a head, and the checkpoint the model alone: no masked words")
+    if has_head:
         head, width = heads[task], metadata["embedding_length"]
         if head.norm is not None or task == SPANS:
             notes.append(REFUSED)

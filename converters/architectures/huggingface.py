@@ -38,8 +38,8 @@ HARMLESS = GENERATION_KEYS | frozenset(
         """
     _name_or_path architectures model_type auto_map torch_dtype dtype transformers_version
     initializer_range initializer_factor gradient_checkpointing pretraining_tp sep_token_id cls_token_id
-    unk_token_id return_dict use_return_dict id2label label2id num_labels problem_type tokenizer_class prefix
-    task_specific_params finetuning_task keys_to_ignore_at_inference torchscript _attn_implementation
+    unk_token_id return_dict use_return_dict id2label label2id num_labels _num_labels problem_type tokenizer_class
+    prefix task_specific_params finetuning_task keys_to_ignore_at_inference torchscript _attn_implementation
     attn_implementation _flash_attn_2_enabled chunk_size_feed_forward is_encoder_decoder output_past is_llama_config
         """,
     )

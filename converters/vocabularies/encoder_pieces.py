@@ -23,6 +23,7 @@ __all__ = [
     "albert_vocabulary",
     "deberta_vocabulary",
     "framed",
+    "named_roles",
     "roberta_vocabulary",
     "xlm_roberta_vocabulary",
 ]

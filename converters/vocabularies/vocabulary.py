@@ -24,6 +24,7 @@ from .encoder_pieces import (
     albert_vocabulary,
     deberta_vocabulary,
     framed,
+    named_roles,
     roberta_vocabulary,
     xlm_roberta_vocabulary,
 )
@@ -42,6 +43,7 @@ __all__ = [
     "read_vocabulary",
 ]
 
+_MPNET_ENDS = (("cls", "cls_token"), ("seperator", "sep_token"))
 SENTINELS = 1 << 10  # of T5, at most
 
 _ROLES = {
@@ -300,7 +302,8 @@ def _from_wordpiece_file(path: Path, settings: Mapping[str, Any]) -> Vocabulary:
         "handle_chinese_chars": bool(settings.get("tokenize_chinese_chars", True)),
     }
     if is_mpnet:
-        roles = {role: keys[f"{role}_token_id"] for role in ("cls", "seperator")}
+        texts = {role: _content(settings[name], name) or "" for role, name in _MPNET_ENDS}
+        roles = named_roles(tokens, path, texts)
         description = framed(description, roles, "RobertaProcessing")
     vocabulary = Vocabulary("bert", tokens, types, description=description)
     describe_wordpiece(vocabulary, description["model"])

@@ -7,6 +7,7 @@ import marshal
 from _blake2 import blake2b  # hashlib would load OpenSSL
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from typing import TYPE_CHECKING, Any
 from weakref import WeakValueDictionary
 
@@ -111,12 +112,13 @@ class LibraryEncoder:
 
     def _encoded(self, texts: tuple[str, ...], add_special_tokens: bool, parse_special: bool) -> tokenizers.Encoding:
         library = self._opened() if parse_special else self._sealed
-        steps = sum(self._patience.steps(text, lambda text=text: _normalized(library, text)) for text in texts)
+        steps = sum(self._patience.steps(text, partial(_normalized, library, text)) for text in texts)
         if steps > STEP_LIMIT:
             what = f"splitting it by this tokenizer's pattern may take {steps} steps, and at most {STEP_LIMIT} are made"
             raise InvalidInputError(f"the text cannot be encoded: {what}; split it where it may be split")
         with library_errors(InvalidInputError("the text cannot be encoded")):
-            return library.encode(*texts, add_special_tokens=add_special_tokens)
+            pair = texts[1] if len(texts) > 1 else None
+            return library.encode(texts[0], pair, add_special_tokens=add_special_tokens)
 
     def _opened(self) -> tokenizers.Tokenizer:
         with self._lock:
