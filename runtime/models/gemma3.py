@@ -10,8 +10,8 @@ from __future__ import annotations
 from ..graph.architecture import Architecture
 from ..graph.graph import Graph
 from ..graph.metadata import Metadata
-from .blocks import Shapes, check_causal, head_share_scale, read_sizes, sequence_cache
-from .gemma_blocks import gemma3_rows
+from .blocks import Shapes, caches_by_window, check_causal, head_share_scale, layer_windows, read_sizes
+from .gemma_blocks import WINDOWED, gemma3_rows
 from .heads import decoder
 
 LAYERS_OF_27B = 62
@@ -25,7 +25,8 @@ def build(metadata: Metadata, tensors: Shapes) -> Architecture:
     scale = head_share_scale(metadata, sizes, LAYERS_OF_27B)
     logit_cap = metadata.number("final_logit_softcapping", 0.0)
     graph = Graph(tensors, metadata.path)
-    cache = sequence_cache(graph, sizes)
-    x = gemma3_rows(graph, metadata, sizes, cache, epsilon=epsilon, scale=scale, causal=True)
+    windows = layer_windows(metadata, sizes, WINDOWED)
+    caches = caches_by_window(graph, sizes, windows)
+    x = gemma3_rows(graph, metadata, sizes, windows, caches, epsilon=epsilon, scale=scale, causal=True)
     last = graph.rms_norm(graph.select(x), "output_norm", epsilon)
     return decoder(graph, metadata, graph.rms_norm(x, "output_norm", epsilon), last, sizes, soft_cap=logit_cap)

@@ -7,27 +7,34 @@ from ..graph.graph import CacheSpec, Graph, rotary_frequencies
 from ..graph.metadata import Metadata
 from ..graph.values import Value
 from ..host.exact import power
-from .blocks import Sizes, attend, gated_feed_forward, layer_windows, query_key_value, rotary
+from .blocks import Sizes, attend, gated_feed_forward, query_key_value, rotary
 
 WINDOWED = (True, True, True, True, True, False)  # in turn
 
 
 def gemma3_rows(
-    graph: Graph, metadata: Metadata, sizes: Sizes, cache: CacheSpec, *, epsilon: float, scale: float, causal: bool
+    graph: Graph,
+    metadata: Metadata,
+    sizes: Sizes,
+    windows: list[int],
+    caches: list[tuple[CacheSpec, int]],
+    *,
+    epsilon: float,
+    scale: float,
+    causal: bool,
 ) -> Value:
-    """Token ids to the rows before the last norm.
+    """Token ids to the rows before the last norm; each layer has a window (0: none), and a place in a cache.
 
-    The layers store one after the other in the cache, or, where it is a run's alone, all in its one layer. Without
-    `causal`, half of a window is before a row and half behind it.
+    Without `causal`, half of a window is before a row and half behind it.
     """
-    windows, everywhere = layer_windows(metadata, sizes, WINDOWED), rotary(graph, metadata, sizes)
+    everywhere = rotary(graph, metadata, sizes)
     near_base = metadata.number("rope.freq_base_swa", 10000.0, low=1.0)
     nearby = graph.rotary(rotary_frequencies(everywhere.width, near_base))
     root = power(sizes.hidden_size, 1, 2)
     x = graph.embed(TOKENS, "token_embd", sizes.vocab_size, sizes.hidden_size, scale=root)
     graph.tap("layers", x)
-    for layer, window in enumerate(windows):
-        block, angles, place = f"blk.{layer}", nearby if window else everywhere, layer % cache.num_layers
+    for layer, (window, (cache, place)) in enumerate(zip(windows, caches, strict=True)):
+        block, angles = f"blk.{layer}", nearby if window else everywhere
         seen = window if causal or not window else window // 2 + 1
         h = graph.rms_norm(x, f"{block}.attn_norm", epsilon)
         query, key, value = query_key_value(graph, h, f"{block}.attn", sizes)

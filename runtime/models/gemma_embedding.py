@@ -11,9 +11,9 @@ from ..graph.architecture import Architecture
 from ..graph.graph import Graph
 from ..graph.metadata import Metadata
 from ..host.exact import power
-from .blocks import Shapes, pass_cache, read_sizes
+from .blocks import Shapes, layer_windows, pass_cache, read_sizes
 from .encoder_blocks import check_bidirectional
-from .gemma_blocks import gemma3_rows
+from .gemma_blocks import WINDOWED, gemma3_rows
 from .heads import encoder_heads
 
 
@@ -24,8 +24,9 @@ def build(metadata: Metadata, tensors: Shapes) -> Architecture:
     epsilon = metadata.number("attention.layer_norm_rms_epsilon", low=0.0, high=1.0)
     scale = metadata.number("attention.scale", power(sizes.key_dim, -1, 2), high=1e6)
     graph = Graph(tensors, metadata.path)
-    cache = pass_cache(graph, sizes)
-    x = gemma3_rows(graph, metadata, sizes, cache, epsilon=epsilon, scale=scale, causal=False)
+    windows = layer_windows(metadata, sizes, WINDOWED)
+    caches = [(pass_cache(graph, sizes), 0)] * sizes.num_layers
+    x = gemma3_rows(graph, metadata, sizes, windows, caches, epsilon=epsilon, scale=scale, causal=False)
     x = graph.rms_norm(x, "output_norm", epsilon)
     graph.output("hidden", x)
     return Architecture({"encode": graph}, sizes.context_length, **encoder_heads(graph, metadata, x))
