@@ -289,7 +289,12 @@ def _from_wordpiece_file(path: Path, settings: Mapping[str, Any]) -> Vocabulary:
     unknown = _content(settings.get("unk_token"), "unk_token") or "[UNK]"
     if unknown not in tokens:
         raise ConversionError(f"{path}: the unknown token {quote(unknown)} is not in the vocabulary")
-    keys = {"model": "bert", "tokens": tokens, "token_type": types, "unknown_token_id": tokens.index(unknown)}
+    keys: dict[str, Any] = {
+        "model": "bert",
+        "tokens": tokens,
+        "token_type": types,
+        "unknown_token_id": tokens.index(unknown),
+    }
     for role, token in (("cls", "[CLS]"), ("seperator", "[SEP]")):
         content = _content(settings.get(_ROLES[role][0]), role) or token
         if content in tokens:

@@ -111,6 +111,7 @@ class LibraryEncoder:
         return LocatedTokens(found.ids, found.type_ids, found.offsets, found.sequence_ids, found.word_ids)
 
     def _encoded(self, texts: tuple[str, ...], add_special_tokens: bool, parse_special: bool) -> tokenizers.Encoding:
+        """Of a text, or of two."""
         library = self._opened() if parse_special else self._sealed
         steps = sum(self._patience.steps(text, partial(_normalized, library, text)) for text in texts)
         if steps > STEP_LIMIT:
