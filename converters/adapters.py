@@ -27,6 +27,14 @@ CONFIG = "adapter_config.json"
 WEIGHTS = ("adapter_model.safetensors", "adapter_model.bin")
 HALF = re.compile(r"(?P<module>.+)\.lora_(?P<kind>A|B|embedding_A|embedding_B)(\.default)?(\.weight)?")
 WRAPPING = re.compile(r"(^base_model\.model\.|modules_to_save\.(default\.)?|base_layer\.)")
+# The ends of the classes that PEFT's tasks make of a base, and what the bases' own classes end with.
+TASKS = {
+    "SEQ_CLS": "ForSequenceClassification",
+    "TOKEN_CLS": "ForTokenClassification",
+    "QUESTION_ANS": "ForQuestionAnswering",
+}
+CLASS_END = re.compile(r"(For[A-Z]\w+|LMHeadModel|Model)?$")
+OWN_HEADS = ("lm_head.", "cls.", "vocab_")
 HEAD, WITH_HEAD = "lm_head.weight", ("ForCausalLM", "LMHeadModel")
 ROWS = 1024  # of a product at a time
 
@@ -90,6 +98,7 @@ class LoraAdapter:
         if weights is None:
             raise ModelNotFoundError(self.folder, f"there is no {' or '.join(WEIGHTS)} beside {CONFIG}")
         self._config = Config(read_json_object(path), str(path))
+        self.task = self._config.get("task_type", str, "")
         self._scales = _Scales(self._config)
         self.checkpoint = open_checkpoint(weights)
         try:
@@ -163,6 +172,22 @@ class LoraAdapter:
         up = up * np.float32(part.scale * len(down) / self.alpha)
         return (up.T, down.T) if part.transposed else (down, up)
 
+    def head(self) -> str | None:
+        """The class that the base becomes with the adapter's own head; None where it keeps its class.
+
+        Raises
+        ------
+        ConversionError
+            The base does not say what class it is of.
+        """
+        classes = [str(kind) for kind in (self.base.config or {}).get("architectures") or ()]
+        end = TASKS.get(self.task)
+        if end is None or not self.saved or any(kind.endswith(end) for kind in classes):
+            return None
+        if not classes:
+            raise self.fail("it has a head of its own, and the base's config.json names no class (architectures)")
+        return CLASS_END.sub("", classes[0], count=1) + end
+
     def untied(self) -> str | None:
         """The embeddings that the base's head is, where the adapter adds to them: what is added is not the head's."""
         config = self.base.config or {}
@@ -229,12 +254,16 @@ class _Adapted(Checkpoint):
         base, embeddings = adapter.base, adapter.untied()
         self.path, self.folder, self.config = base.path, base.folder, base.config
         self._adapter, self._head = adapter, {} if embeddings is None else {HEAD: embeddings}
+        self._left_out: tuple[str, ...] = ()
+        if (kind := adapter.head()) is not None:
+            self.config, self._left_out, self._head = {**(base.config or {}), "architectures": [kind]}, OWN_HEADS, {}
 
     def files(self) -> list[str]:
         return [*self._adapter.base.files(), *self._adapter.checkpoint.files()]
 
     def names(self) -> list[str]:
-        return list(dict.fromkeys([*self._adapter.base.names(), *self._adapter.saved, *self._head]))
+        of_base = [name for name in self._adapter.base.names() if not name.startswith(self._left_out)]
+        return list(dict.fromkeys([*of_base, *self._adapter.saved, *self._head]))
 
     def info(self, name: str) -> TensorDescription:
         adapter, name = self._adapter, self._head.get(name, name)

@@ -55,10 +55,10 @@ def adapted(
         if node.kind == "linear":
             stack = stacks.get((name, node.attributes["first_row"]))
             node = Node(node.kind, node.inputs, node.output, node.tensors, {**node.attributes, "stack": stack})
-            if name in added:
+            if name in added and node.attributes["groups"] == 1:
                 _add_beside(other, node, added[name])
                 continue
-        elif any(tensor in added for tensor in node.tensors):
+        if any(tensor in added for tensor in node.tensors):
             what = f"an adapter changes {name}, which {node.kind} reads: merge it into the checkpoint instead"
             raise UnsupportedModelError(f"{graph.path}: {what}")
         other.nodes.append(node)
@@ -81,8 +81,8 @@ def _add_beside(graph: Graph, node: Node, part: LowRank) -> None:
     assert y is not None  # as every product has
     own = graph._value(y.width, y.domain)
     graph.nodes.append(Node("linear", (x,), own, node.tensors, node.attributes))
-    low = graph._add("linear", [x], part.rank, tensors=(part.down,), first_row=0)
+    low = graph._add("linear", [x], part.rank, tensors=(part.down,), first_row=0, groups=1)
     scaled = low if part.scale == 1.0 else graph.scale(low, part.scale)
     first = node.attributes["first_row"]
-    beside = graph._add("linear", [scaled], y.width, tensors=(part.up,), first_row=first)
+    beside = graph._add("linear", [scaled], y.width, tensors=(part.up,), first_row=first, groups=1)
     graph.nodes.append(Node("add", (own, beside), y))

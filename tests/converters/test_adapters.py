@@ -100,6 +100,33 @@ def test_modules_to_save_take_the_place_of_the_bases(tmp_path: Path) -> None:
     close(*files_of(tmp_path, NAME, adapter, merged), tmp_path)
 
 
+@pytest.mark.parametrize(("task", "kind", "name"), [
+    ("SEQ_CLS", "LlamaForSequenceClassification", "llama-gqa-tied"),
+    ("TOKEN_CLS", "Qwen3ForTokenClassification", "qwen3-untied-biases"),
+])  # fmt: skip
+def test_an_adapter_with_a_head_makes_a_classifier_of_its_base(tmp_path: Path, task: str, kind: str, name: str) -> None:
+    config, tensors = golden(name)
+    module = "model.layers.0.self_attn.v_proj"
+    pair = factors(tensors[f"{module}.weight"].shape, 8, seed=7)
+    score = np.random.default_rng(8).normal(size=(3, config["hidden_size"])).astype(np.float32)
+    adapter = write_adapter(tmp_path / "adapter", {module: pair}, {"task_type": task, "modules_to_save": ["score"]},
+                            saved={"score.weight": score})  # fmt: skip
+    base = write_folder(tmp_path / "a" / "tiny", config, tensors)
+    merged = {**tensors, f"{module}.weight": added(tensors[f"{module}.weight"], pair, 1.0), "score.weight": score}
+    merged.pop("lm_head.weight", None)
+    by_hand = write_folder(tmp_path / "b" / "tiny", {**config, "architectures": [kind]}, merged)
+    files = [
+        convert(base, tmp_path / "a.gguf", type="f32", adapter=adapter).path,
+        convert(by_hand, tmp_path / "b.gguf", type="f32").path,
+    ]
+    close(*(Path(path).read_bytes() for path in files), tmp_path)
+    nameless = write_folder(
+        tmp_path / "c", {key: value for key, value in config.items() if key != "architectures"}, tensors
+    )
+    with pytest.raises(ConversionError, match=r"head of its own, and the base's config\.json names no class"):
+        convert(nameless, tmp_path / "c.gguf", adapter=adapter)
+
+
 @pytest.mark.parametrize(("change", "message"), [
     ({"peft_type": "IA3"}, "peft_type = 'IA3'"),
     ({"use_dora": True}, "use_dora = True"),
