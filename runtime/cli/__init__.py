@@ -7,9 +7,11 @@ takes more than two seconds. Modules import what is heavy inside their functions
 
 from __future__ import annotations
 
+import contextlib
 import io
 import os
 import sys
+import warnings
 from collections.abc import Sequence
 from typing import cast
 
@@ -33,6 +35,12 @@ def _silence_stdout() -> None:
     devnull = os.open(os.devnull, os.O_WRONLY)
     os.dup2(devnull, sys.stdout.fileno())
     os.close(devnull)
+
+
+def _show_warning(message: Warning | str, *_: object) -> None:
+    """A warning on one line of stderr, without the place in edgeformer that it comes from."""
+    with contextlib.suppress(OSError):
+        print(f"edgeformer: warning: {message}", file=sys.stderr, flush=True)
 
 
 def _run(arguments: Sequence[str] | None) -> int:
@@ -70,7 +78,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
     _escape_what_cannot_be_printed()
     try:
-        return _run(arguments)
+        with warnings.catch_warnings():
+            warnings.showwarning = _show_warning
+            return _run(arguments)
     except KeyboardInterrupt:
         return EXIT_INTERRUPTED
     except BrokenPipeError:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-import logging
+import sys
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -23,8 +24,6 @@ if TYPE_CHECKING:
     from ..text.tokenizer import Tokenizer
 
 __all__ = ["Prompt", "Prompts", "VerbBase", "decoder_start", "is_single", "listed", "verbs_of"]
-
-logger = logging.getLogger("edgeformer")
 
 Prompt = str | Sequence[int] | np.ndarray
 Prompts = list[str] | list[list[int]]
@@ -113,7 +112,7 @@ class VerbBase:
             if self.tokenizer is None:
                 raise InvalidInputError(f"{what}: the file carries no tokenizer; token ids are needed instead of text")
             if special_tokens is False:
-                self._warn_of_control_tokens(self.tokenizer, prompt, what)
+                _warn_of_control_tokens(self.tokenizer, prompt, what)
             return self.tokenizer.encode(prompt, parse_special=bool(special_tokens))
         if isinstance(prompt, np.ndarray):
             prompt = prompt.tolist() if prompt.ndim == 1 else prompt
@@ -123,17 +122,6 @@ class VerbBase:
             if not isinstance(token, (int, np.integer)) or isinstance(token, bool):
                 raise InvalidInputError(f"{what}: token ids are integers, not {quote(token)}")
         return [int(token) for token in prompt]
-
-    @staticmethod
-    def _warn_of_control_tokens(tokenizer: Tokenizer, text: str, what: str) -> None:
-        spelled = control_pattern(tokenizer).search(text)
-        if spelled:
-            logger.warning(
-                "%s: %s is a token of the model's own, which stays text; special_tokens=True (--special-tokens) "
-                "makes it the token, which is right for a text of yours, not for a user's",
-                what,
-                spelled.group(1),
-            )
 
     def _batch(
         self, prompts: Any, what: str = "prompt", special_tokens: bool | None = None
@@ -146,6 +134,21 @@ class VerbBase:
             return [self._ids(prompts, what, special_tokens)], True
         several = enumerate(listed(prompts, what))
         return [self._ids(prompt, f"{what}[{index}]", special_tokens) for index, prompt in several], False
+
+
+def _warn_of_control_tokens(tokenizer: Tokenizer, text: str, what: str) -> None:
+    spelled = control_pattern(tokenizer).search(text)
+    if spelled is None:
+        return
+    frame, level = sys._getframe(), 1
+    inside = (__package__.partition(".")[0], "contextlib")
+    while frame.f_back is not None and frame.f_globals.get("__name__", "").startswith(inside):
+        frame, level = frame.f_back, level + 1
+    message = (
+        f"{what}: {spelled.group(1)} is a token of the model's own and stays text here; special_tokens=True "
+        "(--special-tokens) makes it the token, which is right for a text of yours, not for a user's"
+    )
+    warnings.warn(message, UserWarning, stacklevel=level)  # at the line outside edgeformer
 
 
 def listed(prompts: Any, what: str) -> list[Any]:

@@ -46,11 +46,11 @@ def test_version(option: str, capsys: pytest.CaptureFixture[str]) -> None:
 
 
 def test_the_package_runs_as_a_program() -> None:
-    for arguments, code in ((["--version"], 0), (["plan", "absent.gguf"], 1), (["chat"], 2)):
+    for arguments, code in ((["--version"], 0), (["plan", "absent.gguf"], 1), (["talk"], 2)):
         done = subprocess.run([*RUN, *arguments], capture_output=True, text=True, check=False)
         assert done.returncode == code
         assert bool(done.stderr) == bool(code)
-    assert done.stderr == "edgeformer: error: No such command 'chat' (see: edgeformer --help)\n"
+    assert done.stderr == "edgeformer: error: No such command 'talk' (see: edgeformer --help)\n"
 
 
 def test_the_shell_completes_commands_and_options() -> None:

@@ -7,6 +7,7 @@ import io
 import json
 import math
 import os
+import subprocess
 import sys
 from pathlib import Path
 from typing import Any
@@ -180,6 +181,16 @@ def test_bad_stdin_is_an_error(
     type_on_stdin(monkeypatch, data)
     assert main(["translate", dates]) == 1
     assert part in capsys.readouterr().err
+
+
+def test_generate_warns_of_control_tokens_unless_they_are_wanted(llama: str) -> None:
+    command = [sys.executable, "-m", "edgeformer", "generate", llama, "--prompt", "<s>Once", "--max-tokens", "2"]
+    warned, wanted = (
+        subprocess.run([*command, *more], capture_output=True, text=True, check=True).stderr
+        for more in ([], ["--special-tokens"])
+    )
+    assert warned.startswith("edgeformer: warning: prompt: <s> is a token") and warned.count("\n") == 1
+    assert wanted == ""
 
 
 def test_generate_bans_words_and_prints_the_prompt(llama: str, capsys: pytest.CaptureFixture[str]) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 
 import numpy as np
 import pytest
@@ -107,26 +106,29 @@ def test_what_cannot_be_done_is_named():
         model.chat(HI)
 
 
-def test_control_tokens_in_a_prompt_are_text_and_warned_of(caplog):
+def test_control_tokens_in_a_prompt_are_text_and_warned_of():
     model = model_of(session_of())
-    with caplog.at_level(logging.WARNING, "edgeformer"):
+    with pytest.warns(
+        UserWarning, match=r"prompt: <e> is a token of .* special_tokens=True \(--special-tokens\)"
+    ) as told:
         plain = model.generate("<e>a", max_tokens=1)
-        assert plain.usage.prompt_tokens == len(b"<s><e>a") - 2
-        assert "prompt: <e> is a token of the model's own" in caplog.text
-        assert "special_tokens=True (--special-tokens)" in caplog.text
-        caplog.clear()
-        assert model.generate("<e>a", max_tokens=1, special_tokens=True).usage.prompt_tokens == 3
-        assert model.generate(["a", "<f>"], max_tokens=1)[0].text == "b"
-        assert model.logits("<e>a", special_tokens=True).shape[0] == 3
-        assert not caplog.text
+    assert told[0].filename == __file__
+    assert plain.usage.prompt_tokens == len(b"<s><e>a") - 2
+    with pytest.warns(UserWarning, match=r"prompt\[1\]: <s>"):
         model.generate(["a", "b<s>"], max_tokens=1)
-        assert "prompt[1]: <s>" in caplog.text
+    with pytest.warns(UserWarning, match="prompt: <e>"):
+        model.logits("<e>")
 
 
-def test_pieces_of_other_kinds_are_not_warned_of(caplog):
+def test_who_asks_for_control_tokens_gets_them_unwarned():
+    model = model_of(session_of())
+    assert model.generate("<e>a", max_tokens=1, special_tokens=True).usage.prompt_tokens == 3
+    assert model.generate(["a", "<f>"], max_tokens=1)[0].text == "b"
+    assert model.logits("<e>a", special_tokens=True).shape[0] == 3
+
+
+def test_pieces_of_other_kinds_are_not_warned_of():
     pieces = [*byte_pieces(), "<think>"]
     metadata = byte_metadata(**{"tokenizer.ggml.tokens": pieces, "tokenizer.ggml.token_type": [1] * 256 + [3, 3, 4]})
     session = FakeSession(np.zeros((259, 259), np.float32), metadata=metadata)
-    with caplog.at_level(logging.WARNING, "edgeformer"):
-        model_of(session).generate("<think>", max_tokens=1)
-    assert not caplog.text
+    assert model_of(session).generate("<think>", max_tokens=1).text == "\0"
