@@ -253,8 +253,9 @@ def _from_sentencepiece_file(path: Path, settings: Mapping[str, Any]) -> Vocabul
     }
     vocabulary.flags["remove_extra_whitespaces"] = source.remove_extra_whitespaces
     if TokenType.USER_DEFINED in source.types:
-        what = "texts are cut at user-defined pieces before they are normalized, as llama.cpp does"
-        vocabulary.notes.append(f"{what}; SentencePiece's ids beside such a piece may differ")
+        vocabulary.flags["symbols_in_text"] = True
+        what = "llama.cpp cuts texts at user-defined pieces before it normalizes them"
+        vocabulary.notes.append(f"{what}; its ids beside such a piece may differ")
     _add_tokens(vocabulary, settings.get("added_tokens_decoder") or {}, path)
     if source.model == "llama" and (source.charsmap or source.remove_extra_whitespaces):
         arrays = VocabularyArrays(vocabulary.metadata(""), "", str(path))

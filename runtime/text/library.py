@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import marshal
+import re
 from _blake2 import blake2b  # hashlib would load OpenSSL
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -18,6 +19,7 @@ from .charsmap import Charsmap
 from .checks import ADDED_TOKEN_FLAGS, Spec, seal
 from .located import LocatedTokens
 from .pattern_cost import STEP_LIMIT
+from .specification import SYMBOLS_IN_TEXT
 
 if TYPE_CHECKING:
     import tokenizers
@@ -143,9 +145,16 @@ def _library(description: dict[str, Any]) -> tokenizers.Tokenizer:
         import tokenizers
 
     steps = _steps(description["normalizer"])
-    if any(step.get("type") == "Precompiled" for step in steps):
-        library = _library({**description, "normalizer": None})
-        library.normalizer = tokenizers.normalizers.Sequence([_normalizer(step) for step in steps])
+    in_text = description.get(SYMBOLS_IN_TEXT, False)
+    if in_text or any(step.get("type") == "Precompiled" for step in steps):
+        plain = {key: value for key, value in description.items() if key != SYMBOLS_IN_TEXT}
+        library = _library({**plain, "normalizer": None})
+        symbols = [token["content"] for token in description["added_tokens"] if in_text and token.get("normalized")]
+        normalizer = tokenizers.normalizers.Sequence([_normalizer(step, symbols) for step in steps])
+        if in_text:
+            _set_for_texts_alone(library, normalizer)
+        else:
+            library.normalizer = normalizer
         return library
     model = description["model"]
     if model["type"] != "BPE":
@@ -166,26 +175,53 @@ def _steps(normalizer: dict[str, Any] | None) -> list[dict[str, Any]]:
     return [step for item in normalizer.get("normalizers", []) for step in _steps(item)]
 
 
-def _normalizer(step: dict[str, Any]) -> tokenizers.normalizers.Normalizer:
-    """A step as the library has it, but SentencePiece's tables, which it does not follow as SentencePiece does."""
+def _normalizer(step: dict[str, Any], symbols: list[str]) -> tokenizers.normalizers.Normalizer:
+    """A step as the library has it, but SentencePiece's tables, which it does not follow as SentencePiece does, and
+    which leave `symbols` as they are.
+    """
     import tokenizers
 
     if step.get("type") == "Precompiled":
-        return tokenizers.normalizers.Normalizer.custom(_CharsmapStep(Charsmap(step["precompiled_charsmap"])))
+        charsmap = Charsmap(step["precompiled_charsmap"])
+        return tokenizers.normalizers.Normalizer.custom(_CharsmapStep(charsmap, symbols))
     alone = {"model": {"type": "WordLevel", "vocab": {}, "unk_token": ""}, "normalizer": step}
     return tokenizers.Tokenizer.from_str(json.dumps(alone)).normalizer
+
+
+class _Waiting:
+    """A normalizer that does nothing until it is `ready`."""
+
+    def __init__(self, normalizer: tokenizers.normalizers.Normalizer) -> None:
+        self._normalizer, self.ready = normalizer, False
+
+    def normalize(self, part: Any) -> None:
+        if self.ready:
+            self._normalizer.normalize(part)
+
+
+def _set_for_texts_alone(library: tokenizers.Tokenizer, normalizer: tokenizers.normalizers.Normalizer) -> None:
+    """Set a normalizer that does not see the added tokens, to which the library applies each that is set."""
+    import tokenizers
+
+    waiting = _Waiting(normalizer)
+    library.normalizer = tokenizers.normalizers.Normalizer.custom(waiting)
+    waiting.ready = True
 
 
 class _CharsmapStep:
     """What the library calls for a part of a text."""
 
-    def __init__(self, charsmap: Charsmap) -> None:
+    def __init__(self, charsmap: Charsmap, symbols: list[str]) -> None:
         self._charsmap = charsmap
+        longest_first = sorted(map(re.escape, symbols), key=len, reverse=True)
+        self._symbol = re.compile(f"({'|'.join(longest_first)})") if symbols else None
 
     def normalize(self, part: Any) -> None:
         """Put the normalized text in place of the whole part."""
         text = part.normalized
-        normalized = self._charsmap.normalize(text)
+        parts = self._symbol.split(text) if self._symbol else [text]
+        parts[::2] = map(self._charsmap.normalize, parts[::2])
+        normalized = "".join(parts)
         if normalized != text:
             part.replace(text, normalized)
 

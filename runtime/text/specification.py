@@ -19,11 +19,15 @@ from .pre_tokenizers import LLAMA3_NAMES, PRE_TOKENIZERS, WHOLE_WORDS
 
 __all__ = [
     "PHANTOM_SPACE",
+    "SYMBOLS_IN_TEXT",
     "description_of",
     "sentencepiece_bpe",
 ]
 
 PHANTOM_SPACE = "\u2581"  # stands for a space inside a piece
+# A key of ours in a description. Added tokens that are "normalized" are then found in the normalized text as they stand
+# there, as SentencePiece finds its user-defined symbols; the library would normalize them, too, and cut the text first.
+SYMBOLS_IN_TEXT = "edgeformer_symbols_in_text"
 
 
 _BOS_BY_DEFAULT = (*LLAMA3_NAMES, "tekken")
@@ -53,14 +57,23 @@ def description_of(arrays: VocabularyArrays) -> dict[str, Any]:
         )
     description = {"version": "1.0", "added_tokens": _added_tokens(arrays), **builders[arrays.model](arrays)}
     description["post_processor"] = _post_processor(arrays)
+    if arrays.get("symbols_in_text", bool, False):
+        description[SYMBOLS_IN_TEXT] = True
     return description
 
 
 def _added_tokens(arrays: VocabularyArrays) -> list[dict[str, Any]]:
     special = {TokenType.CONTROL: True, TokenType.UNKNOWN: True, TokenType.USER_DEFINED: False}
-    flags = {"single_word": False, "lstrip": False, "rstrip": False, "normalized": False}
+    flags = {"single_word": False, "lstrip": False, "rstrip": False}
+    in_text = arrays.get("symbols_in_text", bool, False)
     return [
-        {"id": token, "content": arrays.tokens[token], "special": special[kind], **flags}
+        {
+            "id": token,
+            "content": arrays.tokens[token],
+            "special": special[kind],
+            "normalized": in_text and kind == TokenType.USER_DEFINED,
+            **flags,
+        }
         for token, kind in enumerate(arrays.types)
         if kind in special
     ]

@@ -37,6 +37,15 @@ def test_a_text_that_looks_like_a_byte_is_spelled_out(name: str, tmp_path: Path)
     assert tokenizer.decode(tokenizer.encode("<0x09>", add_special_tokens=False)) == "<0x09>"
 
 
+@pytest.mark.parametrize("name", ["unigram-symbols", "bpe-symbols", "bpe-symbols-plain"])
+def test_texts_with_symbols_come_back(name: str, tmp_path: Path) -> None:
+    """The spaces beside a user-defined symbol are those of the text; two in a row are one where the model says so."""
+    tokenizer = tokenizer_of(name, tmp_path)
+    for text in ("a<sep>the", "a <sep> the", "<sep>", "the <sep><sep> sea"):
+        assert tokenizer.decode(tokenizer.encode(text, add_special_tokens=False)) == text
+    assert len(tokenizer.encode_pair("a<sep>a", "a", parse_special=True)[0]) > 4
+
+
 def test_marks_behind_the_words_are_refused(tmp_path: Path) -> None:
     """Field 24 of the trainer's settings, appended to what the file says of itself: later messages are merged."""
     model = (FOLDER / "unigram.model").read_bytes()

@@ -28,7 +28,15 @@ KINDS = {
     "unigram-spaces": {"model_type": "unigram", "remove_extra_whitespaces": False, "byte_fallback": True},
     "unigram-no-prefix": {"model_type": "unigram", "add_dummy_prefix": False},
     "bpe": {"model_type": "bpe", "byte_fallback": True},
-}
+    "unigram-symbols": {"model_type": "unigram", "user_defined_symbols": ["<sep>", "foo bar", "th", "\ufb01"]},
+    "bpe-symbols": {
+        "model_type": "bpe", "byte_fallback": True, "user_defined_symbols": ["<sep>", "foo bar", "sea", "a"],
+    },
+    "bpe-symbols-plain": {
+        "model_type": "bpe", "byte_fallback": True, "normalization_rule_name": "identity", "add_dummy_prefix": False,
+        "user_defined_symbols": ["<sep>", "<sep><sep>"], "remove_extra_whitespaces": False,
+    },
+}  # fmt: skip
 
 
 def texts() -> list[str]:
@@ -37,10 +45,14 @@ def texts() -> list[str]:
         *("Vie\u0323\u0302t", "\uff76\uff9e\uff97", "\u1112\u1161\u11ab", "\u00be\u0358", "e\u0302\u0323\u0301e"),
         *(" the", "  the  sea ", "a\tb", "", "   ", "a\u200b", "\ufb01ne \u2026"),
         *("<0x09>", "x<0x41>y <0x0a><0xC3><0xA9>"),
+        *("a<sep>b", "a<sep> b", " a  <sep>  b ", "<sep>", "<sep>a", "<sep><sep><sep>", "x foo bar y", "foo  bar"),
+        *("the sea these", "\ufb01\ufb01e A<sep>A"),
     ]
     generator = random.Random(0)
     pool = [*"aetshr nid  ", *"".join(RULES), *"\u0301\u0358\u3099\U0001f389z<0x>"]
-    return chosen + ["".join(generator.choices(pool, k=generator.randint(1, 24))) for _ in range(120)]
+    noise = ["".join(generator.choices(pool, k=generator.randint(1, 24))) for _ in range(120)]
+    pool += 3 * ["<sep>", "sea", "th", "\ufb01", "  "]
+    return chosen + noise + ["".join(generator.choices(pool, k=generator.randint(1, 16))) for _ in range(60)]
 
 
 def main() -> None:
@@ -59,7 +71,8 @@ def main() -> None:
             size = 330 if options.get("byte_fallback") else 50
             sentencepiece.SentencePieceTrainer.train(
                 sentence_iterator=iter(lines), model_prefix=name, vocab_size=size, minloglevel=2,
-                hard_vocab_limit=False, normalization_rule_tsv=str(rules), **options,
+                hard_vocab_limit=False,
+                **({} if "normalization_rule_name" in options else {"normalization_rule_tsv": str(rules)}), **options,
             )  # fmt: skip
             shutil.copy(f"{name}.model", FOLDER)
             model = sentencepiece.SentencePieceProcessor(model_file=str(FOLDER / f"{name}.model"))
