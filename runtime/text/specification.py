@@ -100,7 +100,8 @@ def _post_processor(arrays: VocabularyArrays) -> dict[str, Any] | None:
         return None
     tokens = {name: {"id": name, "ids": [token], "tokens": [arrays.tokens[token]]} for name, token in present.items()}
     start, end = ([name] if name in present else [] for name in ("before", "after"))
-    middle = end * 2 if start and not wordpiece else end  # RoBERTa's pairs have two tokens between
+    doubled = bool(start) and (arrays.model == "t5" or arrays.pre in _SEPARATED)
+    middle = end * 2 if doubled else end  # pairs of RoBERTa and XLM-RoBERTa have two tokens between
     single, rest = _template([*start, "A", *end], 0), _template(["B", *end], int(wordpiece))
     pair = [*_template([*start, "A", *middle], 0), *rest]
     return {"type": "TemplateProcessing", "single": single, "pair": pair, "special_tokens": tokens}

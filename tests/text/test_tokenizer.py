@@ -73,7 +73,7 @@ def test_pairs_are_put_together_as_the_library_does(
         assert tokenizer.encode_pair(one, other) == (wanted.ids, wanted.type_ids)
 
 
-def test_pairs_of_arrays_are_those_of_bert_and_of_roberta() -> None:
+def test_pairs_of_arrays_are_those_of_bert_of_roberta_and_of_modern_bert() -> None:
     pieces = ["<s>", "</s>", "a", "b"]
     arrays = {"model": "gpt2", "pre": "roberta-bpe", "tokens": pieces, "merges": [], "token_type": [3, 3, 1, 1]}
     arrays |= {"bos_token_id": 0, "eos_token_id": 1, "seperator_token_id": 1, "add_bos_token": True}
@@ -83,7 +83,12 @@ def test_pairs_of_arrays_are_those_of_bert_and_of_roberta() -> None:
     wordpiece |= {"cls_token_id": 1, "seperator_token_id": 2, "token_type": [3, 3, 3, 1, 1]}
     bert = tokenizers.Tokenizer(tokenizers.models.WordPiece({"[UNK]": 0, "a": 3, "b": 4}, unk_token="[UNK]"))
     bert.post_processor = tokenizers.processors.BertProcessing(("[SEP]", 2), ("[CLS]", 1))
-    for metadata, library in ((arrays, roberta), (wordpiece, bert)):
+    modern = tokenizers.Tokenizer(tokenizers.models.BPE({p: i for i, p in enumerate(pieces)}, []))
+    modern.post_processor = tokenizers.processors.TemplateProcessing(
+        single="<s> $A </s>", pair="<s> $A </s> $B </s>", special_tokens=[("<s>", 0), ("</s>", 1)]
+    )
+    plain = arrays | {"pre": "gpt-2", "add_eos_token": True}
+    for metadata, library in ((arrays, roberta), (wordpiece, bert), (plain, modern)):
         made_of_arrays = Tokenizer.from_metadata({f"tokenizer.ggml.{key}": value for key, value in metadata.items()})
         assert made_of_arrays is not None
         wanted = library.encode("a", "b")
