@@ -75,6 +75,7 @@ ARCHITECTURES = (
     ArchitectureRow("bitnet", ("bitnet",), ("BitNetForCausalLM", "BitnetForCausalLM", "BitNetModel")),
     ArchitectureRow("gpt-oss", ("gpt_oss",), _decoders("GptOss")),
     ArchitectureRow("qwen3moe", ("qwen3_moe",), _decoders("Qwen3Moe")),
+    ArchitectureRow("gptj", ("gptj", "codegen"), (*_decoders("GPTJ"), "CodeGenForCausalLM")),
     ArchitectureRow("opt", ("opt",), _decoders("OPT")),
     ArchitectureRow("bloom", ("bloom",), _decoders("Bloom")),
     ArchitectureRow("falcon", ("falcon", "RefinedWeb", "RefinedWebModel"), (*_decoders("Falcon"), "RWForCausalLM")),

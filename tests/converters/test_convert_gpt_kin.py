@@ -46,6 +46,10 @@ from support.small_models import MODELS
     ("opt-prenorm", {"do_layer_norm_before": False}, r"have no place .*decoder\.final_layer_norm"),
     ("opt-prenorm", {"word_embed_proj_dim": 16}, r"embed_tokens\.weight.*asks for \(90, 16\)"),
     ("opt-prenorm", {"max_position_embeddings": 258}, r"embed_positions\.weight.*asks for \(260, 32\)"),
+    ("gptj-partly-rotated", {"rotary_dim": 18}, "rotary_dim = 18: not an even number of the 16 columns"),
+    ("gptj-partly-rotated", {"rotary_dim": None}, "rotary_dim = None: not supported"),
+    ("gptj-partly-rotated", {"activation_function": "silu"}, "activation_function = 'silu': not supported"),
+    ("codegen-four-heads", {"n_head": 5}, "n_head = 5: CodeGen stores its heads in 4 parts"),
 ])  # fmt: skip
 def test_what_cannot_run_is_named(tmp_path: Path, name: str, change: dict[str, Any], message: str) -> None:
     config, tensors = golden(name)
@@ -81,6 +85,15 @@ def test_gptneox_as_first_published_has_older_keys_and_its_masks(tmp_path: Path)
     old["gpt_neox.layers.0.attention.masked_bias"] = np.array(-1e9, np.float32)
     old["gpt_neox.layers.0.attention.rotary_emb.inv_freq"] = np.ones(4, np.float32)
     assert same_file(tmp_path, (config, tensors), ({**old_config, "hidden_act": "gelu_fast"}, old))
+
+
+def test_gptj_as_first_published_has_its_masks(tmp_path: Path) -> None:
+    config, tensors = golden("codegen-four-heads")
+    old_config = {**config, "rotary": True, "scale_attn_weights": True, "gradient_checkpointing": False}
+    mask = np.tril(np.ones((1, 1, 256, 256), np.float32))
+    old = {**tensors, "transformer.h.0.attn.causal_mask": mask, "transformer.h.0.attn.bias": mask}
+    old["transformer.h.0.attn.masked_bias"] = np.array(-1e9, np.float32)
+    assert same_file(tmp_path, (config, tensors), (old_config, old))
 
 
 def test_opt_as_first_published_has_another_prefix_and_its_head_twice(tmp_path: Path) -> None:
