@@ -161,3 +161,17 @@ def whole_runs(lengths: Sequence[int], max_rows: int, max_pages: int) -> list[tu
     if lengths:
         runs.append((begin, len(lengths)))
     return runs
+
+
+def runs_by_results(runs: list[tuple[int, int]], counts: Sequence[int], most: int) -> list[tuple[int, int]]:
+    """Cuts runs further, so that at most so many rows of results are asked for in one; a sequence is never cut."""
+    cut: list[tuple[int, int]] = []
+    for begin, end in runs:
+        first, asked = begin, 0
+        for index in range(begin, end):
+            if index > first and asked + counts[index] > most:
+                cut.append((first, index))
+                first, asked = index, 0
+            asked += counts[index]
+        cut.append((first, end))
+    return cut

@@ -13,7 +13,7 @@ from ..errors import ContextOverflowError, InvalidInputError, NumericError, Unsu
 from ..graph.domains import OUTPUTS
 from ..graph.graph import SOURCE
 from ..graph.values import Value
-from .batching import asking, batch_of, batch_of_samples, cut_runs, whole_runs
+from .batching import asking, batch_of, batch_of_samples, cut_runs, runs_by_results, whole_runs
 from .caches import Caches
 from .loading import LoadedModel
 from .memory_plan import MAX_OUTPUT_BYTES
@@ -127,9 +127,19 @@ class Runner:
                 types=None if types is None else types[begin:end],
                 asked=None if asked is None else asked[begin:end],
             )
-            for begin, end in (self._stepped_runs(arrays) if program.steps else self._whole_runs(arrays))
+            for begin, end in self._runs_of(program, arrays, asked)
         ]
         return _joined(runs, program)
+
+    def _runs_of(
+        self, program: Program, arrays: list[np.ndarray], asked: list[np.ndarray] | None
+    ) -> list[tuple[int, int]]:
+        if program.steps:
+            return self._stepped_runs(arrays)
+        runs, widths = self._whole_runs(arrays), [w for _, w, d in program.recipe.outputs.values() if d == OUTPUTS]
+        if asked is None or not widths:
+            return runs
+        return runs_by_results(runs, [len(rows) for rows in asked], MAX_OUTPUT_BYTES // (4 * sum(widths)))
 
     def _stepped(
         self, program: Program, arrays: list[np.ndarray], sources: list[np.ndarray] | None = None

@@ -39,7 +39,21 @@ class _NamingEncoder:
         raise InvalidInputError("this tokenizer puts no two texts together")
 
     def locate(self, texts: tuple[str, ...], parse_special: bool) -> LocatedTokens:
-        raise InvalidInputError("this tokenizer does not say where in a text its tokens come from")
+        if len(texts) > 1 or parse_special:
+            raise InvalidInputError("this tokenizer takes one text, and no control tokens in it")
+        spans, ids = self._spans(texts[0]), list(self._plain(texts[0]))
+        before, after = len(self._before), len(self._after)
+        return LocatedTokens(
+            [*self._before, *ids, *self._after],
+            [0] * (before + len(ids) + after),
+            [(0, 0)] * before + spans + [(0, 0)] * after,
+            [None] * before + [0] * len(ids) + [None] * after,
+            [None] * (before + len(ids) + after),
+        )
+
+    def _spans(self, text: str) -> list[tuple[int, int]]:
+        """Begin and end of each of `_plain`'s tokens."""
+        raise NotImplementedError
 
     def _plain(self, text: str) -> Iterable[int]:
         """Ids of a text without control tokens."""
@@ -58,6 +72,9 @@ class CharacterEncoder(_NamingEncoder):
                 )
             yield token
 
+    def _spans(self, text: str) -> list[tuple[int, int]]:
+        return [(place, place + 1) for place in range(len(text))]
+
 
 class NamedPieceEncoder(_NamingEncoder):
     """The library splits a text, and each piece has the id of the token that is spelled like it, or of the unknown
@@ -75,3 +92,6 @@ class NamedPieceEncoder(_NamingEncoder):
             token = self._usable.get(piece, self._unknown)
             assert token is not None
             yield token
+
+    def _spans(self, text: str) -> list[tuple[int, int]]:
+        return self._library.encode_spans(text)

@@ -102,6 +102,11 @@ class LibraryEncoder:
         pieces: list[str] = self._encoded((text,), False, False).tokens
         return pieces
 
+    def encode_spans(self, text: str) -> list[tuple[int, int]]:
+        """Begin and end of each of these pieces in the characters of the text."""
+        spans: list[tuple[int, int]] = self._encoded((text,), False, False).offsets
+        return spans
+
     def encode_pair(self, text: str, text_pair: str, parse_special: bool) -> tuple[list[int], list[int]]:
         """Ids and token types of two texts, with the special tokens around them."""
         encoding = self._encoded((text, text_pair), True, parse_special)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from edgeformer._kernels import core
+from edgeformer.engine.batching import runs_by_results
 from edgeformer.errors import InvalidInputError
 from hypothesis import given
 from hypothesis import strategies as st
@@ -64,3 +65,14 @@ def test_sequences_that_lack_something_are_refused():
         core.row_positions([0, 0], [5, -3])
     with pytest.raises(ValueError):
         core.row_positions([0], [5, 3])
+
+
+@given(st.lists(st.tuples(st.integers(1, 4), st.integers(0, 9)), min_size=1), st.integers(1, 12))
+def test_runs_are_cut_where_results_are_too_many(parts: list[tuple[int, int]], most: int) -> None:
+    counts = [count for length, count in parts for _ in range(length)]
+    ends = np.cumsum([length for length, _ in parts]).tolist()
+    cut = runs_by_results(list(zip([0, *ends], ends, strict=False)), counts, most)
+    assert [index for begin, end in cut for index in range(begin, end)] == list(range(len(counts)))
+    for begin, end in cut:
+        assert sum(counts[begin:end]) <= most or end - begin == 1
+        assert not any(begin < edge < end for edge in ends)

@@ -182,6 +182,16 @@ def test_classes_of_token_ids_have_transformers_scores(name: str, golden_gguf: c
             assert [by_label[label] for label in model.labels] == pytest.approx(scores.tolist(), abs=1e-5)
 
 
+def test_words_of_many_runs_are_those_of_one(golden_gguf: cases.GoldenPath, monkeypatch: pytest.MonkeyPatch) -> None:
+    numbers = cases.expected("bert-words")
+    sequences = cases.split(numbers["ids"], numbers["lengths"])
+    with edgeformer.load(golden_gguf("bert-words"), threads=2) as model:
+        whole = model.session.outputs("words", sequences)
+        monkeypatch.setattr("edgeformer.engine.runner.MAX_OUTPUT_BYTES", 4 * 70 * 18)
+        for one, other in zip(model.session.outputs("words", sequences), whole, strict=True):
+            assert np.array_equal(one, other)
+
+
 def test_words_of_some_rows_are_those_of_all(golden_gguf: cases.GoldenPath) -> None:
     numbers = cases.expected("bert-words")
     sequences = cases.split(numbers["ids"], numbers["lengths"])

@@ -96,6 +96,40 @@ def test_pairs_of_arrays_are_those_of_bert_of_roberta_and_of_modern_bert() -> No
         assert made_of_arrays.encode("a") == library.encode("a").ids
 
 
+def test_tokens_know_where_they_come_from(tokenizer: Tokenizer, original: tokenizers.Tokenizer) -> None:
+    for texts in (TEXTS[:1], TEXTS[:2], ("the second, longer text", "first")):
+        wanted, found = original.encode(*texts), tokenizer.locate(*texts)
+        assert (found.ids, found.types, found.spans) == (wanted.ids, wanted.type_ids, wanted.offsets)
+        assert (found.texts, found.words) == (wanted.sequence_ids, wanted.word_ids)
+        assert (found.count(0), len(found)) == (wanted.sequence_ids.count(0), len(wanted.ids))
+
+
+@pytest.mark.parametrize("counts", [(3, 4), (9, 2), (2, 9), (7, 7), (0, 5), (8, 0)])
+def test_texts_are_cut_as_the_library_cuts_the_longest_first(counts: tuple[int, int]) -> None:
+    library = tokenizers.Tokenizer(tokenizers.models.WordLevel({"[C]": 0, "[S]": 1, "a": 2, "b": 3}, unk_token="a"))
+    library.pre_tokenizer = tokenizers.pre_tokenizers.Whitespace()
+    library.post_processor = tokenizers.processors.BertProcessing(("[S]", 1), ("[C]", 0))
+    tokenizer = Tokenizer.from_metadata({"tokenizer.huggingface.json": library.to_str()})
+    assert tokenizer is not None
+    texts = "a " * counts[0], "b " * counts[1]
+    whole = tokenizer.locate(*texts)
+    for room in range(3, 16):
+        library.enable_truncation(room)
+        assert whole.fitted(room).ids == library.encode(*texts).ids
+
+
+def test_characters_know_where_they_come_from() -> None:
+    keys = {"model": "characters", "tokens": ["<s>", "a", "b", "</s>"], "token_type": [3, 1, 1, 3], "bos_token_id": 0}
+    keys |= {"eos_token_id": 3, "add_bos_token": True, "add_eos_token": True}
+    tokenizer = Tokenizer.from_metadata({f"tokenizer.ggml.{key}": value for key, value in keys.items()})
+    assert tokenizer is not None
+    found = tokenizer.locate("ba")
+    assert found.ids == tokenizer.encode("ba") == [0, 2, 1, 3]
+    assert (found.spans, found.texts) == ([(0, 0), (0, 1), (1, 2), (0, 0)], [None, 0, 0, None])
+    with pytest.raises(InvalidInputError, match="one text"):
+        tokenizer.locate("a", "b")
+
+
 def test_characters_make_no_pairs() -> None:
     tokenizer = Tokenizer.from_metadata({"tokenizer.ggml.model": "characters", "tokenizer.ggml.tokens": ["a", "b"]})
     assert tokenizer is not None
