@@ -228,8 +228,7 @@ def plan_task_head(
             metadata["head"] = KINDS[task]
         plan_output = plan_words if KINDS.get(task) == "words" else plan_classes
         plan_output(source, tensors, metadata, head, width)
-    else:
-        needless += tuple(f"{name}*" for head in heads.values() for name in head.names)
+    needless += tuple(f"{name}*" for head in heads.values() for name in head.names)  # of another class, or none
     left_out = tensors.ignore(*needless)
     if left_out:
         notes.append(f"left out, for nothing here needs them: {', '.join(left_out)}")

@@ -41,6 +41,8 @@ HARMLESS = GENERATION_KEYS | frozenset(
     unk_token_id return_dict use_return_dict id2label label2id num_labels _num_labels problem_type tokenizer_class
     prefix task_specific_params finetuning_task keys_to_ignore_at_inference torchscript _attn_implementation
     attn_implementation _flash_attn_2_enabled chunk_size_feed_forward is_encoder_decoder output_past is_llama_config
+    _attn_implementation_autoset _num_labels directionality language name xla_device model_max_length
+    pooler_type pooler_fc_size pooler_num_fc_layers pooler_size_per_head pooler_num_attention_heads
         """,
     )
 )

@@ -92,6 +92,15 @@ def test_a_missing_matrix_is_named(tmp_path: Path) -> None:
         convert(write_folder(tmp_path / "tiny", config, bert_tensors("bert.")), tmp_path / "out.gguf")
 
 
+def test_a_head_of_another_class_is_left_out_with_a_note(tmp_path: Path) -> None:
+    tensors = bert_tensors("bert.") | random_tensors({"classifier.weight": (2, 32), "classifier.bias": (2,)})
+    tensors |= random_tensors({"qa_outputs.weight": (2, 32), "cls.predictions.bias": (30,)})
+    config = {**BERT, "architectures": ["BertForTokenClassification"]}
+    report = convert(write_folder(tmp_path / "tiny", config, tensors), tmp_path / "out.gguf")
+    (note,) = [note for note in report.notes if note.startswith("left out")]
+    assert "qa_outputs.weight" in note and "cls.predictions.bias" in note and "classifier" not in note
+
+
 def test_words_are_read_from_the_embeddings_unless_they_have_a_matrix_of_their_own(tmp_path: Path) -> None:
     names = {"transform.dense.weight": (32, 32), "transform.dense.bias": (32,), "bias": (30,)}
     names |= {"transform.LayerNorm.weight": (32,), "transform.LayerNorm.bias": (32,), "decoder.bias": (30,)}
