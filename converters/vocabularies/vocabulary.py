@@ -28,7 +28,7 @@ from .encoder_pieces import (
     roberta_vocabulary,
     xlm_roberta_vocabulary,
 )
-from .languages import name_languages
+from .languages import language_tokens, name_languages
 from .record import Vocabulary
 from .sentencepiece_model import read_sentencepiece_model
 from .text_file import read_text
@@ -221,17 +221,19 @@ def _from_fairseq_file(path: Path, settings: Mapping[str, Any]) -> Vocabulary:
     kind = _kind(path.parent, settings)
     if kind in FRONTS:
         return xlm_roberta_vocabulary(path, kind)
-    specials, added = _object(path.with_name("special_tokens_map.json")), settings.get("added_tokens_decoder") or {}
-    codes = settings.get("additional_special_tokens", specials.get("additional_special_tokens")) or []
-    names = [_content(code, "additional_special_tokens") or "" for code in codes if isinstance(codes, list)]
-    if not names and not added:
-        raise ConversionError(f"{path.parent}: additional_special_tokens, the languages, are missing")
-    if path.with_name("vocab.json").is_file():
+    looked_up = path.with_name("vocab.json").is_file()
+    added = settings.get("added_tokens_decoder") or {}
+    names: list[str] = []
+    if looked_up or not added:
+        specials = _object(path.with_name("special_tokens_map.json"))
+        names = language_tokens("M2M100" if looked_up else kind, settings, specials)
+    if looked_up:
         vocabulary = looked_up_vocabulary(path, path.with_name("vocab.json"))
     else:
-        vocabulary, names = fairseq_vocabulary(path), [*names, "<mask>"]
+        vocabulary, names = fairseq_vocabulary(path), [*names, *([] if added else ["<mask>"])]
     new = {str(len(vocabulary.tokens) + n): _special(name) for n, name in enumerate(names)}
-    _add_tokens(vocabulary, added or new, path)
+    for tokens in (new, added):
+        _add_tokens(vocabulary, tokens, path)
     return vocabulary
 
 

@@ -54,14 +54,12 @@ def marian() -> list[list[int]]:
 
 def m2m() -> list[list[int]]:
     names = ["<s>", "<pad>", "</s>", "<unk>", *pieces_of("bpe")[3:][::-1]]
-    codes = ["__de__", "__en__", "__fr__"]
-    settings = {"tokenizer_class": "M2M100Tokenizer", "additional_special_tokens": codes}
+    settings = {"tokenizer_class": "M2M100Tokenizer", "src_lang": "en"}
     files = {"sentencepiece.bpe.model": "bpe", "tokenizer_config.json": settings}
-    put("m2m100", {**files, "vocab.json": {name: token for token, name in enumerate(names)}})
-    processor = sentencepiece.SentencePieceProcessor(model_file=str(MODELS / "bpe.model"))
-    ids = {name: token for token, name in enumerate(names)}
-    english = len(names) + 1
-    return [[english, *(ids.get(piece, 3) for piece in processor.encode(text, out_type=str)), 2] for text in texts()]
+    folder = put("m2m100", {**files, "vocab.json": {name: token for token, name in enumerate(names)}})
+    tokenizer = transformers.M2M100Tokenizer.from_pretrained(folder)
+    english = tokenizer.get_lang_id("en")
+    return [[english, *tokenizer.convert_tokens_to_ids(tokenizer._tokenize(text)), 2] for text in texts()]
 
 
 def fairseq(name: str, tokenizer: str, after: bool) -> list[list[int]]:
