@@ -36,6 +36,9 @@ TASKS = {
 CLASS_END = re.compile(r"(For[A-Z]\w+|LMHeadModel|Model)?$")
 OWN_HEADS = ("lm_head.", "cls.", "vocab_")
 HEAD, WITH_HEAD = "lm_head.weight", ("ForCausalLM", "LMHeadModel")
+# A pattern with a few repeats, none of them of a group, takes little time over a name.
+REPEATS, REPEATED_GROUP = re.compile(r"[*+{]"), re.compile(r"\)[*+{]")
+MOST_REPEATS, LONGEST_PATTERN, LONGEST_NAME, LONGEST_RANK = 3, 256, 256, 1 << 20
 ROWS = 1024  # of a product at a time
 
 # Keys without effect on a merged matrix: where the adapter came from, what training did, which modules it chose.
@@ -224,7 +227,7 @@ class _Scales:
         self._rank, self.alpha = config.count("r", 8), config.number("lora_alpha", 8.0)
         if self.alpha == 0:
             raise config.fail("lora_alpha", "an adapter that adds nothing")
-        self._ranks, self._alphas = (config.get(f"{kind}_pattern", dict, {}) for kind in ("rank", "alpha"))
+        self._ranks, self._alphas = (_patterns(config, f"{kind}_pattern") for kind in ("rank", "alpha"))
         self._by_root = config.get("use_rslora", bool, False)
         self.transposed = config.get("fan_in_fan_out", bool, False)
         without = {key for key, value in config.values.items() if value in ({}, [], False)}
@@ -240,11 +243,32 @@ class _Scales:
         return alpha / (math.sqrt(rank) if self._by_root else rank)
 
 
-def _by_pattern(patterns: Mapping[str, Any], module: str, default: float) -> float:
-    for pattern, value in patterns.items():
-        if re.fullmatch(rf"(.*\.)?({pattern})", module):
-            return float(value)
-    return default
+def _patterns(config: Config, key: str) -> list[tuple[re.Pattern[str], float]]:
+    """Numbers by patterns of the ends of modules' names.
+
+    Raises
+    ------
+    ConversionError
+        A pattern is none, or could take long to match; a number is not positive.
+    """
+    found = []
+    for pattern, value in config.get(key, dict, {}).items():
+        many = REPEATS.findall(pattern)
+        if len(pattern) > LONGEST_PATTERN or len(many) > MOST_REPEATS or REPEATED_GROUP.search(pattern):
+            raise config.fail(key, f"the pattern {quote(pattern)} may take long to match: name the modules instead")
+        if type(value) not in (int, float) or not 0 < value < LONGEST_RANK:
+            raise config.fail(key, f"{quote(value)} is not a number above 0")
+        try:
+            found.append((re.compile(rf"(.*\.)?({pattern})"), float(value)))
+        except re.error as error:
+            raise config.fail(key, f"{quote(pattern)} is no pattern: {error}") from error
+    return found
+
+
+def _by_pattern(patterns: list[tuple[re.Pattern[str], float]], module: str, default: float) -> float:
+    """The number of the first pattern that fits."""
+    fitting = (value for pattern, value in patterns if len(module) <= LONGEST_NAME and pattern.fullmatch(module))
+    return next(fitting, default)
 
 
 class _Adapted(Checkpoint):

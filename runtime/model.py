@@ -150,6 +150,7 @@ class Model(
         """Whether `close` was called."""
         return self._session is None
 
+    @ShortMemory("load_adapter")
     def load_adapter(self, path: str | os.PathLike[str]) -> Adapter:
         """Load a LoRA adapter beside the model, for calls that are given it: ``generate(..., adapter=adapter)``.
 

@@ -155,6 +155,8 @@ class TranslationVerbs(GenerationVerbs):
         theirs = {"source_language": pivot, "target_language": languages["target_language"]}
         if options.get("target_prefix") is not None:
             raise InvalidOptionError("target_prefix cannot be combined with through: there are two targets")
+        if options.get("adapter") is not None:
+            raise InvalidOptionError("adapter cannot be combined with through: it belongs to one of the two models")
         between: Any = self.translate(text, split=split, prefix=prefix, **options, **ours)
         return through.translate(between, split=split, **options, **theirs)
 

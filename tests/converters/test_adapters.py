@@ -137,6 +137,12 @@ def test_an_adapter_with_a_head_makes_a_classifier_of_its_base(tmp_path: Path, t
     ({"target_parameters": ["mlp.experts.gate_up_proj"]}, "target_parameters"),
     ({"r": 4}, "q_proj.*the rank is 4"),
     ({"rank_pattern": {"q_proj": 2}}, "the rank is 2"),
+    ({"rank_pattern": {"q_proj": "2"}}, "rank_pattern .*'2' is not a number above 0"),
+    ({"rank_pattern": {"q_(": 2}}, r"rank_pattern .*'q_\(' is no pattern"),
+    ({"alpha_pattern": {"(a+)+b": 2}}, r"alpha_pattern .*may take long to match: name the modules"),
+    ({"alpha_pattern": {".*.*.*.*b": 2}}, "alpha_pattern .*may take long to match"),
+    ({"alpha_pattern": {"q_proj": -1}}, "not a number above 0"),
+    ({"lora_alpha": 0}, "an adapter that adds nothing"),
     ({"trainable_token_indices": {"embed_tokens": [1]}}, "trainable_token_indices"),
 ])  # fmt: skip
 def test_adapters_that_are_not_plain_are_refused(tmp_path: Path, change: dict[str, Any], message: str) -> None:

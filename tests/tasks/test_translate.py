@@ -131,6 +131,8 @@ def test_what_is_wrong_is_named(nllb, options: dict[str, Any], message: str) -> 
 def test_a_pivot_has_one_target(nllb) -> None:
     with pytest.raises(InvalidOptionError, match="there are two targets"):
         nllb.translate("the sea", through=nllb, target_prefix="kings")
+    with pytest.raises(InvalidOptionError, match="adapter cannot be combined with through"):
+        nllb.translate("the sea", through=nllb, adapter=object())
 
 
 def test_the_extra_is_named_where_the_splitter_is_missing(nllb, t5, monkeypatch: pytest.MonkeyPatch) -> None:
