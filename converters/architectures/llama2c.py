@@ -7,6 +7,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from ..vocabularies.llama2c import read_llama2c_vocabulary
+from ..vocabularies.record import Vocabulary
 from .bare import plain_vocabulary, shares_embeddings
 from .huggingface import HARMLESS, Config, Plan, Source, TensorPlan
 from .parts import Bias, Row, is_own_head, linear, plan_rows, rms_norm, table, whole_heads
@@ -39,7 +41,7 @@ def plan(source: Source) -> Plan:
         "rope.freq_base": config.number("rope_theta", 10000.0),
         "vocab_size": config.count("vocab_size"),
     }
-    vocabularies = plain_vocabulary(source, metadata, metadata["vocab_size"])
+    vocabularies = vocabularies_of(source, metadata)
     plan_rows(tensors, rows(metadata), metadata["block_count"])
     stored = "output.weight"
     if is_own_head(
@@ -49,6 +51,15 @@ def plan(source: Source) -> Plan:
     tensors.ignore("freqs_cos", "freqs_sin", "rope.freqs")  # rotary angles, which follow from the sizes
     config.finish(HARMLESS)
     return Plan(metadata, tensors.finish(), vocabularies)
+
+
+def vocabularies_of(source: Source, metadata: dict[str, Any]) -> dict[str, Vocabulary]:
+    """What `plain_vocabulary` finds, and else llama2.c's own form of one, `tokenizer.bin`."""
+    vocabularies = plain_vocabulary(source, metadata, metadata["vocab_size"])
+    path = source.folder / "tokenizer.bin"
+    if vocabularies["tokenizer.ggml."].tokens or not path.is_file():
+        return vocabularies
+    return {"tokenizer.ggml.": read_llama2c_vocabulary(path).resized(metadata["vocab_size"])}
 
 
 def hidden_width(config: Config, width: int) -> int:

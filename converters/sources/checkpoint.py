@@ -25,6 +25,7 @@ __all__ = ["Checkpoint", "TensorDescription", "open_checkpoint"]
 
 INDEX_FILES = ("model.safetensors.index.json", "pytorch_model.bin.index.json")
 CHOICES = ("model.safetensors", INDEX_FILES[0], "pytorch_model.bin", INDEX_FILES[1])
+NO_WEIGHTS = ("tokenizer.bin",)  # llama2.c's vocabulary
 SUFFIXES = (".safetensors", ".pt", ".pth", ".bin", ".ckpt")
 WRAPPERS = ("state_dict", "model_state_dict", "model", "module", "net", "params")
 OUTSIDES = ("module.", "_orig_mod.")  # what DataParallel and torch.compile put before every name
@@ -185,7 +186,7 @@ def _choose_file(folder: Path) -> Path:
     for name in CHOICES:
         if (folder / name).exists():
             return folder / name
-    found = sorted(file for file in folder.iterdir() if file.suffix in SUFFIXES)
+    found = sorted(file for file in folder.iterdir() if file.suffix in SUFFIXES and file.name not in NO_WEIGHTS)
     if len(found) == 1:
         return found[0]
     if found:

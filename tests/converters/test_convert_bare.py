@@ -152,6 +152,52 @@ def test_the_width_of_the_feed_forward_follows_from_the_multiple(tmp_path: Path)
         convert(tmp_path, tmp_path / "out.gguf")
 
 
+PIECES = ["<unk>", "\n<s>\n", "\n</s>\n", *(f"<0x{byte:02X}>" for byte in range(256)), *" abt", " t", " to", "to", "o"]
+
+
+def tokenizer_binary(pieces: list[str]) -> bytes:
+    """What llama2.c's tokenizer.py writes; of two pieces the later one is joined first."""
+    spelled = [piece.encode() for piece in pieces]
+    entries = [struct.pack("<fi", float(index), len(raw)) + raw for index, raw in enumerate(spelled)]
+    return struct.pack("<i", max(map(len, spelled))) + b"".join(entries)
+
+
+def test_the_vocabulary_of_llama2c_is_read(tmp_path: Path) -> None:
+    """Beside weights that have the same end of their name."""
+    rng = np.random.default_rng(0)
+    weights = weights_of(LLAMA) | {"tok_embeddings": rng.normal(0, 1, (len(PIECES), 24)).astype(np.float32)}
+    data = binary(1, weights)
+    put(tmp_path / "stories.bin", data[:28] + struct.pack("<i", len(PIECES)) + data[32:])
+    put(tmp_path / "tokenizer.bin", tokenizer_binary(PIECES))
+    convert(tmp_path, tmp_path / "out.gguf", type="f32")
+    with edgeformer.load(tmp_path / "out.gguf") as model:
+        ids = model.tokenize("to a\n\u00e9")
+        assert [model.tokenizer.token(token) for token in ids] == [
+            *("<s>", "\u2581to", "\u2581", "a", "<0x0A>", "<0xC3>", "<0xA9>")
+        ]
+        assert model.tokenizer.decode(ids) == "to a\n\u00e9"
+        assert model.tokenizer.end_token_ids == {2}
+
+
+@pytest.mark.parametrize(
+    ("data", "what"),
+    [
+        (b"", "longest piece"),
+        (tokenizer_binary(PIECES)[:-1], "length of piece 266"),
+        (tokenizer_binary(PIECES) + b"\0", "piece 267.*the file is cut short"),
+        (struct.pack("<ifi", 5, 0.0, -1), "length of piece 0"),
+        (struct.pack("<ifi", 5, 0.0, 6) + b"abcdef", "length of piece 0"),
+        (struct.pack("<ifi", 5, 0.0, 1) + b"\xff", "piece 0.*not UTF-8"),
+        (tokenizer_binary(["a", "b"]), "three have a meaning"),
+    ],
+)
+def test_a_damaged_vocabulary_of_llama2c_is_named(data: bytes, what: str, tmp_path: Path) -> None:
+    put(tmp_path / "stories.bin", binary(0, weights_of(LLAMA)))
+    put(tmp_path / "tokenizer.bin", data)
+    with pytest.raises(CheckpointFormatError, match=what):
+        convert(tmp_path, tmp_path / "out.gguf")
+
+
 # Wrappers' prefixes
 
 
@@ -255,6 +301,24 @@ def test_what_does_not_fit_is_named(case: str, take: str, give: dict[str, Any], 
     with pytest.raises(EdgeformerError, match=what):
         convert(changed(case, tmp_path, change), tmp_path / "out.gguf")
     assert not (tmp_path / "out.gguf").exists()
+
+
+def test_a_stack_without_a_head_makes_vectors(tmp_path: Path) -> None:
+    def change(tensors: dict[str, np.ndarray], config: dict[str, Any]) -> None:
+        config["head"] = None
+        del config["num_classes"], tensors["classifier.weight"], tensors["classifier.bias"]
+
+    convert(changed("stack-classes-mean", tmp_path, change), tmp_path / "out.gguf", type="f32")
+    with edgeformer.load(tmp_path / "out.gguf") as model:
+        hidden = model.hidden_states([3, 7, 11])
+        assert np.allclose(model.encode([[3, 7, 11]], normalize_embeddings=False)[0], hidden.mean(0), atol=1e-6)
+
+
+def test_classes_have_the_labels_of_the_configuration(tmp_path: Path) -> None:
+    convert(FOLDER / "stack-classes-last", tmp_path / "out.gguf", type="f32")
+    with edgeformer.load(tmp_path / "out.gguf") as model:
+        assert model.session.classifier.labels == ("a", "b", "c", "d", "e")
+        assert model.session.classifier.scores == "sigmoid"
 
 
 def test_characters_of_the_configuration_are_the_vocabulary(tmp_path: Path) -> None:

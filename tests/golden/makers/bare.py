@@ -177,8 +177,13 @@ class Stack(nn.Module):
         else:
             layer = nn.TransformerEncoderLayer(**arguments)
             self.encoder = nn.TransformerEncoder(layer, config["num_layers"], last, enable_nested_tensor=False)
-        if config.get("head") == "classes":
-            self.classifier = nn.Linear(width, config["num_classes"])
+        if "head_activation" in config:
+            self.dense, self.dense_activation = (
+                nn.Linear(width, width + 8),
+                getattr(functional, config["head_activation"]),
+            )
+        if "num_classes" in config:
+            self.classifier = nn.Linear(width + 8 * ("head_activation" in config), config["num_classes"])
         elif not config.get("tied"):
             self.head = nn.Linear(width, config["vocab_size"])
 
@@ -194,6 +199,8 @@ class Stack(nn.Module):
         return self.head(hidden) if hasattr(self, "head") else hidden @ self.embedding.weight.T
 
     def classes(self, hidden: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+        if self.pooling is None:
+            return self.classifier(self.dense_activation(self.dense(hidden)))
         means = (hidden * mask[..., None]).sum(1) / mask.sum(1, keepdim=True)
         lasts = hidden[torch.arange(len(hidden)), mask.sum(1) - 1]
         return self.classifier({"mean": means, "first": hidden[:, 0], "last": lasts}[self.pooling])
@@ -210,7 +217,8 @@ class Bare(nn.Module):
     def forward(self, ids: Ids, attention_mask: torch.Tensor | None = None) -> SimpleNamespace:
         if hasattr(self.model, "classifier"):
             return SimpleNamespace(logits=self.model.classes(self.model.hidden(ids, attention_mask), attention_mask))
-        return SimpleNamespace(logits=self.model.logits(self.model.hidden(ids)))
+        masks = () if attention_mask is None else (attention_mask,)  # which only a stack that reads both ways takes
+        return SimpleNamespace(logits=self.model.logits(self.model.hidden(ids, *masks)))
 
     def base_model(self, ids: Ids) -> SimpleNamespace:
         return SimpleNamespace(last_hidden_state=self.model.hidden(ids))
