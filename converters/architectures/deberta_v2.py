@@ -1,4 +1,4 @@
-"""DeBERTa-v2 and v3, with the vectors of distances as each layer's heads meet them.
+"""DeBERTa, its second and its third version, with the vectors of distances as each layer's heads meet them.
 
 A layer projects the same table of distances as it projects its rows; the file has the products, so that nothing about
 them is left to compute.
@@ -6,6 +6,8 @@ them is left to compute.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -14,14 +16,14 @@ from numpy.typing import NDArray
 from .encoder_parts import BERT, embedding_rows, encoder_metadata, layer_rows, prefix_of, refuse_decoders, text_side
 from .heads import CLASSES, Head, bert_heads, plan_task_head
 from .huggingface import HARMLESS, Config, Plan, Source
-from .parts import ACTIVATION_NAMES, linear, plan_rows
+from .parts import ACTIVATION_NAMES, linear, plan_rows, reordered
 from .tensor_plan import ReadTensor, TensorPlan
 
 __all__ = ["plan"]
 
 Float32 = NDArray[np.float32]
 TILE = 16  # rows; what is counted by buckets is filled up to whole ones
-_WITHOUT_EFFECT = ("tie_word_embeddings", "pooler_dropout", "pooler_hidden_size", "legacy", "max_relative_positions")
+_WITHOUT_EFFECT = ("tie_word_embeddings", "pooler_dropout", "pooler_hidden_size", "legacy", "padding_idx", "pooler")
 
 
 def plan(source: Source) -> Plan:
@@ -52,7 +54,8 @@ def plan(source: Source) -> Plan:
     plan_rows(tensors, rows)
     layers = layer_rows("blk.{}", f"{prefix}{BERT.layer}", BERT.parts, width, hidden_width)
     plan_rows(tensors, layers[3:], metadata["block_count"])  # but for queries, keys and values
-    plan_attention(tensors, config, metadata, f"{prefix}encoder.")
+    is_first = tensors.has(f"{prefix}{BERT.layer.format(0)}.attention.self.in_proj.weight")
+    (plan_first_attention if is_first else plan_attention)(tensors, config, metadata, f"{prefix}encoder.")
     tensors.ignore(f"{prefix}embeddings.position_ids", f"{prefix}embeddings.position_embeddings.weight")
     heads = bert_heads("", metadata["activation"])
     activation = ACTIVATION_NAMES[config.expect("pooler_hidden_act", *ACTIVATION_NAMES)]
@@ -107,12 +110,39 @@ def plan_attention(tensors: TensorPlan, config: Config, metadata: dict[str, Any]
         plan_vectors(tensors, f"blk.{layer}.attn_rel.weight", metadata, table, projections)
 
 
+def plan_first_attention(tensors: TensorPlan, config: Config, metadata: dict[str, Any], encoder: str) -> None:
+    """The same of the first version, whose tensor holds queries, keys and values head by head; keys have no bias."""
+    width, num_rows = metadata["embedding_length"], 2 * metadata["attention.relative_buckets_count"]
+    heads = (metadata["attention.head_count"], 3, -1, width)
+    config.expect("talking_head", False)
+    table = [tensors.reader(f"{encoder}rel_embeddings.weight", (num_rows, width))]
+    for layer in range(metadata["block_count"]):
+        attention, target = f"{encoder}layer.{layer}.attention.self", f"blk.{layer}.attn_qkv"
+        apart = linear(target, f"{attention}.in_proj", 3 * width, width)
+        plan_rows(tensors, [reordered(apart, lambda array: array.reshape(heads).swapaxes(0, 1).reshape(-1, width))])
+        biases = [tensors.reader(f"{attention}.{name}_bias", (width,)) for name in "qv"]
+        tensors.make(f"{target}.bias", (3 * width,), partial(around_zeros, *biases, width))
+        meets = (
+            (tensors.reader(f"{attention}.pos_proj.weight", (width, width)), partial(np.zeros, width, np.float32)),
+            (
+                tensors.reader(f"{attention}.pos_q_proj.weight", (width, width)),
+                tensors.reader(f"{attention}.pos_q_proj.bias", (width,)),
+            ),
+        )
+        plan_vectors(tensors, f"blk.{layer}.attn_rel.weight", metadata, table, meets)
+
+
+def around_zeros(before: ReadTensor, after: ReadTensor, count: int) -> Float32:
+    """The biases of queries and values, and none of keys between them."""
+    return np.concatenate([before(), np.zeros(count, np.float32), after()])
+
+
 def plan_vectors(
     tensors: TensorPlan,
     target: str,
     metadata: dict[str, Any],
     table: list[ReadTensor],
-    projections: list[tuple[ReadTensor, ReadTensor]],
+    projections: Sequence[tuple[ReadTensor, ReadTensor]],
 ) -> None:
     """`target`: for each head the vectors that queries meet, then for each head those that keys meet."""
     num_heads, epsilon = metadata["attention.head_count"], metadata["attention.layer_norm_epsilon"]

@@ -1,7 +1,8 @@
 """Vocabularies of encoders whose folder has no `tokenizer.json`: what their classes do around the files of pieces.
 
 XLM-RoBERTa and CamemBERT put tokens before the pieces, each in its own way; ALBERT writes texts in lower case without
-accents; DeBERTa's masks stand behind the pieces; RoBERTa is GPT-2's pieces with ends around a text.
+accents; masks of DeBERTa-v2 stand behind the pieces; RoBERTa and the first DeBERTa are GPT-2's pieces with ends around
+a text.
 """
 
 from __future__ import annotations
@@ -17,20 +18,22 @@ from .record import Vocabulary
 from .sentencepiece_model import SentencePieceModel, read_sentencepiece_model
 
 __all__ = [
+    "BYTE_LEVEL",
     "CLASSES",
     "FRONTS",
     "MPNET_TOKENS",
     "albert_vocabulary",
+    "byte_level_vocabulary",
     "deberta_vocabulary",
     "framed",
     "named_roles",
-    "roberta_vocabulary",
     "xlm_roberta_vocabulary",
 ]
 
 CLASSES = {  # of tokenizers, by model type, for folders that name none
     "albert": "Albert",
     "camembert": "Camembert",
+    "deberta": "Deberta",
     "deberta-v2": "DebertaV2",
     "mpnet": "MPNet",
     "roberta": "Roberta",
@@ -49,6 +52,11 @@ BERT = {"bos": "[CLS]", "cls": "[CLS]", "eos": "[SEP]", "seperator": "[SEP]", "m
 BERT |= {"unknown": "[UNK]"}
 ROBERTA = {"bos": "<s>", "cls": "<s>", "eos": "</s>", "seperator": "</s>", "mask": "<mask>", "padding": "<pad>"}
 ROBERTA |= {"unknown": "<unk>"}
+BYTE_LEVEL = {  # what the tokens are called, what stands around texts, and the pattern's name
+    "Bart": (ROBERTA, "RobertaProcessing", "roberta-bpe"),
+    "Deberta": (BERT, "BertProcessing", "gpt-2"),
+    "Roberta": (ROBERTA, "RobertaProcessing", "roberta-bpe"),
+}
 QUOTES = ("``", "''")  # which ALBERT reads as one character
 
 
@@ -121,8 +129,12 @@ def deberta_vocabulary(path: Path, settings: Mapping[str, Any]) -> Vocabulary:
     return vocabulary
 
 
-def roberta_vocabulary(tokens: list[str], merges: list[str], settings: Mapping[str, Any], path: Path) -> Vocabulary:
-    """RoBERTa's and BART's, from the contents of `vocab.json` and `merges.txt`.
+def byte_level_vocabulary(
+    kind: str, tokens: list[str], merges: list[str], settings: Mapping[str, Any], path: Path
+) -> Vocabulary:
+    """RoBERTa's, BART's and the first DeBERTa's, from the contents of `vocab.json` and `merges.txt`.
+
+    `kind` is a key of `BYTE_LEVEL`.
 
     Raises
     ------
@@ -131,12 +143,13 @@ def roberta_vocabulary(tokens: list[str], merges: list[str], settings: Mapping[s
     """
     if settings.get("add_prefix_space", False):
         raise ConversionError(f"{path}: add_prefix_space is true: save a tokenizer.json with this tokenizer")
-    roles = named_roles(tokens, path, ROBERTA)
+    texts, processor, pre = BYTE_LEVEL[kind]
+    roles = named_roles(tokens, path, texts)
     types = [TokenType.CONTROL if token in roles.values() else TokenType.NORMAL for token in range(len(tokens))]
-    vocabulary = Vocabulary("gpt2", tokens, types, "roberta-bpe", merges=merges, roles=roles)
+    vocabulary = Vocabulary("gpt2", tokens, types, pre, merges=merges, roles=roles)
     vocabulary.flags = {"add_bos_token": True, "add_sep_token": True}
-    vocabulary.description = framed(described(vocabulary, path), roles, "RobertaProcessing")
-    absorb_space(vocabulary, "<mask>")
+    vocabulary.description = framed(described(vocabulary, path), roles, processor)
+    absorb_space(vocabulary, texts["mask"])
     return vocabulary
 
 

@@ -18,14 +18,15 @@ from ...text.tokenizer import Tokenizer
 from .byte_vocabulary import byte_vocabulary
 from .chat_templates import read_chat_templates
 from .encoder_pieces import (
+    BYTE_LEVEL,
     CLASSES,
     FRONTS,
     MPNET_TOKENS,
     albert_vocabulary,
+    byte_level_vocabulary,
     deberta_vocabulary,
     framed,
     named_roles,
-    roberta_vocabulary,
     xlm_roberta_vocabulary,
 )
 from .languages import language_tokens, name_languages
@@ -329,8 +330,8 @@ def _from_bpe_files(path: Path, settings: Mapping[str, Any]) -> Vocabulary:
     merges = [line for line in lines if line and not line.startswith("#version")]
     known = {"GPT2": "gpt-2", "Qwen2": "qwen2", "": "gpt-2"}
     name = _kind(path.parent, settings)
-    if name in ("Roberta", "Bart"):
-        return roberta_vocabulary(sorted(ids, key=ids.__getitem__), merges, settings, path)
+    if name in BYTE_LEVEL:
+        return byte_level_vocabulary(name, sorted(ids, key=ids.__getitem__), merges, settings, path)
     if name not in known:
         raise ConversionError(f"{path.parent}: tokenizer_class {quote(name)} has no tokenizer.json; save one with it")
     tokens = sorted(ids, key=ids.__getitem__)

@@ -1,4 +1,4 @@
-"""DeBERTa-v2 and v3 (He et al. 2021): a row's content and its position are apart in attention.
+"""DeBERTa (He et al. 2021), its second and third version: a row's content and its position are apart in attention.
 
 A score is the product of query and key, and of the query with a vector for the distance, and of the key with another,
 over the root of three heads' columns. Distances share buckets, one each near by and ever wider ones farther away. The

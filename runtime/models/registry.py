@@ -99,7 +99,7 @@ ARCHITECTURES = (
         (*_encoders("Albert", "Electra"), "AlbertForPreTraining", "ElectraForPreTraining"),
     ),
     ArchitectureRow("mpnet", ("mpnet",), _encoders("MPNet")),
-    ArchitectureRow("deberta-v2", ("deberta-v2",), _encoders("DebertaV2")),
+    ArchitectureRow("deberta-v2", ("deberta-v2", "deberta"), _encoders("DebertaV2", "Deberta")),
     ArchitectureRow("modern-bert", ("modernbert",), _encoders("ModernBert")),
     ArchitectureRow("nomic-bert", ("nomic_bert",), (*_encoders("NomicBert"), "NomicBertForPreTraining")),
     ArchitectureRow("gte", ("gte", "new"), _encoders("Gte", "New")),

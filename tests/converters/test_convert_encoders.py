@@ -100,6 +100,7 @@ def test_positions_begin_behind_the_padding_token(tmp_path: Path) -> None:
         ("deberta-v3", {"position_buckets": 300}, "position_buckets = 300"),
         ("deberta-v3", {"max_relative_positions": 5}, "position_buckets = 8"),
         ("deberta-v3", {"attention_head_size": 8}, "attention_head_size = 8"),
+        ("deberta-first", {"talking_head": True}, "talking_head = True"),
         ("mpnet-biased", {"relative_attention_num_buckets": 16}, "relative_attention_num_buckets = 16"),
         ("mpnet-biased", {"max_position_embeddings": 2}, "max_position_embeddings = 2"),
     ],

@@ -29,10 +29,12 @@ CLASSES = {
     "camembert": "CamembertTokenizer",
     "albert": "AlbertTokenizer",
     "deberta-v2": "DebertaV2Tokenizer",
+    "deberta": "DebertaTokenizer",
     "roberta": "RobertaTokenizer",
     "mpnet": "MPNetTokenizer",
 }
-MASKS_APART = ("deberta-v2", "roberta")  # of the first SentencePiece knows none; published files of the second differ
+MASKS_APART = ("deberta-v2", "deberta", "roberta")  # of the first SentencePiece knows none; published files differ
+PAIRS_APART = ("deberta",)  # transformers 5 puts two tokens between them, the model was trained with one
 MODELS: dict[str, tuple[str, dict[str, Any]]] = {
     "xlm-roberta": ("sentencepiece.bpe.model", {}),
     "camembert": ("sentencepiece.bpe.model", {}),
@@ -78,9 +80,13 @@ def main() -> None:
         tokenizer = getattr(transformers, kind).from_pretrained(folder)
         encode = tokenizer.__call__ if name != "deberta-v2" else deberta(folder / "spm.model")
         others = [text or "and" for text in [*made["texts"][7:], *made["texts"][:7]]]  # an empty one is none
+        pairs = [encode(one, other)["input_ids"] for one, other in zip(made["texts"], others, strict=True)]
+        if name in PAIRS_APART:
+            pairs = [encode(one)["input_ids"] + encode(other)["input_ids"][1:]
+                     for one, other in zip(made["texts"], others, strict=True)]  # fmt: skip
         made[name] = {
             "ids": [encode(text)["input_ids"] for text in made["texts"]],
-            "pairs": [encode(one, other)["input_ids"] for one, other in zip(made["texts"], others, strict=True)],
+            "pairs": pairs,
             "masked": None if name in MASKS_APART else encode(f"the {tokenizer.mask_token} sea")["input_ids"],
         }
     (FOLDER / "expected.json").write_text(json.dumps(made, separators=(",", ":")))
@@ -102,10 +108,12 @@ def train_pieces(folder: Path, lines: list[str], file: str, options: dict[str, A
 
 
 def train_words(folder: Path, lines: list[str], name: str) -> None:
-    """RoBERTa's `vocab.json` and `merges.txt`, or MPNet's `vocab.txt`."""
-    if name == "roberta":
+    """RoBERTa's and DeBERTa's `vocab.json` and `merges.txt`, or MPNet's `vocab.txt`."""
+    if name in ("roberta", "deberta"):
         library = tokenizers.ByteLevelBPETokenizer()
         special = ["<s>", "<pad>", "</s>", "<unk>", "<mask>"]
+        if name == "deberta":
+            special = ["[PAD]", "[CLS]", "[SEP]", "[UNK]", "[MASK]"]
         library.train_from_iterator(lines, vocab_size=320, special_tokens=special, show_progress=False)
         library.save_model(str(folder))
         return
