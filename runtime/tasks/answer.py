@@ -19,6 +19,8 @@ from .tokens import windows_of
 if TYPE_CHECKING:
     from typing_extensions import Unpack
 
+    from ..engine.adapters import Adapter
+
 __all__ = ["AnswerVerbs"]
 
 WINDOW, STRIDE = 384, 128  # tokens of a window, and those that two share, unless told: transformers'
@@ -34,6 +36,7 @@ class AnswerOptions(TypedDict, total=False):
     impossible: bool
     window: int | None
     stride: int | None
+    adapter: Adapter | None
 
 
 class Search(NamedTuple):
@@ -64,6 +67,7 @@ class AnswerVerbs(HeadVerbs):
         impossible: bool = False,
         window: int | None = None,
         stride: int | None = None,
+        adapter: Adapter | None = None,
     ) -> Answer | list[Answer]:
         """The part of a context that answers a question, as transformers' question-answering pipeline finds it.
 
@@ -83,6 +87,8 @@ class AnswerVerbs(HeadVerbs):
             Tokens of a window, with those of the question; default 384, or the context of the model if that is less.
         stride : int, optional
             Tokens that two windows share; default 128, or half of `window` if that is less.
+        adapter : Adapter, optional
+            What `Model.load_adapter` gave: this call runs with it.
 
         Returns
         -------
@@ -96,7 +102,7 @@ class AnswerVerbs(HeadVerbs):
         UnsupportedModelError
             The model finds no answers.
         """
-        session = self._require("answer")
+        session = self._require("answer", adapter)
         room = min(session.n_ctx, WINDOW) if window is None else checked_integer("window", window, 1, session.n_ctx)
         shared = min(room // 2, STRIDE) if stride is None else checked_integer("stride", stride, 0, room)
         checked_integer("top_k", top_k, 1)

@@ -18,6 +18,7 @@ from .results import Classification, LabelScore
 if TYPE_CHECKING:
     from typing_extensions import Unpack
 
+    from ..engine.adapters import Adapter
     from ..engine.session import Session
 
 __all__ = ["ClassificationVerbs"]
@@ -34,6 +35,7 @@ class ClassifyOptions(TypedDict, total=False):
     multi_label: bool
     top_k: int | None
     truncate: str | None
+    adapter: Adapter | None
 
 
 class ClassificationVerbs(HeadVerbs):
@@ -56,6 +58,7 @@ class ClassificationVerbs(HeadVerbs):
         multi_label: bool = False,
         top_k: int | None = None,
         truncate: str | None = None,
+        adapter: Adapter | None = None,
     ) -> Classification | list[Classification]:
         """The class of a text, by the model's own classes or, zero-shot, by labels of yours.
 
@@ -76,6 +79,8 @@ class ClassificationVerbs(HeadVerbs):
             So many classes in the result; default all.
         truncate : "right", optional
             Cut the end of a text that does not fit, of two the longer one's; zero-shot, the text's and no hypothesis'.
+        adapter : Adapter, optional
+            What `Model.load_adapter` gave: this call runs with it.
 
         Returns
         -------
@@ -92,7 +97,7 @@ class ClassificationVerbs(HeadVerbs):
         UnsupportedModelError
             The model tells no classes of texts apart, or for `labels`, has no class of entailment.
         """
-        session = self._require("classify")
+        session = self._require("classify", adapter)
         check_truncate(truncate)
         count = checked_top("top_k", top_k)
         items, single = texts_of(text, "text")

@@ -17,6 +17,7 @@ from .heads import HeadVerbs, best_first, fitted, results, shares, texts_of
 from .results import FilledMasks, MaskedWord
 
 if TYPE_CHECKING:
+    from ..engine.adapters import Adapter
     from ..text.tokenizer import Tokenizer
 
 __all__ = ["MaskVerbs"]
@@ -28,16 +29,18 @@ class MaskVerbs(HeadVerbs):
     """Verbs of models that were trained to guess words behind masks."""
 
     @overload
-    def fill_mask(self, text: str, *, top_k: int = 5, targets: Sequence[str] | None = None) -> FilledMasks: ...
+    def fill_mask(
+        self, text: str, *, top_k: int = 5, targets: Sequence[str] | None = None, adapter: Adapter | None = None
+    ) -> FilledMasks: ...
 
     @overload
     def fill_mask(
-        self, text: list[str], *, top_k: int = 5, targets: Sequence[str] | None = None
+        self, text: list[str], *, top_k: int = 5, targets: Sequence[str] | None = None, adapter: Adapter | None = None
     ) -> list[FilledMasks]: ...
 
     @ShortMemory("fill_mask")
     def fill_mask(
-        self, text: Any, *, top_k: int = 5, targets: Sequence[str] | None = None
+        self, text: Any, *, top_k: int = 5, targets: Sequence[str] | None = None, adapter: Adapter | None = None
     ) -> FilledMasks | list[FilledMasks]:
         """The likeliest words in the place of each mask of a text.
 
@@ -50,6 +53,8 @@ class MaskVerbs(HeadVerbs):
             So many words for a mask.
         targets : list of str, optional
             Only these words, each one token of the vocabulary; their scores are still shares of the whole vocabulary.
+        adapter : Adapter, optional
+            What `Model.load_adapter` gave: this call runs with it.
 
         Returns
         -------
@@ -66,7 +71,7 @@ class MaskVerbs(HeadVerbs):
         UnsupportedModelError
             The model does not guess words.
         """
-        session = self._require("fill_mask")
+        session = self._require("fill_mask", adapter)
         checked_integer("top_k", top_k, 1)
         items, single = texts_of(text, "text")
         tokens = [

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from ..errors import InvalidInputError, quote
 from ..host.memory import ShortMemory
@@ -10,6 +11,9 @@ from .base import listed
 from .classify import classifier_of
 from .heads import HeadVerbs, best_first, check_truncate, checked_top, fitted, results, scores_of
 from .results import RankedDocument
+
+if TYPE_CHECKING:
+    from ..engine.adapters import Adapter
 
 __all__ = ["RankingVerbs"]
 
@@ -19,7 +23,13 @@ class RankingVerbs(HeadVerbs):
 
     @ShortMemory("rank")
     def rank(
-        self, query: str, documents: Sequence[str], *, top_k: int | None = None, truncate: str | None = None
+        self,
+        query: str,
+        documents: Sequence[str],
+        *,
+        top_k: int | None = None,
+        truncate: str | None = None,
+        adapter: Adapter | None = None,
     ) -> list[RankedDocument]:
         """Documents, the best fitting first, as `CrossEncoder.rank` of sentence-transformers has them.
 
@@ -31,6 +41,8 @@ class RankingVerbs(HeadVerbs):
             So many of them; default all.
         truncate : "right", optional
             Cut the end of a document that does not fit with the query; of both where each is longer than half.
+        adapter : Adapter, optional
+            What `Model.load_adapter` gave: this call runs with it.
 
         Returns
         -------
@@ -45,7 +57,7 @@ class RankingVerbs(HeadVerbs):
         UnsupportedModelError
             The model does not score two texts with one number.
         """
-        session = self._require("rank")
+        session = self._require("rank", adapter)
         check_truncate(truncate)
         count = checked_top("top_k", top_k)
         if isinstance(documents, str):

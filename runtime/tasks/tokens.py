@@ -20,6 +20,7 @@ from .results import Entity
 if TYPE_CHECKING:
     from typing_extensions import Unpack
 
+    from ..engine.adapters import Adapter
     from ..text.tokenizer import Tokenizer
 
 __all__ = ["TokenVerbs"]
@@ -35,6 +36,7 @@ class TokenOptions(TypedDict, total=False):
     ignore_labels: Sequence[str]
     stride: int | None
     truncate: str | None
+    adapter: Adapter | None
 
 
 @dataclass(frozen=True)
@@ -70,6 +72,7 @@ class TokenVerbs(HeadVerbs):
         ignore_labels: Sequence[str] = ("O",),
         stride: int | None = None,
         truncate: str | None = None,
+        adapter: Adapter | None = None,
     ) -> list[Entity] | list[list[Entity]]:
         """The parts of a text that the model names: people, places, parts of speech.
 
@@ -88,6 +91,8 @@ class TokenVerbs(HeadVerbs):
             one stays, of equals the one with the greater score. Default: such a text raises.
         truncate : "right", optional
             Leave the end of such a text out.
+        adapter : Adapter, optional
+            What `Model.load_adapter` gave: this call runs with it.
 
         Returns
         -------
@@ -103,7 +108,7 @@ class TokenVerbs(HeadVerbs):
         UnsupportedModelError
             The model tells no classes of tokens apart.
         """
-        session = self._require("tokens")
+        session = self._require("tokens", adapter)
         check_truncate(truncate)
         check_options(aggregation, ignore_labels, stride, truncate, session.n_ctx)
         items, single = texts_of(text, "text")

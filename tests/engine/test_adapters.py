@@ -178,6 +178,29 @@ def test_encoder_decoders_take_adapters(tmp_path: Path) -> None:
         assert relative_error(model.logits(sources[0], targets[0]), wanted) > 1e-3
 
 
+@pytest.mark.parametrize(("name", "module"), [
+    ("llama-classes", "self_attn.v_proj"),
+    ("bert-classes", "attention.self.value"),
+])  # fmt: skip
+def test_classifiers_take_adapters(tmp_path: Path, name: str, module: str) -> None:
+    _, tensors = golden(name)
+    modules = [key.removesuffix(".weight") for key in sorted(tensors) if key.endswith(f"{module}.weight")]
+    pairs = {one: factors(tensors[f"{one}.weight"].shape, 8, seed=number) for number, one in enumerate(modules)}
+    peft, source = write_adapter(tmp_path / "peft", pairs, {"lora_alpha": 32}), cases.FOLDER / name
+    convert(source, tmp_path / "plain.gguf", type="f32")
+    convert(source, tmp_path / "merged.gguf", type="f32", adapter=peft)
+    convert(peft, tmp_path / "beside.gguf", base=source)
+    with edgeformer.load(tmp_path / "merged.gguf", kv_type="f32") as model:
+        wanted = {entry.label: entry.score for entry in model.classify([5, 9, 12, 7]).labels}
+    with edgeformer.load(tmp_path / "plain.gguf", kv_type="f32") as model:
+        adapter = model.load_adapter(tmp_path / "beside.gguf")
+        results = [model.classify([5, 9, 12, 7], adapter=one).labels for one in (adapter, None)]
+    found, plain = ({entry.label: entry.score for entry in labels} for labels in results)
+    assert found.keys() == wanted.keys()
+    assert max(abs(found[label] - wanted[label]) for label in wanted) < 1e-5
+    assert max(abs(plain[label] - wanted[label]) for label in wanted) > 1e-4
+
+
 def write_file(path: Path, tensors: dict[str, np.ndarray], architecture: str = "llama", **keys: object) -> Path:
     with GGUFWriter(path, architecture) as writer:
         settings = {"general.type": "adapter", "adapter.type": "lora", "adapter.lora.alpha": 8.0, **keys}
