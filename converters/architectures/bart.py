@@ -17,6 +17,7 @@ from ...errors import ConversionError
 from ...host.exact import power
 from ..vocabularies.record import Vocabulary
 from ..vocabularies.vocabulary import placeholder_vocabulary, read_marian_vocabularies
+from .heads import Head, plan_task_head
 from .huggingface import HARMLESS, Config, Plan, Source, TensorPlan
 from .parts import (
     ACTIVATION_NAMES,
@@ -31,6 +32,7 @@ from .parts import (
     vocabulary_of,
     whole_heads,
 )
+from .sentences import CLASSES
 from .sinusoids import sinusoidal_table
 
 __all__ = ["plan"]
@@ -84,6 +86,8 @@ _WITHOUT_EFFECT = frozenset(
         """,
     )
 )
+# Classes of texts are told from the last row of the decoder, which reads the text after the encoder.
+_CLASSES = Head("classification_head.out_proj", dense="classification_head.dense", pooling="lasttoken")
 
 
 def plan(source: Source) -> Plan:
@@ -111,8 +115,9 @@ def plan(source: Source) -> Plan:
         plan_rows(tensors, rows_of_layer(side, f"model.{stack}.layers.{{}}", metadata), metadata[key])
         if kind.final_norm:
             plan_rows(tensors, [norm(f"{side}.output_norm", f"model.{stack}.layer_norm", width)])
+    notes = plan_task_head(source, tensors, metadata, {CLASSES: _CLASSES}) if source.task == CLASSES else []
     config.finish(HARMLESS | _WITHOUT_EFFECT)
-    return Plan(metadata, tensors.finish(), vocabularies, sentences=kind.sentences)
+    return Plan(metadata, tensors.finish(), vocabularies, notes, sentences=kind.sentences)
 
 
 def read_metadata(config: Config, kind: Kind) -> dict[str, Any]:

@@ -72,8 +72,10 @@ class TensorPlan:
         return source in self._names
 
     def shape(self, source: str) -> tuple[int, ...]:
-        """Of a tensor of the checkpoint. Raises CheckpointFormatError where there is none."""
-        return tuple(self.checkpoint.info(self._stored.get(source, source)).shape)
+        """Of a tensor of the checkpoint. Raises ConversionError where there is none."""
+        if source not in self._stored:
+            raise ConversionError(f"the checkpoint has no tensor {quote(source)}")
+        return tuple(self.checkpoint.info(self._stored[source]).shape)
 
     def dtype(self, source: str) -> str:
         """Type of a tensor of the checkpoint, as it names it. Raises CheckpointFormatError where there is none."""

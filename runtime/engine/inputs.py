@@ -64,6 +64,12 @@ def hidden_output(pooled: bool, normalize: bool | None, normalized: bool, layers
     return "normalized" if (normalized if normalize is None else normalize) else "pooled"
 
 
+def shifted(arrays: list[np.ndarray], start: int | None) -> list[np.ndarray]:
+    """Each sequence after the token `start` and without its last, as a decoder reads its own source."""
+    first = np.array([] if start is None else [start], np.int32)
+    return [np.concatenate([first, array])[: len(array)] for array in arrays]
+
+
 def check_asked(rows: Sequence[Sequence[int]] | None, arrays: list[np.ndarray]) -> list[np.ndarray]:
     """The rows of each sequence that results are asked of, int32; all unless told. Raises `InvalidInputError`."""
     if rows is None:

@@ -116,10 +116,8 @@ class Runner:
         Of results that rows are asked for of, a program that steps gives those of the last row, another those of the
         rows `asked` of each sequence.
         """
-        if program.steps and sources is not None:
-            return self._stepped(program, arrays, sources)
         runs = [
-            self._stepped(program, arrays[begin:end])
+            self._stepped(program, arrays[begin:end], None if sources is None else sources[begin:end])
             if program.steps
             else self.run_whole(
                 program,
@@ -127,22 +125,26 @@ class Runner:
                 types=None if types is None else types[begin:end],
                 asked=None if asked is None else asked[begin:end],
             )
-            for begin, end in self._runs_of(program, arrays, asked)
+            for begin, end in self._runs_of(program, arrays, sources, asked)
         ]
         return _joined(runs, program)
 
     def _runs_of(
-        self, program: Program, arrays: list[np.ndarray], asked: list[np.ndarray] | None
+        self,
+        program: Program,
+        arrays: list[np.ndarray],
+        sources: list[np.ndarray] | None,
+        asked: list[np.ndarray] | None,
     ) -> list[tuple[int, int]]:
         if program.steps:
-            return self._stepped_runs(arrays)
+            return self._stepped_runs([max(map(len, both)) for both in zip(arrays, sources or arrays, strict=True)])
         runs, widths = self._whole_runs(arrays), [w for _, w, d in program.recipe.outputs.values() if d == OUTPUTS]
         if asked is None or not widths:
             return runs
         return runs_by_results(runs, [len(rows) for rows in asked], MAX_OUTPUT_BYTES // (4 * sum(widths)))
 
     def _stepped(
-        self, program: Program, arrays: list[np.ndarray], sources: list[np.ndarray] | None = None
+        self, program: Program, arrays: list[np.ndarray], sources: list[np.ndarray] | None
     ) -> dict[str, np.ndarray]:
         """The outputs of a program that steps for new sequences."""
         last = all(domain == OUTPUTS for _, _, domain in program.recipe.outputs.values())
@@ -153,11 +155,11 @@ class Runner:
             for sequence in new:
                 sequence.free()
 
-    def _stepped_runs(self, arrays: list[np.ndarray]) -> list[tuple[int, int]]:
+    def _stepped_runs(self, lengths: list[int]) -> list[tuple[int, int]]:
         """As many new sequences at a time as have room in the caches beside those there are."""
         self.check_open()
         free = min(pool.num_free for pool in self.caches.pools.values())
-        return whole_runs([len(array) for array in arrays], sum(map(len, arrays)), free)
+        return whole_runs(lengths, sum(lengths), free)
 
     def _whole_runs(self, arrays: list[np.ndarray]) -> list[tuple[int, int]]:
         self.check_open()

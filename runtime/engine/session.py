@@ -13,7 +13,7 @@ from ..files.gguf.reader import GGUFFile
 from ..graph.domains import TOKEN_TYPES
 from ..models.registry import build_architecture
 from .batching import rows_asked
-from .inputs import check_asked, check_ids, check_rows, check_token_types, hidden_output, result_rows
+from .inputs import check_asked, check_ids, check_rows, check_token_types, hidden_output, result_rows, shifted
 from .inside import LAYERS, layer_values, looks_of, seen_values, source_keys, weights_of
 from .loading import LoadedModel, LoadOptions, load_model
 from .memory_plan import plan_memory
@@ -248,6 +248,8 @@ class Session:
     ) -> list[np.ndarray]:
         """One of the named results of each sequence, in one ragged batch as far as memory goes.
 
+        An encoder-decoder reads a sequence whole, and again with its start token in place of the last, as BART does.
+
         Parameters
         ----------
         output : str
@@ -259,20 +261,16 @@ class Session:
 
         Returns
         -------
-        list of float32 arrays [rows of the output, its width], one for each sequence
-
-        Raises
-        ------
-        UnsupportedModelError
-            The model does not give this. Else as for `hidden`.
+        list of float32 arrays [rows of the output, its width], one for each sequence; raises as `hidden` does
         """
-        name = self._program_of(output, None)
-        arrays = self._arrays(token_ids, name)
+        sources = token_ids if self.needs_source else None
+        name, read = self._program_of(output, sources), self._sources(sources, len(token_ids))
+        arrays = self._arrays(token_ids, name) if read is None else shifted(read, self.decoder_start_token_id)
         types = self._types(name, arrays, token_types)
         asked = None if name == self._model.stepper else check_asked(rows, arrays)
         with self._lock:
             program = self._runner.program((name, (output,)))
-            states = self._runner.states(program, arrays, types, asked=asked)[output]
+            states = self._runner.states(program, arrays, types, read, asked)[output]
             return np.split(states, np.cumsum(result_rows(program.recipe, output, arrays, asked))[:-1])
 
     def attention(self, token_ids: Sequence[int] | np.ndarray, source: Sequence[int] | None = None) -> list[np.ndarray]:

@@ -120,8 +120,8 @@ ARCHITECTURES = (
         "transformer",
         ("bart", "mbart", "marian", "pegasus", "m2m_100"),
         (
-            "BartForConditionalGeneration",
-            "MBartForConditionalGeneration",
+            *("BartForConditionalGeneration", "BartForSequenceClassification"),
+            *("MBartForConditionalGeneration", "MBartForSequenceClassification"),
             "MarianMTModel",
             "PegasusForConditionalGeneration",
             "M2M100ForConditionalGeneration",

@@ -28,6 +28,7 @@ from .blocks import (
     store_source,
     table_rows,
 )
+from .heads import HeadSettings, decoder_heads, head_of
 from .torch_blocks import LayerSettings, after, before, final_norm, read_settings
 
 
@@ -59,8 +60,8 @@ def build(metadata: Metadata, tensors: Shapes) -> Architecture:
     start = metadata.integer("decoder_start_token_id", low=0, high=max(config.decoder.vocab_size - 1, 0))
     programs = {"encode": Graph(tensors, metadata.path), "decode": Graph(tensors, metadata.path)}
     encode(programs["encode"], config)
-    decode(programs["decode"], config)
-    return Architecture(programs, config.decoder.context_length, decoder_start_token_id=start)
+    heads = decode(programs["decode"], metadata, config)
+    return Architecture(programs, config.decoder.context_length, decoder_start_token_id=start, **heads)
 
 
 def encode(graph: Graph, config: TransformerConfig) -> None:
@@ -83,8 +84,8 @@ def encode(graph: Graph, config: TransformerConfig) -> None:
         store_source(graph, memory, cross, layer, f"dec.blk.{layer}.cross_attn", config.decoder)
 
 
-def decode(graph: Graph, config: TransformerConfig) -> None:
-    """Target token ids to logits, over the source's cross keys and values."""
+def decode(graph: Graph, metadata: Metadata, config: TransformerConfig) -> HeadSettings:
+    """Target token ids to logits, or to what a head makes of them, over the source's cross keys and values."""
     sizes = config.decoder
     own, cross = sequence_cache(graph, sizes), source_cache(graph, sizes)
     x = embeddings(graph, config, "dec", sizes)
@@ -100,9 +101,12 @@ def decode(graph: Graph, config: TransformerConfig) -> None:
         h = feed_forward(graph, before(graph, config, x, f"{block}.ffn_norm"), block, sizes, config.activation)
         x = after(graph, config, graph.add(x, h), f"{block}.ffn_norm")
         graph.tap("layers", x)
-    graph.output("hidden", final_norm(graph, config, x, "dec.output_norm"))
+    rows = final_norm(graph, config, x, "dec.output_norm")
+    graph.output("hidden", rows)
     last = final_norm(graph, config, graph.select(x), "dec.output_norm")
-    graph.output("logits", language_head(graph, last, table(graph.tensor_shapes, "dec", "token_embd"), sizes))
+    if head_of(metadata) is None:
+        graph.output("logits", language_head(graph, last, table(graph.tensor_shapes, "dec", "token_embd"), sizes))
+    return decoder_heads(graph, metadata, rows, last)
 
 
 def table(tensors: Shapes, side: str, name: str) -> str:

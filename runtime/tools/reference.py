@@ -51,8 +51,15 @@ class ReferenceModel:
         return self._run(self.architecture.giving(output), token_ids, {})[output][0]
 
     def output(self, name: str, token_ids: Sequence[int]) -> Array:
-        """A named output of one sequence, float64 [rows of the output, width]; of rows asked for, all."""
-        return self._run(self.architecture.giving(name) or self.architecture.stepper, token_ids, {})[name]
+        """A named output of one sequence, float64 [rows of the output, width]; of rows asked for, all.
+
+        An encoder-decoder reads it as `Session.outputs` says.
+        """
+        caches: Caches = {}
+        if self.architecture.reader is not None:
+            self._run(self.architecture.reader, token_ids, caches)
+            token_ids = [self.architecture.decoder_start_token_id or 0, *token_ids[:-1]]
+        return self._run(self.architecture.giving(name) or self.architecture.stepper, token_ids, caches)[name]
 
     def features(self, rows: Array) -> dict[str, Array]:
         """All that a model of float rows [n, width] gives for one sample."""

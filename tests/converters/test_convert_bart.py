@@ -41,7 +41,7 @@ def converted(folder: Path, config: dict[str, Any], tensors: dict[str, np.ndarra
     (BART, {"d_model": 48}, "asks for"),
     (BART, {"decoder_layers": 1}, "have no place"),
     (BART, {"max_position_embeddings": 100}, r"embed_positions.*asks for \(102, 40\)"),
-    (BART, {"architectures": ["BartForSequenceClassification"]}, "BartForSequenceClassification"),
+    (BART, {"architectures": ["BartForQuestionAnswering"]}, "BartForQuestionAnswering"),
     (BART, {"strange": 1}, "strange = 1"),
     (MARIAN, {"share_encoder_decoder_embeddings": True}, "decoder_vocab_size = 67: one embedding for both"),
     (M2M, {"pad_token_id": -2}, "pad_token_id = -2"),

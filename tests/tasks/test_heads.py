@@ -11,6 +11,7 @@ from typing import Any
 import edgeformer
 import numpy as np
 import pytest
+import tokenizers
 from edgeformer.converters import convert
 
 FOLDER = Path(__file__).resolve().parents[1] / "golden" / "tasks"
@@ -283,3 +284,23 @@ def test_vectors_are_those_of_sentence_transformers(folder: Path, tmp_path: Path
         for call in wanted["calls"]:
             vectors = model.encode(wanted["texts"], prompt_name=call["prompt_name"], truncate="right")
             assert vectors == pytest.approx(np.array(call["vectors"]), abs=1e-5)
+
+
+def test_an_encoder_decoder_that_tells_classes_reads_hypotheses(tmp_path: Path) -> None:
+    """BART's: the model of most zero-shot pipelines."""
+    folder = tmp_path / "bart"
+    shutil.copytree(FOLDER.parent / "bart-classes", folder)
+    pieces = ["<s>", "<pad>", "</s>", "<unk>", *"abcdefghijklmnopqrstuvwxyz ."]
+    library = tokenizers.Tokenizer(tokenizers.models.BPE({p: i for i, p in enumerate(pieces)}, [], unk_token="<unk>"))
+    library.add_special_tokens(pieces[:4])
+    library.post_processor = tokenizers.processors.RobertaProcessing(("</s>", 2), ("<s>", 0))
+    library.save(str(folder / "tokenizer.json"))
+    with edgeformer.load(convert(folder, tmp_path / "out.gguf", type="f32").path, threads=1, kv_type="f32") as model:
+        assert "classify" in model.verbs and "generate" not in model.verbs
+        result = model.classify(["a cat.", "the sun"], labels=["an animal", "a star"])
+        pair = model.classify("a cat.", text_pair="This example is an animal.")
+        ids, _ = model.tokenizer.encode_pair("a cat.", "This example is an animal.")
+        assert pair == model.classify(ids)
+        assert sum(scored.score for scored in result[0].labels) == pytest.approx(1)
+        many = model.classify([ids] * 70)  # more than the caches hold at a time
+    assert many == [pair] * 70

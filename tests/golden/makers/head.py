@@ -19,6 +19,8 @@ def make(folder: Path, case: Case, seed: int) -> float:
     model.config.pad_token_id = case["config"].get("pad_token_id", 0)
     rng = np.random.default_rng(seed)
     sequences = [draw_ids(rng, n, model.config.vocab_size) for n in (5, 17, 1, 40)]
+    if getattr(model.config, "is_encoder_decoder", False):  # its class is told at the end token
+        sequences = [[*ids[:-1], model.config.eos_token_id] for ids in sequences]
     ids, mask = padded(sequences)
     numbers = {"ids": np.concatenate(sequences), "lengths": [len(s) for s in sequences]}
     numbers[case["output"]] = results(model, case, ids, mask, sequences)
