@@ -18,6 +18,7 @@ from typing import Any
 
 import pytest
 from golden import cases
+from support.adapters import factors, write_adapter
 
 PAGES = Path(__file__).resolve().parents[2] / "docs" / "models"
 if not PAGES.is_dir():
@@ -27,6 +28,7 @@ LETTERS = ""  # a tokenizer of letters, made here
 WORDS, PIECES = "tasks/tokenizers/wordpiece", "sentencepiece/unigram.model"
 # Names in the pages, the golden checkpoints that stand for them, and tokenizers for those that have none.
 CHECKPOINTS = {
+    "SmolLM2-135M-Instruct": ("llama-gqa-tied", LETTERS),
     "SmolLM2-135M": ("llama-gqa-tied", LETTERS),
     "Qwen3-0.6B": ("qwen3-tied", LETTERS),
     "pythia-160m": ("gptneox-parallel", LETTERS),
@@ -46,6 +48,9 @@ CHECKPOINTS = {
     "nllb-200-distilled-600M": ("m2m100-fairseq", PIECES),
     "my-nanogpt": ("nanogpt-compiled", LETTERS),
 }
+ADAPTER, ADAPTED = "my-adapter", "llama-gqa-tied"
+TEMPLATE = """{{ bos_token }}{% for message in messages %}{{ message.role }}: {{ message.content }}
+{% endfor %}{% if add_generation_prompt %}assistant: {% endif %}"""
 NLLB = {"tokenizer_class": "NllbTokenizer", "additional_special_tokens": ["deu_Latn", "eng_Latn", "fra_Latn"]}
 BLOCK = re.compile(r"^```(sh|python)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 SPECIAL = ["<unk>", "<s>", "</s>"]
@@ -79,6 +84,15 @@ def put_checkpoint(folder: Path, case: str, tokenizer: str) -> None:
         names = dict(zip(("unk_token", "bos_token", "eos_token"), SPECIAL, strict=True))
         settings = {"tokenizer_class": "PreTrainedTokenizerFast", **names}
         (folder / "tokenizer_config.json").write_text(json.dumps(settings))
+        (folder / "chat_template.jinja").write_text(TEMPLATE)
+
+
+def put_adapter(folder: Path) -> None:
+    """An adapter of the queries of one layer of the checkpoint that stands for SmolLM2-135M."""
+    config = json.loads((cases.FOLDER / ADAPTED / "config.json").read_text())
+    width = config["hidden_size"]
+    module = "model.layers.0.self_attn.q_proj"
+    write_adapter(folder, {module: factors((width, width), 4)}, {"r": 4, "target_modules": ["q_proj"]})
 
 
 def pages() -> list[Path]:
@@ -91,6 +105,8 @@ def test_the_examples_of_a_page_run(page: Path, tmp_path: Path) -> None:
     for name, (case, tokenizer) in CHECKPOINTS.items():
         if name in text:
             put_checkpoint(tmp_path / name, case, tokenizer)
+    if ADAPTER in text:
+        put_adapter(tmp_path / ADAPTER)
     environment = os.environ | {"PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"}
     for language, code in BLOCK.findall(text):
         command = ["sh", "-ec", code] if language == "sh" else [sys.executable, "-c", code]
