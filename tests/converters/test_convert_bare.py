@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import struct
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 from edgeformer.converters import convert
 from edgeformer.converters.sources.checkpoint import open_checkpoint
+from edgeformer.converters.vocabularies.sentencepiece_model import read_sentencepiece_model
 from edgeformer.errors import CheckpointFormatError, ConversionError, EdgeformerError, UnsupportedModelError
 from edgeformer.files.gguf.reader import GGUFFile
 from golden.cases import FOLDER
@@ -38,17 +39,25 @@ def weights_of(folder: Path) -> dict[str, np.ndarray]:
 
 
 def of_layers(weights: dict[str, np.ndarray], *kinds: str) -> list[np.ndarray]:
-    return [weights[f"layers.{layer}.{kind}"] for kind in kinds for layer in range(SIZES["n_layers"])]
+    layers = len([name for name in weights if name.endswith("ffn_norm")])
+    return [weights[f"layers.{layer}.{kind}"] for kind in kinds for layer in range(layers)]
 
 
-def binary(version: int, weights: dict[str, np.ndarray], own_output: bool = False, group: int = 12) -> bytes:
+def binary(
+    version: int,
+    weights: dict[str, np.ndarray],
+    own_output: bool = False,
+    group: int = 12,
+    known: dict[str, int] = SIZES,
+) -> bytes:
     """What llama2.c's export.py writes."""
-    sizes = list(SIZES.values())
+    sizes = list(known.values())
+    angles = np.full((2, known["max_seq_len"], known["dim"] // known["n_heads"] // 2), 9.0, np.float32)
     ends = [weights["output"] + 1] if own_output else []
     if version == 0:
         sizes[5] *= -1 if own_output else 1
         parts = [weights["tok_embeddings"], *of_layers(weights, "attention_norm", *MATRICES[:4], "ffn_norm")]
-        parts += [*of_layers(weights, *MATRICES[4:]), weights["norm"], np.full((2, 160, 3), 9.0, np.float32), *ends]
+        parts += [*of_layers(weights, *MATRICES[4:]), weights["norm"], angles, *ends]
         return struct.pack("<7i", *sizes) + b"".join(part.astype("<f4").tobytes() for part in parts)
     start = struct.pack("<Ii7iB", 0x616B3432, version, *sizes, not own_output)
     start += struct.pack("<i", group) if version == 2 else b""
@@ -155,10 +164,11 @@ def test_the_width_of_the_feed_forward_follows_from_the_multiple(tmp_path: Path)
 PIECES = ["<unk>", "\n<s>\n", "\n</s>\n", *(f"<0x{byte:02X}>" for byte in range(256)), *" abt", " t", " to", "to", "o"]
 
 
-def tokenizer_binary(pieces: list[str]) -> bytes:
-    """What llama2.c's tokenizer.py writes; of two pieces the later one is joined first."""
+def tokenizer_binary(pieces: list[str], scores: Sequence[float] = ()) -> bytes:
+    """What llama2.c's tokenizer.py writes; without scores the later one of two pieces is joined first."""
     spelled = [piece.encode() for piece in pieces]
-    entries = [struct.pack("<fi", float(index), len(raw)) + raw for index, raw in enumerate(spelled)]
+    scored = zip(spelled, scores or range(len(pieces)), strict=True)
+    entries = [struct.pack("<fi", score, len(raw)) + raw for raw, score in scored]
     return struct.pack("<i", max(map(len, spelled))) + b"".join(entries)
 
 
@@ -177,6 +187,40 @@ def test_the_vocabulary_of_llama2c_is_read(tmp_path: Path) -> None:
         ]
         assert model.tokenizer.decode(ids) == "to a\n\u00e9"
         assert model.tokenizer.end_token_ids == {2}
+
+
+def test_a_trained_model_writes_the_same_story(test_models: Path, tmp_path: Path) -> None:
+    """The same weights and pieces in llama2.c's own files."""
+    folder = test_models / "stories260k-llama"
+    config = json.loads((folder / "config.json").read_text())
+    names = ("hidden_size", "intermediate_size", "num_hidden_layers", "num_attention_heads", "num_key_value_heads")
+    sizes = [config[name] for name in (*names, "vocab_size", "max_position_embeddings")]
+    hf = weights_of(folder)
+
+    def pairs_beside_each_other(array: np.ndarray, heads: int) -> np.ndarray:
+        return array.reshape(heads, 2, -1, array.shape[1]).swapaxes(1, 2).reshape(array.shape)
+
+    weights = {"tok_embeddings": hf["model.embed_tokens"], "norm": hf["model.norm"]}
+    renamed = {f"attention.w{letter}": f"self_attn.{letter}_proj" for letter in "qkvo"}
+    renamed |= {f"feed_forward.w{i}": f"mlp.{name}_proj" for i, name in zip("123", ("gate", "down", "up"), strict=True)}
+    renamed |= {"attention_norm": "input_layernorm", "ffn_norm": "post_attention_layernorm"}
+    for layer in range(sizes[2]):
+        own = {ours: hf[f"model.layers.{layer}.{theirs}"] for ours, theirs in renamed.items()}
+        for letter, heads in (("q", sizes[3]), ("k", sizes[4])):
+            own[f"attention.w{letter}"] = pairs_beside_each_other(own[f"attention.w{letter}"], heads)
+        weights |= {f"layers.{layer}.{name}": array for name, array in own.items()}
+    put(tmp_path / "stories260K.bin", binary(0, weights, known=dict(zip(SIZES, sizes, strict=True))))
+    pieces = read_sentencepiece_model(folder / "tokenizer.model")
+    spelled = [piece.replace("\u2581", " ") for piece in pieces.pieces]
+    put(tmp_path / "tokenizer.bin", tokenizer_binary(spelled, pieces.scores))
+    convert(folder, tmp_path / "wanted.gguf", type="f32")
+    convert(tmp_path, tmp_path / "out.gguf", type="f32")
+    with edgeformer.load(tmp_path / "wanted.gguf") as wanted, edgeformer.load(tmp_path / "out.gguf") as found:
+        ids = wanted.tokenize("Once upon a time, there was a caf\u00e9.")
+        assert found.tokenize("Once upon a time, there was a caf\u00e9.") == ids
+        assert np.array_equal(found.logits(ids), wanted.logits(ids))
+        story = found.generate("Once upon a time", max_tokens=40, temperature=0)
+        assert story.token_ids == wanted.generate("Once upon a time", max_tokens=40, temperature=0).token_ids
 
 
 @pytest.mark.parametrize(
