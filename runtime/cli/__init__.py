@@ -13,7 +13,7 @@ import os
 import sys
 import warnings
 from collections.abc import Sequence
-from typing import cast
+from typing import TextIO, cast
 
 from ..host.packages import required
 from .complaints import complain, in_flags
@@ -37,7 +37,14 @@ def _silence_stdout() -> None:
     os.close(devnull)
 
 
-def _show_warning(message: Warning | str, *_: object) -> None:
+def _show_warning(
+    message: Warning | str,
+    category: type[Warning],
+    filename: str,
+    lineno: int,
+    file: TextIO | None = None,
+    line: str | None = None,
+) -> None:
     """A warning on one line of stderr, without the place in edgeformer that it comes from."""
     with contextlib.suppress(OSError):
         print(f"edgeformer: warning: {message}", file=sys.stderr, flush=True)
