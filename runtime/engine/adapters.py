@@ -36,14 +36,16 @@ class Adapter:
     ----------
     path : str
         The file that it came from.
-    nbytes : int
-        Memory that it takes beside the model: its matrices, and room for its programs to work in.
     """
 
-    def __init__(self, path: str, model: Runner, runner: Runner, weights: int, scratch: int) -> None:
-        self.path, self.nbytes = path, weights + scratch
-        self.runner, self._model, self._taken = runner, model, (weights, scratch)
+    def __init__(self, path: str, model: Runner, runner: Runner) -> None:
+        self.path, self.runner, self._model = path, runner, model
         model.beside.append(runner)
+
+    @property
+    def nbytes(self) -> int:
+        """Memory that it takes beside the model: its matrices, and room for its programs to work in."""
+        return sum(self.runner.binder.taken.values())
 
     @property
     def is_loaded(self) -> bool:
@@ -59,8 +61,7 @@ class Adapter:
             if self.is_loaded:
                 self._model.beside.remove(self.runner)
                 self.runner.close()
-                weights, scratch = self._taken
-                self._model.binder.take("an adapter", -weights, -scratch)
+                self.runner.binder.give_back()
 
     def __enter__(self) -> Adapter:
         return self
@@ -128,16 +129,16 @@ def load_adapter(session: Session, path: str | os.PathLike[str]) -> Adapter:
             raise UnsupportedModelError(f"{file.path}: the adapter {what}")
         weights = Weights(file, base.pool, stacks)
         room = sum(binder.room(recipe, base.max_rows) for recipe in recipes.values())
-        binder.take(f"the adapter {file.path}", weights.to_copy, room)
+        own = binder.beside(_Weights(binder.weights, weights, names))
+        own.take(f"the adapter {file.path}", weights.to_copy, room)
         try:
             runner = copy.copy(base)
-            runner.beside = []
-            runner.binder, runner.model = binder.beside(_Weights(binder.weights, weights, names)), architecture
-            runner.programs = {key: runner.binder.bind(recipe) for key, recipe in recipes.items()}
+            runner.beside, runner.binder, runner.model = [], own, architecture
+            runner.programs = {key: own.bind(recipe) for key, recipe in recipes.items()}
         except BaseException:
-            binder.take("an adapter", -weights.to_copy, -room)
+            own.give_back()
             raise
-        return Adapter(os.path.abspath(os.fsdecode(path)), base, runner, weights.to_copy, room)
+        return Adapter(os.path.abspath(os.fsdecode(path)), base, runner)
 
 
 def using(session: Session, adapter: Adapter | None) -> Session:

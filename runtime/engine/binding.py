@@ -47,6 +47,7 @@ class Binder:
     ) -> None:
         self.weights, self._caches, self._memory, self._max_memory = weights, caches, memory, max_memory
         self._isa, self._use_numba, self._kv_type, self._threads = isa, use_numba, kv_type, threads
+        self.taken = {"weights": 0, "scratch": 0}  # of `memory`, after loading
 
     def clear(self) -> None:
         """Forgets weights and caches; programs keep their own hold on them."""
@@ -81,7 +82,7 @@ class Binder:
         return run_bytes(recipe, most, 1, self._kv_type, self._threads)
 
     def take(self, what: str, weights: int, scratch: int) -> None:
-        """Count bytes that are taken after loading; negative ones are given back.
+        """Count bytes that are taken after loading.
 
         Raises
         ------
@@ -93,11 +94,18 @@ class Binder:
             left = min(left, self._max_memory - sum(self._memory[part] for part in ("weights", "cache", "scratch")))
         if weights + scratch > max(left, 0):
             raise NotEnoughMemoryError(f"{what}: load with a larger max_memory", weights + scratch, left)
-        self._memory["weights"] += weights
-        self._memory["scratch"] += scratch
+        for part, nbytes in (("weights", weights), ("scratch", scratch)):
+            self._memory[part] += nbytes
+            self.taken[part] += nbytes
+
+    def give_back(self) -> None:
+        """Count what was taken after loading no longer."""
+        for part, nbytes in self.taken.items():
+            self._memory[part] -= nbytes
+        self.taken = dict.fromkeys(self.taken, 0)
 
     def beside(self, weights: WeightSource) -> Binder:
         """One that makes programs over these weights, and all else as here."""
         other = copy.copy(self)
-        other.weights = weights
+        other.weights, other.taken = weights, dict.fromkeys(self.taken, 0)
         return other

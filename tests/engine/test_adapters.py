@@ -130,8 +130,12 @@ def test_adapters_are_switched_from_call_to_call_and_share_the_weights(files: Fi
             model.logits(ids, adapter=adapters[0])
         again = model.generate(ids, max_tokens=12, temperature=0, adapter=adapters[1]).token_ids
         assert again == texts[1]
+        taken = adapters[1].nbytes
+        assert model.hidden_states(ids, layers=True, adapter=adapters[1]).shape[0] == 3
+        assert adapters[1].nbytes > taken
         with adapters[1]:
             pass
+        assert adapters[1].nbytes == 0
         assert model.memory == memory
         last = model.load_adapter(first)
     assert not last.is_loaded
