@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, NamedTuple, TypedDict, overload
+from typing import TYPE_CHECKING, Any, TypedDict, overload
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,38 +13,30 @@ from ..host.memory import ShortMemory
 from ..text.defaults import checked_integer
 from ..text.located import LocatedTokens
 from .heads import HeadVerbs, best_first, results, shares, texts_of, trimmed
-from .results import Answer, Span
 from .tokens import windows_of
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
 
     from ..engine.adapters import Adapter
+    from .results import Answer, Span
+
+    class AnswerOptions(TypedDict, total=False):
+        """Keyword arguments of `answer`."""
+
+        top_k: int
+        max_answer_tokens: int
+        impossible: bool
+        window: int | None
+        stride: int | None
+        adapter: Adapter | None
+
 
 __all__ = ["AnswerVerbs"]
 
 WINDOW, STRIDE = 384, 128  # tokens of a window, and those that two share, unless told: transformers'
 NEVER = np.float32(-10000.0)  # what a token has that can be no part of an answer
 Float64 = NDArray[np.float64]
-
-
-class AnswerOptions(TypedDict, total=False):
-    """Keyword arguments of `answer`."""
-
-    top_k: int
-    max_answer_tokens: int
-    impossible: bool
-    window: int | None
-    stride: int | None
-    adapter: Adapter | None
-
-
-class Search(NamedTuple):
-    """What is looked for in a window."""
-
-    spans: int  # so many
-    most: int  # tokens of one
-    cls: int | None  # the token that stands for no answer
 
 
 class AnswerVerbs(HeadVerbs):
@@ -120,20 +112,25 @@ class AnswerVerbs(HeadVerbs):
             windows += cut
             owners += [index] * len(cut)
         cls = self.tokenizer.cls_token_id if self.tokenizer else None
-        search = Search(2 * top_k + 10, checked_integer("max_answer_tokens", max_answer_tokens, 1), cls)
+        most = checked_integer("max_answer_tokens", max_answer_tokens, 1)
         found: list[dict[str, Span]] = [{} for _ in questions]
         nothing = [1e6] * len(questions)  # how likely there is no answer: as the window says where that is least
         for owner, tokens, logits in zip(owners, windows, results(session, "spans", windows), strict=True):
             start, end = chances(tokens, logits, cls)
             nothing[owner] = min(nothing[owner], float(start[0] * end[0]))
-            add_spans(found[owner], spans_of(tokens, start, end, search, contexts[owner]))
-        given = []
-        for spans, without in zip(found, nothing, strict=True):
-            listed = [*spans.values(), *([Span("", without, 0, 0)] if impossible else [])]
-            listed = sorted(listed, key=lambda span: -span.score)[:top_k]
-            best = listed[0]
-            given.append(Answer(best.text, best.score, best.start, best.end, listed))
+            add_spans(found[owner], spans_of(tokens, start, end, 2 * top_k + 10, most, contexts[owner]))
+        given = [_answer(spans, nothing[index] if impossible else None, top_k) for index, spans in enumerate(found)]
         return given[0] if single else given
+
+
+def _answer(spans: dict[str, Span], nothing: float | None, count: int) -> Answer:
+    """The best spans, among them, where a number says how likely it is, that there is none."""
+    from .results import Answer, Span
+
+    listed = [*spans.values(), *([] if nothing is None else [Span("", nothing, 0, 0)])]
+    listed = sorted(listed, key=lambda span: -span.score)[:count]
+    best = listed[0]
+    return Answer(best.text, best.score, best.start, best.end, listed)
 
 
 def chances(tokens: LocatedTokens, logits: NDArray[np.float32], cls: int | None) -> tuple[Float64, Float64]:
@@ -143,16 +140,18 @@ def chances(tokens: LocatedTokens, logits: NDArray[np.float32], cls: int | None)
     return shares(start), shares(end)
 
 
-def spans_of(tokens: LocatedTokens, start: Float64, end: Float64, search: Search, context: str) -> list[Span]:
-    """The likeliest spans of a window, best first."""
+def spans_of(tokens: LocatedTokens, start: Float64, end: Float64, count: int, most: int, context: str) -> list[Span]:
+    """The `count` likeliest spans of a window, of at most so many tokens, best first."""
+    from .results import Span
+
     inside = np.array([of == 1 for of in tokens.texts])
-    length = min(search.most, len(inside))
+    length = min(most, len(inside))
     products = np.full((len(inside), length), -1.0)  # [first token, tokens after it]
     for after in range(length):
         first, last = slice(0, len(inside) - after), slice(after, None)
         products[first, after] = np.where(inside[first] & inside[last], start[first] * end[last], -1.0)
     spans = []
-    for place in best_first(products.reshape(-1), search.spans):
+    for place in best_first(products.reshape(-1), count):
         begin, after = divmod(place, length)
         if products[begin, after] >= 0:
             left, right = trimmed(context, *characters(tokens, begin, begin + after))

@@ -13,29 +13,29 @@ from ..host.memory import ShortMemory
 from ..text.located import LocatedTokens
 from .base import Prompt, Prompts
 from .heads import HeadVerbs, check_truncate, checked_top, fitted, results, scores_of, shares, texts_of
-from .results import Classification, LabelScore
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
 
     from ..engine.adapters import Adapter
     from ..engine.session import Session
+    from .results import Classification, LabelScore
+
+    class ClassifyOptions(TypedDict, total=False):
+        """Keyword arguments of `classify`."""
+
+        text_pair: str | Sequence[str] | None
+        labels: Sequence[str] | None
+        hypothesis_template: str
+        multi_label: bool
+        top_k: int | None
+        truncate: str | None
+        adapter: Adapter | None
+
 
 __all__ = ["ClassificationVerbs"]
 
 ENTAILMENT = "entail"  # what the class begins with by which a premise has a hypothesis follow from it
-
-
-class ClassifyOptions(TypedDict, total=False):
-    """Keyword arguments of `classify`."""
-
-    text_pair: str | Sequence[str] | None
-    labels: Sequence[str] | None
-    hypothesis_template: str
-    multi_label: bool
-    top_k: int | None
-    truncate: str | None
-    adapter: Adapter | None
 
 
 class ClassificationVerbs(HeadVerbs):
@@ -189,10 +189,14 @@ def entailment_of(classifier: Classifier) -> tuple[int, int]:
 
 
 def _scored(labels: Sequence[str], scores: Any) -> list[LabelScore]:
+    from .results import LabelScore
+
     return [LabelScore(label, float(score)) for label, score in zip(labels, scores, strict=True)]
 
 
 def _classification(scores: list[LabelScore], count: int | None) -> Classification:
     """All classes of a text as its result, best first."""
+    from .results import Classification
+
     ordered = sorted(scores, key=lambda scored: -scored.score)[:count]
     return Classification(ordered[0].label, ordered[0].score, ordered)

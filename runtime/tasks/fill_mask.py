@@ -14,11 +14,11 @@ from ..host.memory import ShortMemory
 from ..text.defaults import checked_integer
 from ..text.located import LocatedTokens
 from .heads import HeadVerbs, best_first, fitted, results, shares, texts_of
-from .results import FilledMasks, MaskedWord
 
 if TYPE_CHECKING:
     from ..engine.adapters import Adapter
     from ..text.tokenizer import Tokenizer
+    from .results import FilledMasks, MaskedWord
 
 __all__ = ["MaskVerbs"]
 
@@ -71,6 +71,8 @@ class MaskVerbs(HeadVerbs):
         UnsupportedModelError
             The model does not guess words.
         """
+        from .results import FilledMasks
+
         session = self._require("fill_mask", adapter)
         checked_integer("top_k", top_k, 1)
         items, single = texts_of(text, "text")
@@ -120,6 +122,8 @@ def best_words(
     tokenizer: Tokenizer, logits: NDArray[np.float32], count: int, chosen: list[int] | None
 ) -> list[MaskedWord]:
     """The likeliest tokens in the place of a mask."""
+    from .results import MaskedWord
+
     scores = shares(logits)
     ids = core.top(logits, count).tolist() if chosen is None else [chosen[i] for i in best_first(scores[chosen], count)]
     return [MaskedWord(tokenizer.decode([token], False).strip(), float(scores[token]), token) for token in ids]

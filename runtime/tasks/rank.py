@@ -10,10 +10,12 @@ from ..host.memory import ShortMemory
 from .base import listed
 from .classify import classifier_of
 from .heads import HeadVerbs, best_first, check_truncate, checked_top, fitted, results, scores_of
-from .results import RankedDocument
 
 if TYPE_CHECKING:
     from ..engine.adapters import Adapter
+
+if TYPE_CHECKING:
+    from .results import RankedDocument
 
 __all__ = ["RankingVerbs"]
 
@@ -57,6 +59,8 @@ class RankingVerbs(HeadVerbs):
         UnsupportedModelError
             The model does not score two texts with one number.
         """
+        from .results import RankedDocument
+
         session = self._require("rank", adapter)
         check_truncate(truncate)
         count = checked_top("top_k", top_k)

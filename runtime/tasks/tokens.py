@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypedDict, overload
 
 import numpy as np
@@ -15,13 +14,23 @@ from ..text.defaults import checked_integer
 from ..text.located import LocatedTokens
 from .classify import classifier_of
 from .heads import HeadVerbs, check_truncate, fitted, results, shares, texts_of, trimmed
-from .results import Entity
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
 
     from ..engine.adapters import Adapter
     from ..text.tokenizer import Tokenizer
+    from .results import Entity
+
+    class TokenOptions(TypedDict, total=False):
+        """Keyword arguments of `tokens`."""
+
+        aggregation: str
+        ignore_labels: Sequence[str]
+        stride: int | None
+        truncate: str | None
+        adapter: Adapter | None
+
 
 __all__ = ["TokenVerbs"]
 
@@ -29,29 +38,14 @@ AGGREGATIONS = ("simple", "first", "average", "max", "none")
 Float64 = NDArray[np.float64]
 
 
-class TokenOptions(TypedDict, total=False):
-    """Keyword arguments of `tokens`."""
-
-    aggregation: str
-    ignore_labels: Sequence[str]
-    stride: int | None
-    truncate: str | None
-    adapter: Adapter | None
-
-
-@dataclass(frozen=True)
 class Piece:
-    """A token, or a word, on its way to an entity."""
+    """A token, or a word, on its way to an entity: where it stands, the scores of all classes, the number of the best
+    one, and whether it continues the word before it.
+    """
 
-    start: int
-    end: int
-    scores: Float64  # of all classes; of a word, as the aggregation has it
-    continues: bool  # the word before it
-
-    @property
-    def best(self) -> int:
-        """The number of its class."""
-        return int(self.scores.argmax())
+    def __init__(self, start: int, end: int, scores: Float64, continues: bool) -> None:
+        self.start, self.end, self.scores, self.continues = start, end, scores, continues
+        self.best = int(scores.argmax())
 
 
 class TokenVerbs(HeadVerbs):
@@ -234,6 +228,8 @@ def tag_of(label: str) -> tuple[bool, str]:
 
 def entity(group: list[Piece], label: str, text: str) -> Entity:
     """One entity: its score is the average of its parts'; spaces at its ends are none of it."""
+    from .results import Entity
+
     start, end = trimmed(text, group[0].start, group[-1].end)
     best = [piece.scores[piece.best] for piece in group]
     return Entity(label, float(np.add.accumulate(best)[-1]) / len(group), text[start:end], start, end)
