@@ -15,6 +15,7 @@ from edgeformer.files.gguf.reader import GGUFFile
 from golden import cases
 from support.checkpoints import golden, same_file, write_folder
 from support.probes import llama_cpp
+from support.small_models import MODELS
 
 FULL = {"rope_type": "default", "rope_theta": 1000.0}
 
@@ -92,6 +93,25 @@ def test_the_text_of_a_model_of_images_and_text_is_taken(tmp_path: Path, prefix:
     assert same_file(tmp_path, ({**config, "eos_token_id": [2, 5]}, tensors), (both, inside))
     report = convert(write_folder(tmp_path / "tiny", both, inside), tmp_path / "out.gguf")
     assert "2 tensors of images are left out: the file has the text's part of the model" in report.notes
+
+
+@pytest.mark.parametrize(("name", "layers"), [("gemma2", 46), ("gemma3", 62)])
+def test_the_largest_scale_scores_by_a_heads_share_of_the_columns(tmp_path: Path, name: str, layers: int) -> None:
+    """No file of llama.cpp says so; it goes by the number of the layers."""
+    small, logits = MODELS[name](), []
+    blocks = {key: shape for key, shape in small.shapes.items() if key.startswith("blk.0.")}
+    for layer in range(layers):
+        for key, shape in blocks.items():
+            small = small.with_shape(key.replace("blk.0.", f"blk.{layer}."), shape)
+    width, heads, columns = (
+        small.metadata[f"{name}.{key}"] for key in ("embedding_length", "attention.head_count", "attention.key_length")
+    )
+    assert width // heads != columns
+    for scale in (None, (width // heads) ** -0.5, columns**-0.5):
+        changed = small.with_metadata(**{f"{name}.block_count": layers, f"{name}.attention.scale": scale})
+        with edgeformer.load(changed.write(tmp_path / "model.gguf"), threads=1, kv_type="f32") as model:
+            logits.append(model.logits([3, 9, 4, 17, 30]))
+    assert cases.relative_error(logits[0], logits[1]) < 1e-5 < 1e-4 < cases.relative_error(logits[0], logits[2])
 
 
 def test_without_caps_scores_and_logits_stay(tmp_path: Path) -> None:
