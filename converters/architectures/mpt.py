@@ -53,7 +53,11 @@ def read_attention(config: Config, metadata: dict[str, Any]) -> None:
     config.expect("attn_type", "multihead_attention")
     config.expect("alibi", True)
     config.expect("prefix_lm", False)
-    config.expect("clip_qkv", None, 0, 0.0)
+    limit = config.number("clip_qkv", 0.0)
+    if limit < 0:
+        raise config.fail("clip_qkv", "must be above 0, or null")
+    if limit:
+        metadata["attention.clamp_kqv"] = limit
     config.expect("qk_ln", False)
     metadata["attention.max_alibi_bias"] = config.number("alibi_bias_max", 8.0)
     if config.values.get("softmax_scale") is not None:

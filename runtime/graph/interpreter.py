@@ -56,6 +56,7 @@ ROW_FUNCTIONS: dict[str, Callable[[Array, float], Array]] = {
     "l2_norm": lambda x, epsilon: x / np.maximum(np.sqrt((x * x).sum(-1, keepdims=True)), epsilon),
     "affine": lambda x, factor: x * factor,
     "soft_cap": lambda x, cap: cap * np.tanh(x / cap),
+    "clip": lambda x, limit: np.clip(x, -limit, limit),
     "softmax": _softmax,
 }
 

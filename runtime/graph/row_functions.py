@@ -94,6 +94,12 @@ class RowFunctions:
             raise UnsupportedModelError(f"{self.path}: a soft cap of {cap}; it must be above 0 and finite")
         return self._row_function("soft_cap", x, cap)
 
+    def clip(self, x: Value, limit: float) -> Value:
+        """x, between -limit and limit."""
+        if not 0 < limit < float("inf"):
+            raise UnsupportedModelError(f"{self.path}: clipped at {limit}; it must be above 0 and finite")
+        return self._row_function("clip", x, limit)
+
     def softmax(self, x: Value, *, scale: float = 1.0, groups: int = 1) -> Value:
         """exp(scale * x) over its sum, of each group of columns."""
         return self._row_function("softmax", x, scale, groups=groups)

@@ -2,7 +2,7 @@
 no biases.
 
 Metadata keys and tensor names are llama.cpp's, `mpt.attention.scale` apart: queries, keys and values come from one
-tensor. Biases are there where the file has them.
+tensor, and may be clipped. Biases are there where the file has them.
 """
 
 from __future__ import annotations
@@ -31,6 +31,7 @@ def build(metadata: Metadata, tensors: Shapes) -> Architecture:
     check_causal(metadata)
     sizes = read_sizes(metadata, tensors)
     epsilon = metadata.number("attention.layer_norm_epsilon", low=0.0, high=1.0)
+    limit = metadata.number("attention.clamp_kqv", 0.0)
     scale = metadata.number("attention.scale", sizes.key_dim**-0.5, high=1e6)
     graph = Graph(tensors, metadata.path)
     cache, bias = sequence_cache(graph, sizes), alibi(metadata, sizes, read_max_bias(metadata))
@@ -42,7 +43,8 @@ def build(metadata: Metadata, tensors: Shapes) -> Architecture:
     graph.tap("layers", x)
     for layer in range(sizes.num_layers):
         block = f"blk.{layer}"
-        query, key, value = fused_query_key_value(graph, norm(x, f"{block}.attn_norm"), f"{block}.attn", sizes)
+        projected = fused_query_key_value(graph, norm(x, f"{block}.attn_norm"), f"{block}.attn", sizes)
+        query, key, value = (graph.clip(part, limit) for part in projected) if limit else projected
         graph.store_kv(key, value, cache, layer)
         h = attend(graph, query, cache, layer, f"{block}.attn", sizes, causal=True, scale=scale, bias=bias)
         x = graph.add(x, h)
@@ -52,9 +54,7 @@ def build(metadata: Metadata, tensors: Shapes) -> Architecture:
 
 
 def read_max_bias(metadata: Metadata) -> float:
-    """What the slopes of ALiBi go by. Learned positions in its place, and clamped projections, are refused."""
-    if metadata.number("attention.clamp_kqv", 0.0):
-        raise UnsupportedModelError(f"{metadata.path}: {metadata.key('attention.clamp_kqv')} is not supported")
+    """What the slopes of ALiBi go by. Learned positions in its place are refused."""
     max_bias = metadata.number("attention.max_alibi_bias", 0.0, high=1e3)
     if not max_bias:
         key = metadata.key("attention.max_alibi_bias")

@@ -9,7 +9,7 @@ import edgeformer
 import numpy as np
 import pytest
 from edgeformer.converters import convert
-from edgeformer.errors import ConversionError, UnsupportedModelError
+from edgeformer.errors import ConversionError, ModelFormatError, UnsupportedModelError
 from edgeformer.files.gguf.reader import GGUFFile
 from golden import cases
 from support.checkpoints import golden, same_file, write_folder
@@ -32,7 +32,7 @@ from support.small_models import MODELS
     ("mpt-tied", {"norm_type": "rmsnorm"}, "norm_type = 'rmsnorm': not supported"),
     ("mpt-tied", {"logit_scale": "inv_sqrt_d_model"}, "logit_scale = 'inv_sqrt_d_model': not supported"),
     ("mpt-tied", {"expansion_ratio": 2}, r"up_proj\.weight.*asks for \(64, 32\)"),
-    ("mpt-tied", {"attn_config": {"clip_qkv": 6.0}}, "attn_config: clip_qkv = 6.0: not supported"),
+    ("mpt-tied", {"attn_config": {"clip_qkv": -6.0}}, "attn_config: clip_qkv = -6.0: must be above 0"),
     ("mpt-tied", {"attn_config": {"alibi": False}}, "attn_config: alibi = False: not supported"),
     ("mpt-tied", {"attn_config": {"prefix_lm": True}}, "prefix_lm = True: not supported"),
     ("mpt-tied", {"attn_config": {"attn_type": "multiquery_attention"}}, "attn_type"),
@@ -126,10 +126,10 @@ def test_mpts_rarer_forms_are_what_llama_cpp_computes(tmp_path: Path) -> None:
         assert cases.relative_error(model.logits(ids), wanted) < 2e-3
 
 
-@pytest.mark.parametrize(("key", "value"), [("clamp_kqv", 6.0), ("max_alibi_bias", 0.0), ("max_alibi_bias", None)])
+@pytest.mark.parametrize(("key", "value"), [("clamp_kqv", -6.0), ("max_alibi_bias", 0.0), ("max_alibi_bias", None)])
 def test_forms_of_an_mpt_file_that_are_not_run_are_refused(tmp_path: Path, key: str, value: float | None) -> None:
     path = MODELS["mpt"]().with_metadata(**{f"mpt.attention.{key}": value}).write(tmp_path / "mpt.gguf")
-    with pytest.raises(UnsupportedModelError, match=rf"mpt\.attention\.{key} is .*(not supported|ALiBi)"):
+    with pytest.raises((ModelFormatError, UnsupportedModelError), match=rf"mpt\.attention\.{key}.*(outside|ALiBi)"):
         edgeformer.load(path)
 
 

@@ -78,6 +78,7 @@ class RandomGraph:
             lambda: graph.l2_norm(x, 1.0),
             lambda: graph.scale(x, -0.75),
             lambda: graph.soft_cap(x, 2.0),
+            lambda: graph.clip(x, 0.5),
             lambda: graph.softmax(x, groups=groups),
         ))  # fmt: skip
         self._keep(one(), x)

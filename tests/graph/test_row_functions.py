@@ -42,6 +42,7 @@ OPS: dict[str, Callable[[Graph, Value], Value]] = {
     "vector": lambda graph, x: graph.affine(x, bias="ls.gamma"),
     "affine": lambda graph, x: graph.affine(x, factor=0.5, weight="ls.gamma", bias="norm.bias"),
     "soft cap": lambda graph, x: graph.soft_cap(graph.scale(x, 20), 5.0),
+    "clip": lambda graph, x: graph.clip(graph.scale(x, 20), 1.5),
     "softmax": lambda graph, x: graph.softmax(x, scale=3.0),
     "softmax of groups": lambda graph, x: graph.softmax(x, groups=8),
     "product": lambda graph, x: graph.multiply(x, graph.linear(x, "other", WIDTH)),
@@ -129,3 +130,5 @@ def test_what_does_not_fit_is_named(tmp_path: Path) -> None:
     for cap in (0.0, -1.0, float("inf"), float("nan")):
         with pytest.raises(UnsupportedModelError, match="soft cap"):
             graph.soft_cap(x, cap)
+        with pytest.raises(UnsupportedModelError, match="clipped at"):
+            graph.clip(x, cap)

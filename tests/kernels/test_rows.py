@@ -12,7 +12,7 @@ from support.kernel_inputs import Floats, extreme_rows, rows, same_bits, walks
 
 LENGTHS = [*range(1, 36), 47, 48, 49, 127, 128, 129, 300]
 NORMS = ("layer_norm", "rms_norm", "l2_norm")
-NUMBERS = {"affine": 0.7, "softmax": 1.3, "soft_cap": 30.0, **dict.fromkeys(NORMS, 1e-5)}
+NUMBERS = {"affine": 0.7, "softmax": 1.3, "soft_cap": 30.0, "clip": 0.9, **dict.fromkeys(NORMS, 1e-5)}
 KERNELS: dict[str, Callable[[str, Floats], Floats]] = {
     **{name: lambda isa, x, name=name: core.kernel_unary(isa, name, x) for name in core.ACTIVATIONS},
     **{
@@ -43,7 +43,7 @@ KERNELS: dict[str, Callable[[str, Floats], Floats]] = {
 
 @pytest.mark.parametrize("name", KERNELS)
 @walks("activate", "gate", "gate_limited", "add", "maximum", "pool")
-@walks("layer_norm", "rms_norm", "l2_norm", "affine", "soft_cap", "softmax")
+@walks("layer_norm", "rms_norm", "l2_norm", "affine", "soft_cap", "clip", "softmax")
 def test_same_bits_for_every_length(other_isa: str, name: str) -> None:
     for n in LENGTHS:
         for x in (rows(n, 4, n, scale=3), extreme_rows(n, 4, n)):
@@ -200,6 +200,8 @@ def function64(name: str, x: np.ndarray, weight: np.ndarray, bias: np.ndarray, e
         return x * epsilon * weight + bias
     if name == "soft_cap":
         return epsilon * np.tanh(x / epsilon)
+    if name == "clip":
+        return np.clip(x, -epsilon, epsilon)
     if name == "softmax":
         weights = np.exp(x * epsilon - (x * epsilon).max(-1, keepdims=True))
         return weights / weights.sum(-1, keepdims=True)
@@ -228,6 +230,12 @@ def test_a_soft_cap_is_kept_to(isa: str) -> None:
     result = core.kernel_row_function(isa, "soft_cap", x, number=50)[0]
     assert np.isnan(result[-1]) and np.abs(result[:-1]).max() == 50 and (np.diff(result[:-1]) >= 0).all()
     assert np.allclose(result[3:6], [0, 1e-20, 50 * np.tanh(0.98)], rtol=1e-6, atol=0)
+
+
+def test_clipped_rows_keep_what_is_not_a_number(isa: str) -> None:
+    x = np.array([[-np.inf, -6.5, -6, 0, 5.5, 6.0001, np.inf, np.nan]], np.float32)
+    result = core.kernel_row_function(isa, "clip", x, number=6)[0]
+    assert np.array_equal(result, np.float32([-6, -6, -6, 0, 5.5, 6, 6, np.nan]), equal_nan=True)
 
 
 def test_layer_norm_without_bias_adds_nothing(isa: str) -> None:

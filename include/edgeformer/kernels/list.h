@@ -7,10 +7,11 @@
 
 /* Functions of a row, which a plan calls by their address: row(name). `output` may be `input`; nothing past n is written;
  * weight and bias may be NULL, for ones and zeros. number: epsilon of a norm, the factor of affine and softmax, the cap of
- * soft_cap. */
+ * soft_cap, the limit of clip. */
 typedef void (*ef_row_function)(float *output, const float *input, const float *weight, const float *bias, int64_t n,
                                 float number);
-#define EF_ROW_FUNCTIONS(row) row(layer_norm) row(rms_norm) row(l2_norm) row(affine) row(soft_cap) row(softmax)
+#define EF_ROW_FUNCTIONS(row) \
+    row(layer_norm) row(rms_norm) row(l2_norm) row(affine) row(soft_cap) row(clip) row(softmax)
 #define EF_ROW_KERNEL(kernel, name) \
     kernel(name, void, (float *output, const float *input, const float *weight, const float *bias, int64_t n, \
                         float number))
@@ -49,6 +50,7 @@ typedef void (*ef_of_two)(float *output, const float *a, const float *b, int64_t
     EF_ROW_KERNEL(kernel, l2_norm) \
     EF_ROW_KERNEL(kernel, affine) \
     EF_ROW_KERNEL(kernel, soft_cap) \
+    EF_ROW_KERNEL(kernel, clip) \
     EF_ROW_KERNEL(kernel, softmax) \
     /* cos_sin[i] = cos(position * frequency[i]) * scale, cos_sin[half + i] the sine, i < half. */ \
     kernel(rotary, void, (float *cos_sin, int32_t position, const float *frequency, int64_t half, float scale)) \

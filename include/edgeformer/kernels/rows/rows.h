@@ -218,6 +218,19 @@ static void EF_NAME(soft_cap)(float *output, const float *input, const float *we
     }
 }
 
+/* x, between -limit and limit; NaN stays NaN; weight and bias are not used. limit > 0 */
+static void EF_NAME(clip)(float *output, const float *input, const float *weight, const float *bias, int64_t n,
+                          float limit)
+{
+    (void)weight;
+    (void)bias;
+    const ef_f32x16 most = ef_f32x16_set1(limit), least = ef_f32x16_set1(-limit);
+    for (int64_t i = 0; i < n; i += 16) {
+        const ef_f32x16 x = EF_NAME(load_row)(input + i, n - i);
+        EF_NAME(store_row)(output + i, ef_f32x16_max(least, ef_f32x16_min(most, x)), n - i);
+    }
+}
+
 /* cos_sin[i] = cos(position * frequency[i]) * scale, cos_sin[half + i] the sine; the angle is one float product. */
 static void EF_NAME(rotary)(float *cos_sin, int32_t position, const float *frequency, int64_t half, float scale)
 {
