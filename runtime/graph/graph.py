@@ -158,6 +158,16 @@ class Graph(RowOps, RowFunctions, ExpertOps):
         tensors = (weight, *self._optional(bias_name or f"{name}.bias", (rows,)))
         return self._add("linear", [x], width, tensors=tensors, first_row=first_row, groups=1)
 
+    def grouped_linear(self, x: Value, name: str, width: int, groups: int) -> Value:
+        """The products of `groups` equal parts of the columns with a matrix each, side by side: that of part g is rows
+        [g, g + 1) * width / groups of `name`.weight [width, x.width / groups], which is of floats.
+        """
+        if x.width % groups or width % (groups * core.TILE):
+            what = f"{groups} groups of {x.width} columns and {width} results, not whole tiles of {core.TILE}"
+            raise ModelFormatError(self.path, None, f"{name}.weight", what)
+        weight = self._expect(f"{name}.weight", (width, x.width // groups))
+        return self._add("linear", [x], width, tensors=(weight,), first_row=0, groups=groups)
+
     def columns(self, x: Value, first: int, width: int) -> Value:
         """The `width` columns of x from `first` on, read where they lie."""
         if not 0 <= first <= x.width - width:

@@ -44,16 +44,6 @@ class RowOps:
         def linear(self, x: Value, name: str, width: int, *, first_row: int, num_rows: int | None) -> Value: ...
         def columns(self, x: Value, first: int, width: int) -> Value: ...
 
-    def grouped_linear(self, x: Value, name: str, width: int, groups: int) -> Value:
-        """The products of `groups` equal parts of the columns with a matrix each, side by side: that of part g is rows
-        [g, g + 1) * width / groups of `name`.weight [width, x.width / groups], which is of floats.
-        """
-        if x.width % groups or width % (groups * core.TILE):
-            what = f"{groups} groups of {x.width} columns and {width} results, not whole tiles of {core.TILE}"
-            raise ModelFormatError(self.path, None, f"{name}.weight", what)
-        weight = self._expect(f"{name}.weight", (width, x.width // groups))
-        return self._add("linear", [x], width, tensors=(weight,), first_row=0, groups=groups)
-
     def features(self, source: Features) -> Value:
         """Float rows that a run gives: patches, frames."""
         return self._add("features", [], source.width, domain=source.domain, source=source)
