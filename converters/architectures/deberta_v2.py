@@ -68,11 +68,9 @@ def plan(source: Source) -> Plan:
 def read_distances(config: Config, metadata: dict[str, Any]) -> None:
     """How many buckets the distances have, and how far those go; and what kinds of attention there are."""
     config.expect("relative_attention", True)
-    kinds = config.values.get("pos_att_type")
-    named = (
-        config.get("pos_att_type", str, "") if isinstance(kinds, str) else "|".join(config.get("pos_att_type", list))
-    )
-    if sorted(part.strip() for part in named.lower().split("|")) != ["c2p", "p2c"]:
+    spelled = isinstance(config.values.get("pos_att_type"), str)
+    kinds = config.get("pos_att_type", str).lower().split("|") if spelled else config.get("pos_att_type", list)
+    if sorted(str(kind).strip() for kind in kinds) != ["c2p", "p2c"]:
         raise config.fail("pos_att_type", "not supported; known is c2p with p2c")
     if config.get("conv_kernel_size", int, 0) > 0:
         raise config.fail("conv_kernel_size", "a convolution beside the first layer is not supported")

@@ -96,6 +96,7 @@ def test_positions_begin_behind_the_padding_token(tmp_path: Path) -> None:
         ("gte-gelu", {"rope_parameters": {"rope_type": "yarn", "factor": 2.0}}, "yarn"),
         ("deberta-v3", {"relative_attention": False}, "relative_attention = False"),
         ("deberta-v3", {"pos_att_type": "c2p"}, "pos_att_type = 'c2p'"),
+        ("deberta-v3", {"pos_att_type": [1, 2]}, "pos_att_type"),
         ("deberta-v3", {"conv_kernel_size": 3}, "conv_kernel_size = 3"),
         ("deberta-v3", {"position_buckets": 300}, "position_buckets = 300"),
         ("deberta-v3", {"max_relative_positions": 5}, "position_buckets = 8"),
