@@ -22,7 +22,7 @@ def read_chat_templates(folder: Path, settings: Mapping[str, Any]) -> dict[str, 
     ----------
     folder : Path
     settings : mapping
-        Its `tokenizer_config.json`, whose `chat_template` counts where the folder has no file for it.
+        Its `tokenizer_config.json`, whose `chat_template` counts where the folder has no files of templates.
 
     Raises
     ------
@@ -31,8 +31,8 @@ def read_chat_templates(folder: Path, settings: Mapping[str, Any]) -> dict[str, 
     """
     named = list(_of_settings(settings.get("chat_template"), folder / SETTINGS_FILE))
     files = [path for path in [folder / DEFAULT_FILE] if path.is_file()]
-    if files:
-        files += sorted((folder / OTHERS_FOLDER).glob("*.jinja"))
+    files += sorted((folder / OTHERS_FOLDER).glob("*.jinja"))
+    if files:  # as in transformers, where any file puts the settings aside
         named = [("default" if path.name == DEFAULT_FILE else path.stem, read_text(path)) for path in files]
     templates: dict[str, str] = {}
     for name, text in sorted(named, key=lambda item: item[0] != "default"):

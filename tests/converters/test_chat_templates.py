@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+import edgeformer
 import gguf
 import pytest
 from edgeformer.converters import convert
@@ -60,6 +61,28 @@ def test_a_file_goes_before_the_settings(folder: Path, tmp_path: Path) -> None:
         "tokenizer.chat_templates": ["tool_use"],
         "tokenizer.chat_template.tool_use": "tools",
     }
+
+
+def test_other_files_alone_put_the_settings_aside(folder: Path, tmp_path: Path) -> None:
+    """As in transformers."""
+    set_template(folder, "old")
+    (folder / "additional_chat_templates").mkdir()
+    (folder / "additional_chat_templates" / "rag.jinja").write_text("R")
+    assert written(folder, tmp_path / "out.gguf") == {
+        "tokenizer.chat_templates": ["rag"],
+        "tokenizer.chat_template.rag": "R",
+    }
+
+
+def test_a_loaded_file_renders_what_the_folder_had(folder: Path, tmp_path: Path) -> None:
+    pytest.importorskip("jinja2")
+    texts = {"default": "D{{ messages[0].content }}", "rag": "R"}
+    set_template(folder, [{"name": name, "template": text} for name, text in texts.items()])
+    written(folder, tmp_path / "out.gguf")
+    with edgeformer.load(tmp_path / "out.gguf") as model:
+        assert list(model.chat_templates) == ["default", "rag"] and "chat" in model.verbs
+        assert model.apply_chat_template([{"role": "user", "content": "!"}], tokenize=False) == "D!"
+        assert model.apply_chat_template([{"role": "user", "content": "!"}], template="rag", tokenize=False) == "R"
 
 
 def test_a_list_of_templates(folder: Path, tmp_path: Path) -> None:
