@@ -118,10 +118,10 @@ def plan_first_attention(tensors: TensorPlan, config: Config, metadata: dict[str
         attention, target = f"{encoder}layer.{layer}.attention.self", f"blk.{layer}.attn_qkv"
         apart = linear(target, f"{attention}.in_proj", 3 * width, width)
         plan_rows(tensors, [reordered(apart, lambda array: array.reshape(heads).swapaxes(0, 1).reshape(-1, width))])
-        biases = [tensors.reader(f"{attention}.{name}_bias", (width,)) for name in "qv"]
-        tensors.make(f"{target}.bias", (3 * width,), partial(around_zeros, *biases, width))
+        query, value = (tensors.reader(f"{attention}.{name}_bias", (width,)) for name in "qv")
+        tensors.make(f"{target}.bias", (3 * width,), partial(around_zeros, query, value, width))
         meets = (
-            (tensors.reader(f"{attention}.pos_proj.weight", (width, width)), partial(np.zeros, width, np.float32)),
+            (tensors.reader(f"{attention}.pos_proj.weight", (width, width)), partial(no_bias, width)),
             (
                 tensors.reader(f"{attention}.pos_q_proj.weight", (width, width)),
                 tensors.reader(f"{attention}.pos_q_proj.bias", (width,)),
@@ -130,9 +130,14 @@ def plan_first_attention(tensors: TensorPlan, config: Config, metadata: dict[str
         plan_vectors(tensors, f"blk.{layer}.attn_rel.weight", metadata, table, meets)
 
 
+def no_bias(count: int) -> Float32:
+    """Zeros in place of a bias that the checkpoint does not have."""
+    return np.zeros(count, np.float32)
+
+
 def around_zeros(before: ReadTensor, after: ReadTensor, count: int) -> Float32:
     """The biases of queries and values, and none of keys between them."""
-    return np.concatenate([before(), np.zeros(count, np.float32), after()])
+    return np.concatenate([before(), no_bias(count), after()])
 
 
 def plan_vectors(
