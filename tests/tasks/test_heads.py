@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import shutil
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -304,3 +306,8 @@ def test_an_encoder_decoder_that_tells_classes_reads_hypotheses(tmp_path: Path) 
         assert sum(scored.score for scored in result[0].labels) == pytest.approx(1)
         many = model.classify([ids] * 70)  # more than the caches hold at a time
     assert many == [pair] * 70
+
+
+def test_loading_makes_no_classes_of_results(paths: Callable[[str], Path]) -> None:
+    program = "import sys, edgeformer as e; e.load(sys.argv[1]); assert 'edgeformer.tasks.results' not in sys.modules"
+    subprocess.run([sys.executable, "-c", program, str(paths("classes"))], check=True)
