@@ -28,10 +28,10 @@ def runs(monkeypatch):
     seen: list[Run] = []
     run = Program.run
 
-    def recorded(self, pool, batch, cancel=None):
+    def recorded(self, pool, batch, *rest):
         names = frozenset(part.name for stack in self.recipe.matrices for part in stack)
         seen.append(Run(sum(batch.lengths[ROWS]), sum(batch.lengths[OUTPUTS]), names))
-        return run(self, pool, batch, cancel)
+        return run(self, pool, batch, *rest)
 
     monkeypatch.setattr(Program, "run", recorded)
     return seen
