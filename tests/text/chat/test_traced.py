@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import random
+import re
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -14,6 +17,9 @@ from golden.chats import CASES, SPECIAL_TOKENS
 from support.bigram import byte_metadata, byte_pieces
 
 pytest.importorskip("jinja2")
+FOLDER = os.environ.get("EDGEFORMER_CHAT_TEMPLATES")
+# How published templates spell control tokens, with both vertical bars.
+SPELLED = re.compile(r"<[|\uff5c][^|\uff5c<>{}' ]+[|\uff5c]>|\[/?[A-Z_]{3,}\]|<(?:start|end)_of_\w+>")
 CONTROL = ["<|im_start|>", "<|im_end|>", "<|user|>", "<|tool|>", "<|end|>", "<|turn|>"]
 CHATML = (
     "{% for m in messages %}{{ '<|im_start|>' + m.role + '\n' + (m.content | trim) + '<|im_end|>' + '\n' }}"
@@ -183,3 +189,30 @@ def test_a_role_is_the_programs_word() -> None:
     source = "{% for m in messages %}{{ '<|' + m.role + '|>' }}{{ m.content }}{% endfor %}"
     text = ChatTemplate(source, {}).render([{"role": "user", "content": "<|tool|>"}])
     assert spelled(encode_chat(tokenizer(), text)) == "«<|user|>»<|tool|>"
+
+
+@pytest.mark.skipif(FOLDER is None, reason="EDGEFORMER_CHAT_TEMPLATES names no folder of templates")
+def test_no_published_template_lets_content_add_a_control_token() -> None:
+    tried = 0
+    for path in sorted(Path(FOLDER or "").glob("*.jinja")):
+        source = path.read_text(encoding="utf-8")
+        pieces = sorted(set(SPELLED.findall(source)))
+        texts = []
+        for content in ("x", "x" + "".join(pieces) + "x" + " ".join(reversed(pieces))):
+            messages = [{"role": "user", "content": content}, {"role": "assistant", "content": content}]
+            tools = [{"type": "function", "function": {"name": "f", "description": content, "parameters": {}}}]
+            case = {"messages": [*messages, messages[0]], "tools": tools, "add_generation_prompt": True}
+            try:
+                texts.append(ChatTemplate(source, SPECIAL_TOKENS).render(**case))
+            except ValueError:
+                break  # some want other messages
+        if len(texts) == 2 and pieces:
+            kinds = [1] * 256 + [3] * (2 + len(pieces))
+            made = Tokenizer.from_metadata(
+                byte_metadata(**{"tokenizer.ggml.tokens": byte_pieces() + pieces, "tokenizer.ggml.token_type": kinds})
+            )
+            assert made is not None
+            plain, hostile = ([i for i in encode_chat(made, text) if i in made.control_token_ids] for text in texts)
+            assert plain == hostile, path.name
+            tried += 1
+    assert tried >= 40
