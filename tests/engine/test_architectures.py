@@ -103,7 +103,7 @@ def test_an_encoder_without_attention(tmp_path: Path) -> None:
         wanted = np.concatenate([opened.expected("encode", output, ids) for ids in sentences])
         assert np.allclose(got, wanted, atol=1e-5)
     assert (session.contexts, session.embedding_width, session.vocab_size) == (0, WIDTH, VOCABULARY)
-    assert verbs_of(session) == ("encode", "hidden_states", "tokenize", "detokenize")
+    assert verbs_of(session) == ("encode", "similarity", "hidden_states", "tokenize", "detokenize")
     with pytest.raises(UnsupportedModelError, match="no sequences"):
         session.new_sequence()
     session.close()
@@ -138,7 +138,7 @@ def test_a_model_that_gives_classes_alone_says_what_it_cannot_give(tmp_path: Pat
     for call in (lambda: opened.session.hidden([[1]]), lambda: opened.session.hidden([[1]], pooled=True)):
         with pytest.raises(UnsupportedModelError, match="cannot give"):
             call()
-    assert verbs_of(opened.session) == ("tokenize", "detokenize")
+    assert verbs_of(opened.session) == ("classify", "tokenize", "detokenize")
 
 
 def test_more_caches_than_the_kernels_take_are_refused(tmp_path: Path) -> None:

@@ -273,7 +273,7 @@ def test_times_and_rates():
 
 def test_a_family_says_which_verbs_it_has():
     encoder = model_of(story(family="encoder"))
-    with pytest.raises(UnsupportedModelError, match="encode, hidden_states"):
+    with pytest.raises(UnsupportedModelError, match="encode, similarity, hidden_states"):
         encoder.generate("a")
     with pytest.raises(UnsupportedModelError, match="decoder model"):
         model_of(story()).translate("a")
