@@ -128,8 +128,8 @@ def choose_template(templates: Mapping[str, str], wanted: str | None, has_tools:
     if templates:
         raise InvalidOptionError(f"{path}: it has no default template; name one of {', '.join(map(repr, templates))}")
     raise InvalidOptionError(
-        f"{path}: the file has no chat template; give one as template= (Jinja, as in tokenizer.chat_template), "
-        "or convert the checkpoint again from a folder that has chat_template.jinja"
+        f"{path}: the file has no chat template; give one as template= (--template): Jinja, as in "
+        "tokenizer.chat_template; or convert the checkpoint again from a folder that has chat_template.jinja"
     )
 
 
