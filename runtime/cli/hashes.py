@@ -33,17 +33,15 @@ def fixed_rows(width: int, length: int) -> np.ndarray:
 
 
 def fixed_outputs(session: Session) -> np.ndarray:
-    """Logits, or the hidden states of what is read whole, for fixed tokens or rows: float32 [tokens, width]."""
+    """Logits, or the hidden states of what has none, for fixed tokens or rows: float32 [tokens, width]."""
     length = min(LENGTH, session.n_ctx)
     if session.features_taken is not None:
         return session.features([fixed_rows(session.features_taken.width, length)])[0]
     tokens = fixed_tokens(session.vocab_size, length)
-    if not session.step_outputs:
-        return session.hidden([tokens])
-    if session.needs_source:
-        [sequence] = session.encode_source([fixed_tokens(session.source_vocab_size, length)])
-    else:
-        sequence = session.new_sequence()
+    sources = [fixed_tokens(session.source_vocab_size, length)] if session.needs_source else None
+    if "logits" not in session.step_outputs:
+        return session.hidden([tokens], sources=sources)
+    sequence = session.new_sequence() if sources is None else session.encode_source(sources)[0]
     return session.forward([(sequence, tokens)], outputs="all")
 
 

@@ -313,6 +313,12 @@ def test_hash_finds_the_same_bits_everywhere(dates: str, capsys: pytest.CaptureF
     assert "all equal" in run(capsys, "hash", dates)
 
 
+@pytest.mark.parametrize("name", ["llama-classes", "gptneox-token-classes", "bart-classes"])
+def test_hash_of_what_steps_and_gives_no_logits(name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = str(cases.converter(tmp_path)(name, cases.CASES[name]["types"][0]))
+    assert run_json(capsys, "hash", path)["equal"]
+
+
 @pytest.mark.parametrize("name", cases.FEATURES)
 def test_models_of_images_and_sounds_are_hashed_and_measured(
     name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
