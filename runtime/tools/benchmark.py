@@ -180,9 +180,9 @@ def _tests(
     runs: list[tuple[int, int]],
 ) -> list[_Test]:
     """The rows to measure: sizes that were asked for are kept or refused, defaults are cut to the context."""
-    if not session.step_outputs:
+    if "logits" not in session.step_outputs:
         if any(gens or ()) or any(depths) or any(gen for _, gen in pairs):
-            raise InvalidOptionError("an encoder generates nothing: leave n_gen and n_depth at 0")
+            raise InvalidOptionError("a model without logits generates nothing: leave n_gen and n_depth at 0")
         gens = []
     has_source = session.needs_source
     room = session.n_ctx if has_source else session.n_ctx - max(depths)
@@ -213,8 +213,9 @@ def _check_test(session: Session, test: _Test) -> None:
         raise ContextOverflowError(needed, session.n_ctx)
     if test.n_ubatch > session.batch:
         raise InvalidOptionError(f"n_ubatch: a run takes at most {session.batch} tokens here, not {test.n_ubatch}")
-    if session.whole_outputs and test.n_prompt > min(test.n_batch, test.n_ubatch):
-        raise InvalidOptionError("n_batch, n_ubatch: an encoder reads a text in one run, so neither can be smaller")
+    whole = session.whole_outputs or "logits" not in session.step_outputs
+    if whole and test.n_prompt > min(test.n_batch, test.n_ubatch):
+        raise InvalidOptionError("n_batch, n_ubatch: this model reads a text in one run, so neither can be smaller")
 
 
 def _tokens(count: int, vocab_size: int) -> list[int]:
@@ -234,11 +235,11 @@ def _run(session: Session, test: _Test) -> _Run:
     if session.features_taken is not None:
         rows = np.random.default_rng(0).normal(size=(test.n_prompt, session.features_taken.width))
         return _Run(_timed(lambda: session.features([rows])), [])
-    if not session.step_outputs:
-        ids = _tokens(test.n_prompt, session.vocab_size)
-        return _Run(_timed(lambda: session.hidden([ids])), [])
     if session.needs_source:
         return _translating_run(session, test)
+    if "logits" not in session.step_outputs:
+        ids = _tokens(test.n_prompt, session.vocab_size)
+        return _Run(_timed(lambda: session.hidden([ids])), [])
     ids = _tokens(test.n_depth + test.n_prompt, session.vocab_size)
     sequence = session.new_sequence()
     try:

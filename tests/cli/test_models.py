@@ -314,9 +314,15 @@ def test_hash_finds_the_same_bits_everywhere(dates: str, capsys: pytest.CaptureF
 
 
 @pytest.mark.parametrize("name", ["llama-classes", "gptneox-token-classes", "bart-classes"])
-def test_hash_of_what_steps_and_gives_no_logits(name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_what_steps_and_gives_no_logits_is_hashed_and_measured(
+    name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     path = str(cases.converter(tmp_path)(name, cases.CASES[name]["types"][0]))
     assert run_json(capsys, "hash", path)["equal"]
+    [row] = json.loads(run(capsys, "bench", "-m", path, "-p", "4", "-r", "1", "-o", "json"))
+    assert row["test"] == "pp4" and row["avg_ts"] > 0
+    assert main(["bench", "-m", path, "-n", "8"]) == 1
+    assert "n_gen" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("name", cases.FEATURES)
