@@ -20,15 +20,21 @@ _erf = np.vectorize(math.erf, otypes=[np.float64])
 Array = np.ndarray
 Caches = dict[tuple[str, int], tuple[Array, Array, Array]]  # keys, values and where segments start, of a cache's layer
 
+
+def _sigmoid(x: Array) -> Array:
+    """1 / (1 + exp(-x)), where exp does not overflow."""
+    return np.exp(np.minimum(x, 0.0)) / (1.0 + np.exp(-np.abs(x)))
+
+
 ACTIVATIONS: dict[str, Callable[[Array], Array]] = {
     "none": lambda x: x,
     "relu": lambda x: np.maximum(x, 0.0),
     "gelu": lambda x: 0.5 * x * (1.0 + _erf(x / math.sqrt(2.0))),
     "gelu_tanh": lambda x: 0.5 * x * (1.0 + np.tanh(math.sqrt(2.0 / math.pi) * (x + 0.044715 * x**3))),
-    "silu": lambda x: x / (1.0 + np.exp(-x)),
-    "quick_gelu": lambda x: x / (1.0 + np.exp(-1.702 * x)),
+    "silu": lambda x: x * _sigmoid(x),
+    "quick_gelu": lambda x: x * _sigmoid(1.702 * x),
     "relu_squared": lambda x: np.maximum(x, 0.0) ** 2,
-    "sigmoid": lambda x: 1.0 / (1.0 + np.exp(-x)),
+    "sigmoid": _sigmoid,
     "tanh": np.tanh,
 }
 
