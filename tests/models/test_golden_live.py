@@ -34,8 +34,16 @@ def test_fresh_checkpoint_gives_torchs_numbers(name: str, make_golden: Any, tmp_
         make_golden.make(folder, cases.CASES[name], SEED)
     convert(folder, path, type="f32")
     with np.load(folder / "expected.npz") as file, edgeformer.load(path, kv_type="f32", threads=2) as model:
-        actual, wanted = compute(model, name, dict(file))
-    assert relative_error(actual, wanted) < TOLERANCE["f32"]
+        assert error_of(model, name, dict(file)) < TOLERANCE["f32"]
+
+
+def error_of(model: edgeformer.Model, name: str, numbers: dict[str, np.ndarray]) -> float:
+    """How far the model is from torch, relative to the range of torch's rows."""
+    if name in cases.HEADS:
+        output = cases.CASES[name]["output"]
+        rows = model.session.outputs(output, cases.split(numbers["ids"], numbers["lengths"]))
+        return cases.head_error(output, np.concatenate(rows), numbers[output])
+    return relative_error(*compute(model, name, numbers))
 
 
 def compute(model: edgeformer.Model, name: str, numbers: dict[str, np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
