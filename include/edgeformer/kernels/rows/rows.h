@@ -218,7 +218,8 @@ static void EF_NAME(soft_cap)(float *output, const float *input, const float *we
     }
 }
 
-/* x, between -limit and limit; NaN stays NaN; weight and bias are not used. limit > 0 */
+/* x, between -limit and limit; NaN stays NaN; weight and bias are not used. limit > 0. The sum with nought flushes a
+ * denormal, which a minimum passes on or not as the compiler makes it. */
 static void EF_NAME(clip)(float *output, const float *input, const float *weight, const float *bias, int64_t n,
                           float limit)
 {
@@ -227,7 +228,8 @@ static void EF_NAME(clip)(float *output, const float *input, const float *weight
     const ef_f32x16 most = ef_f32x16_set1(limit), least = ef_f32x16_set1(-limit);
     for (int64_t i = 0; i < n; i += 16) {
         const ef_f32x16 x = EF_NAME(load_row)(input + i, n - i);
-        EF_NAME(store_row)(output + i, ef_f32x16_max(least, ef_f32x16_min(most, x)), n - i);
+        const ef_f32x16 between = ef_f32x16_max(least, ef_f32x16_min(most, x));
+        EF_NAME(store_row)(output + i, ef_f32x16_add(between, ef_f32x16_set1(0.0f)), n - i);
     }
 }
 
