@@ -24,10 +24,6 @@ from .report import ReportError
 
 KEPT = Path(__file__).resolve().parent / "results" / "instructions.json"
 TOLERANCE = 0.01
-# Loading asks the system for its limits (mounts, control groups, memory), and both look for files: what that costs is
-# the machine's. Loading has been seen 1.8 % off on another machine with the same versions of everything.
-ASKS_THE_SYSTEM = ("import", "load q4_0")
-SYSTEM_TOLERANCE = 0.05
 NOT_COMPARED = 3  # exit status
 C_FILES = "include/edgeformer/"
 PER_ISA = {
@@ -158,19 +154,13 @@ def comparable(old: dict[str, str], new: dict[str, str]) -> tuple[list[str], lis
     return columns, [f"{column}: not compared ({reason})" for column, reason in reasons.items() if reason]
 
 
-def tolerance(name: str, column: str) -> float:
-    """The share by which a count may differ from the one that was kept."""
-    asks = column == "all" and name.partition(": ")[2] in ASKS_THE_SYSTEM
-    return SYSTEM_TOLERANCE if asks else TOLERANCE
-
-
 def differences(old: Counts, new: Counts, columns: list[str]) -> list[str]:
     """Rows that are only in one of the two, or differ by more than the tolerance."""
     found = [f"{name}: {'not kept' if name in new else 'not counted'}" for name in sorted(old.keys() ^ new.keys())]
     for name in (name for name in new if name in old):
         for column in columns:
             before, now = old[name][column], new[name][column]
-            if abs(now - before) > tolerance(name, column) * before:
+            if abs(now - before) > TOLERANCE * before:
                 found.append(f"{name}: {column} {before:,} before, {now:,} now ({now / before - 1:+.1%})")
     return found
 
@@ -192,8 +182,8 @@ def run(python: str | None, keep: bool, path: Path = KEPT) -> int:
     Returns
     -------
     int
-        0: nothing differs, or the counts were kept. 1: something differs by more than its tolerance. 3: there was
-        nothing to count or to compare with, and a line says why.
+        0: nothing differs, or the counts were kept. 1: something differs by more than 1 %. 3: there was nothing to
+        count or to compare with, and a line says why.
 
     Raises
     ------
@@ -219,7 +209,7 @@ def run(python: str | None, keep: bool, path: Path = KEPT) -> int:
         return NOT_COMPARED
     columns, notes = comparable(old["made_with"], new["made_with"])
     found = differences(old["rows"], new["rows"], columns) if columns else []
-    print("\n".join([*notes, *found]) or f"every count is as it was kept on {old['created']}, to its tolerance")
+    print("\n".join([*notes, *found]) or f"every count is within {TOLERANCE:.0%} of those kept on {old['created']}")
     if found:
         print("a change that is meant is kept with --keep, in the commit that makes it")
     return 1 if found else 0 if columns else NOT_COMPARED

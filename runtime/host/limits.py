@@ -98,7 +98,8 @@ def _group_memory(group: Path, version: int) -> int | None:
 def _statistic(path: Path, name: str) -> int:
     """A number of a file with lines "name number"; 0 where it has none of that name."""
     try:
-        return next((int(line.split()[1]) for line in path.read_text().splitlines() if line.split()[:1] == [name]), 0)
+        _, found, rest = f"\n{path.read_text()}".partition(f"\n{name} ")  # lines are many, and asked for at every load
+        return int(rest.split(None, 1)[0]) if found else 0
     except (OSError, ValueError, IndexError):
         return 0
 
